@@ -1,0 +1,99 @@
+/*
+ * ledger.h - the crash-safe record of one process: its layout, its writer.
+ *
+ * A ledger is a file in the run directory, mapped MAP_SHARED by the program: what
+ * is written stays in the page cache when the program is killed, so it is never
+ * "flushed". Its blocks are allocated before they are mapped (posix_fallocate):
+ * a full disk is an error at start, not a SIGBUS later.
+ *
+ *   header (one page)
+ *   notes       NUL-ended texts, each begun with a level byte, bump-allocated
+ *   heaps       HEAP_MAX fixed slots
+ *   process     the trackers' process state, one after the other
+ *   threads     THREAD_MAX slots of thread_stride bytes, grown GROW at a time:
+ *               slot 0 holds all threads that have ended
+ *
+ * The reader (reader.h) trusts nothing in it. Integers are native-endian: the
+ * reader is on the same machine. Offsets are from the start of the file.
+ *
+ * Threads: a thread's slot has one writer; header fields are written at start,
+ * by the exit hook, or with atomic operations as marked.
+ */
+#ifndef MO_LEDGER_LEDGER_H
+#define MO_LEDGER_LEDGER_H
+
+#include <memopt/error.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MO_LEDGER_MAGIC "memoptL\n"
+#define MO_LEDGER_VERSION 1u
+enum {
+    MO_LEDGER_TRACKERS = 8,
+    MO_LEDGER_HEAPS = 64,
+    MO_LEDGER_NOTES = 64 * 1024, /* bytes */
+    MO_LEDGER_THREADS = 4096,
+    MO_LEDGER_GROW = 32, /* threads */
+};
+
+enum mo_ledger_state {
+    MO_LEDGER_RUNNING = 1, /* or killed: the writer can't tell */
+    MO_LEDGER_EXITED = 2,  /* the exit hook ran */
+};
+
+struct mo_ledger_tracker {
+    char name[32];
+    uint32_t state_version;
+    uint32_t process_size, thread_size;
+    uint32_t thread_offset;  /* within a thread's slot */
+    uint64_t process_offset; /* within the file */
+};
+
+/* Counters of a named heap; written with relaxed atomics by libmemopt. */
+struct mo_ledger_heap {
+    _Atomic uint32_t used; /* 0 free, 1 in use, 2 destroyed */
+    uint32_t reserved;
+    char name[64];
+    char allocator[32];
+    _Atomic uint64_t limit, live_bytes, peak_bytes, live_blocks, allocations, frees, refused;
+    _Atomic uint64_t committed;
+};
+
+struct mo_ledger_figures {
+    uint64_t live, committed, resident, retained, peak;
+    double fragmentation;
+    uint32_t valid, reserved;
+};
+
+struct mo_ledger_header {
+    char magic[8];
+    uint32_t version, header_size;
+    uint64_t file_size;
+    _Atomic uint32_t state; /* enum mo_ledger_state */
+    uint32_t binding;       /* 0 none, 1 direct, 2 dispatch */
+    int64_t pid, ppid;
+    uint64_t start_time, end_time; /* ns since the epoch */
+    char exe[512];
+    char command[1024]; /* argv joined by blanks, cut */
+    char allocator[64], allocator_version[64];
+    uint32_t tracker_count, forked; /* forked: the ledger began as a copy of ppid's */
+    struct mo_ledger_tracker trackers[MO_LEDGER_TRACKERS];
+    uint64_t notes_offset, heaps_offset, process_offset, threads_offset;
+    uint64_t thread_stride;
+    _Atomic uint64_t notes_used;
+    _Atomic uint32_t threads_grown; /* slots that are backed by blocks */
+    _Atomic uint32_t heaps_used;
+    struct mo_ledger_figures figures;
+    uint64_t peak_rss; /* VmHWM at the exit hook; 0: it did not run */
+    uint64_t boot_bytes; /* served before the backend was there */
+};
+_Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page");
+
+/* Every thread slot begins with this; trackers' states follow, 64-byte aligned. */
+struct mo_ledger_thread {
+    _Atomic int64_t tid; /* 0: free */
+    uint64_t reserved[7];
+};
+
+#endif

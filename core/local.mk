@@ -1,0 +1,20 @@
+# libcore-program: what runs inside watched programs (shim, agent) and everywhere
+# else; libcore-memopt: what only the memopt command and libmemopt have.
+core_program_sources = \
+	core/base/error.c core/base/error.h \
+	core/base/sysmem.c core/base/sysmem.h \
+	core/config/option.h \
+	core/config/flat.h \
+	core/plugin/registry.h \
+	core/ledger/ledger.h
+
+core_memopt_sources = \
+	core/config/config.h
+
+# Once for foreign programs, without sanitizers; once for our own.
+noinst_LTLIBRARIES += core/libcore-program.la core/libcore-own.la
+core_libcore_program_la_SOURCES = $(core_program_sources)
+core_libcore_program_la_CFLAGS = $(PROGRAM_CFLAGS)
+core_libcore_own_la_SOURCES = $(core_program_sources) $(core_memopt_sources)
+core_libcore_own_la_CFLAGS = $(AM_CFLAGS) $(INIH_CFLAGS) $(JANSSON_CFLAGS)
+core_libcore_own_la_LIBADD = $(INIH_LIBS)

@@ -1,0 +1,70 @@
+/*
+ * registry.h - finds plugins, loads and checks them, fills in what is missing.
+ *
+ * A plugin is looked for by name in, in this order: the directories of
+ * `plugin_path`, those of $MEMOPT_PLUGIN_PATH (not in a secure-execution
+ * context), the build tree if memopt runs from one, the installed directory.
+ * By path, it must be absolute.
+ *
+ * What load gives back is a copy of the descriptor and of its operations in
+ * structs of the current size, zeroed and then completed with the defaults of
+ * memopt/plugin.h, so nobody else tests for NULL or for an older minor (but for
+ * what the manual marks "may be NULL"). Plugins are never unloaded; loading one
+ * twice gives the same object. Not thread-safe: load at start-up.
+ *
+ * May be used inside the watched program (shim's constructor) and outside.
+ */
+#ifndef MO_PLUGIN_REGISTRY_H
+#define MO_PLUGIN_REGISTRY_H
+
+#include "core/config/option.h"
+
+#include <memopt/plugin.h>
+
+struct mo_plugin {
+    struct memopt_plugin descriptor;
+    char *path;
+    void *handle;
+    struct mo_option_table table;
+    union {
+        struct memopt_allocator_ops allocator;
+        struct memopt_tracker_ops tracker;
+        struct memopt_reporter_ops reporter;
+    } ops;
+    int has_heaps; /* allocator: it has heap_create */
+    struct mo_plugin *next;
+};
+
+/* Directories to search before all others; strings are copied. */
+int mo_plugin_add_directory(const char *directory, struct memopt_error *error);
+
+/* On failure the message says which plugin, what is wrong, and what to do; for
+ * an unknown name, the nearest known ones. */
+int mo_plugin_load(enum memopt_plugin_kind kind, const char *name_or_path,
+                   struct mo_plugin **ret_plugin, struct memopt_error *error);
+
+/* Every plugin file that can be found, by name and path, without loading it;
+ * the first of a name shadows the others. The callback returns non-zero to
+ * stop, and that is returned. */
+typedef int (*mo_plugin_found_fn)(void *context, enum memopt_plugin_kind kind, const char *name,
+                                  const char *path);
+int mo_plugin_each(mo_plugin_found_fn found, void *context);
+
+const char *mo_plugin_kind_name(enum memopt_plugin_kind kind); /* "allocator", … */
+const char *mo_plugin_kind_prefix(enum memopt_plugin_kind kind); /* "alloc-", … */
+
+/* The absolute path of a library of memopt's own ("libmemopt-preload.so"), or
+ * -ENOENT: next to the build tree or installed. */
+int mo_plugin_own_library(const char *name, char *buffer, size_t size, struct memopt_error *error);
+
+/* An allocator's backend library as dlopen would find it: fills `buffer` with
+ * the path or soname, or says which package has it. 0 and "" if it needs none. */
+int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size_t size,
+                              struct memopt_error *error);
+
+/* The services handed to plugins; `note` is set once by the owner of the
+ * process (the shim: into the ledger; memopt: into the report). */
+extern struct memopt_host mo_host;
+void mo_host_set_note(void (*note)(int level, const char *text));
+
+#endif

@@ -1,0 +1,5 @@
+memoptincludedir = $(includedir)/memopt
+memoptinclude_HEADERS = \
+	include/memopt/error.h \
+	include/memopt/plugin.h \
+	include/memopt/report.h

@@ -1,0 +1,429 @@
+/*
+ * memopt/plugin.h - the plugin author's manual.
+ *
+ * A plugin is a shared object that exports one constant, `memopt_plugin`:
+ *
+ *     MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
+ *         MEMOPT_PLUGIN_HEADER(MEMOPT_ALLOCATOR),
+ *         .name = "mine", .version = "1.0", .summary = "bump pointer over one mapping",
+ *         .options = options, .settings_size = sizeof(struct settings),
+ *         .ops = &ops,
+ *     };
+ *
+ * Nothing of the plugin runs before memopt has read that constant and checked
+ * it. Build it with `cc -shared -fPIC $(pkg-config --cflags memopt)`; it links
+ * against nothing of memopt's. Name the file `alloc-NAME.so`, `track-NAME.so`
+ * or `report-NAME.so` and put it into $(pkg-config --variable=plugindir memopt),
+ * a directory of $MEMOPT_PLUGIN_PATH or of `plugin_path` in memopt.ini; or name
+ * its absolute path in the INI: `allocator = /home/me/alloc-mine.so`.
+ * examples/plugin/ is a complete one.
+ *
+ * Vocabulary
+ *   backend     what an allocator plugin drives: libc, jemalloc, ...
+ *   default heap  what the program's malloc uses
+ *   heap        a part of a backend that can be measured, purged, destroyed apart
+ *   live        bytes handed out and not yet freed (usable sizes)
+ *   committed   bytes the backend holds from the system, in use or not
+ *   resident    bytes of it that are in RAM
+ *   purge       give unused memory back to the system
+ *   tracker     sees allocation events; one link of a chain
+ *   reporter    turns the finished report (memopt/report.h) into bytes
+ *
+ * Versions
+ *   major 1, minor 0 (2026-11): first.
+ *   Fields are only ever appended, to every struct here; each struct carries
+ *   its own size. memopt copies what an older plugin has into a zeroed current
+ *   struct and fills what is missing with the defaults named below, so an older
+ *   minor keeps working. A newer major or minor than memopt's is refused.
+ *
+ * Who may call what
+ *   Every pointer in these structs is constant data of the plugin's and must
+ *   stay valid for the life of the process: plugins are never unloaded.
+ *   Operations marked [program] run inside the program that is being watched;
+ *   [memopt] in the memopt command or in a program that called memopt_report().
+ *   [program] operations must not call malloc and friends, nor anything that
+ *   does (stdio, dlopen after open(), locale): the program's malloc may be what
+ *   called them. host->alloc() gives memory that is not the program's.
+ */
+#ifndef MEMOPT_PLUGIN_H
+#define MEMOPT_PLUGIN_H
+
+#include <memopt/error.h>
+#include <memopt/report.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MEMOPT_ABI_MAJOR 1
+#define MEMOPT_ABI_MINOR 0
+
+#define MEMOPT_EXPORT __attribute__((visibility("default")))
+
+enum memopt_plugin_kind {
+    MEMOPT_ALLOCATOR = 1,
+    MEMOPT_TRACKER = 2,
+    MEMOPT_REPORTER = 3,
+};
+
+/* ---------------------------------------------------------------- options */
+
+/* The type of an option says how its text is read and what C type the field
+ * of the settings struct has.
+ *
+ *   type      in the INI            field      when unset
+ *   BOOL      yes no true false ... int        -1
+ *   INT       -5                    int64_t    INT64_MIN
+ *   SIZE      4096, 64KiB, 1.5GiB   uint64_t   UINT64_MAX      bytes
+ *   DURATION  250ms, 2s, 1h         uint64_t   UINT64_MAX      nanoseconds
+ *   RATIO     0.8, 80%              double     NaN             0.8
+ *   NUMBER    1e-3                  double     NaN
+ *   ENUM      one of .choices       int        -1              index
+ *   LIST      a, b, c               struct memopt_list  count 0
+ *   PATH      /a/file               const char *        NULL   absolute after
+ *             reading: a relative one is taken from the directory of the file
+ *             that names it, `~/` is the home directory
+ *   STRING    any                   const char *        NULL
+ */
+enum memopt_option_type {
+    MEMOPT_BOOL = 1,
+    MEMOPT_INT,
+    MEMOPT_SIZE,
+    MEMOPT_DURATION,
+    MEMOPT_RATIO,
+    MEMOPT_NUMBER,
+    MEMOPT_ENUM,
+    MEMOPT_LIST,
+    MEMOPT_PATH,
+    MEMOPT_STRING,
+};
+
+struct memopt_list {
+    size_t count;
+    const char *const *items;
+};
+
+/* One row is everything memopt knows of an option: INI parsing, checks,
+ * `memopt plugins NAME`, --set and the manual are made from it. A table ends
+ * with a row whose key is NULL. */
+struct memopt_option {
+    const char *key;            /* lower case, words joined by '_' */
+    uint32_t type;              /* enum memopt_option_type */
+    uint32_t offset;            /* of the field in the settings struct */
+    const char *value;          /* the default as a user would write it; NULL: unset */
+    const char *min, *max;      /* the inclusive range, written likewise; NULL: open */
+    const char *const *choices; /* ENUM: the words; LIST: the allowed items or NULL; ends with NULL */
+    const char *unit;           /* what a bare number counts, for INT and NUMBER; or NULL */
+    const char *help;           /* one sentence, lower case, no full stop */
+};
+
+#ifdef __cplusplus
+#define MEMOPT_OPTION_AT(S, F, CTYPE) ((uint32_t)offsetof(S, F))
+#else
+/* The field must have the C type that goes with the option's. */
+#define MEMOPT_OPTION_AT(S, F, CTYPE)                                                              \
+    ((uint32_t)(offsetof(S, F) +                                                                   \
+                0 * sizeof(char[_Generic(((S *)0)->F, CTYPE : 1, default : -1)])))
+#endif
+/* MEMOPT_OPT_SIZE(struct settings, chunk, "chunk", "2MiB", "4KiB", "1GiB", "bytes mapped at once") */
+#define MEMOPT_OPT_BOOL(S, F, K, V, H)                                                             \
+    { K, MEMOPT_BOOL, MEMOPT_OPTION_AT(S, F, int), V, NULL, NULL, NULL, NULL, H }
+#define MEMOPT_OPT_INT(S, F, K, V, LO, HI, U, H)                                                   \
+    { K, MEMOPT_INT, MEMOPT_OPTION_AT(S, F, int64_t), V, LO, HI, NULL, U, H }
+#define MEMOPT_OPT_SIZE(S, F, K, V, LO, HI, H)                                                     \
+    { K, MEMOPT_SIZE, MEMOPT_OPTION_AT(S, F, uint64_t), V, LO, HI, NULL, NULL, H }
+#define MEMOPT_OPT_DURATION(S, F, K, V, LO, HI, H)                                                 \
+    { K, MEMOPT_DURATION, MEMOPT_OPTION_AT(S, F, uint64_t), V, LO, HI, NULL, NULL, H }
+#define MEMOPT_OPT_RATIO(S, F, K, V, LO, HI, H)                                                    \
+    { K, MEMOPT_RATIO, MEMOPT_OPTION_AT(S, F, double), V, LO, HI, NULL, NULL, H }
+#define MEMOPT_OPT_NUMBER(S, F, K, V, LO, HI, U, H)                                                \
+    { K, MEMOPT_NUMBER, MEMOPT_OPTION_AT(S, F, double), V, LO, HI, NULL, U, H }
+#define MEMOPT_OPT_ENUM(S, F, K, V, CH, H)                                                         \
+    { K, MEMOPT_ENUM, MEMOPT_OPTION_AT(S, F, int), V, NULL, NULL, CH, NULL, H }
+#define MEMOPT_OPT_LIST(S, F, K, V, CH, H)                                                         \
+    { K, MEMOPT_LIST, MEMOPT_OPTION_AT(S, F, struct memopt_list), V, NULL, NULL, CH, NULL, H }
+#define MEMOPT_OPT_PATH(S, F, K, V, H)                                                             \
+    { K, MEMOPT_PATH, MEMOPT_OPTION_AT(S, F, const char *), V, NULL, NULL, NULL, NULL, H }
+#define MEMOPT_OPT_STRING(S, F, K, V, H)                                                           \
+    { K, MEMOPT_STRING, MEMOPT_OPTION_AT(S, F, const char *), V, NULL, NULL, NULL, NULL, H }
+#define MEMOPT_OPT_END { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL }
+
+/* ------------------------------------------------------------------- host */
+
+enum memopt_note_level { MEMOPT_NOTE_INFO = 1, MEMOPT_NOTE_WARNING = 2, MEMOPT_NOTE_ERROR = 3 };
+
+/* What memopt offers a plugin. Any thread may call any of it; none of it goes
+ * through the backend or the program's malloc. */
+struct memopt_host {
+    uint32_t abi_major, abi_minor;
+    uint32_t size; /* of this struct as memopt knows it */
+    uint32_t in_program; /* 1: inside the watched program; 0: in the memopt command */
+    /* Zeroed memory, 16-byte aligned, never freed; NULL: out of memory. For
+     * what lives as long as the process. */
+    void *(*alloc)(size_t size);
+    /* Says something in the report (and, at level ERROR, on stderr at once). */
+    void (*note)(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+    /* Fills `error` (NULL: nothing) and returns `code`, a negative errno. */
+    int (*fail)(struct memopt_error *error, int code, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+};
+
+/* ------------------------------------------------------------- allocators */
+
+/* The default heap as plain functions, so that dispatch costs one indirect
+ * call and a library's own function can stand here. [program], any thread.
+ *
+ *   must      malloc, calloc, realloc, free, aligned_alloc, usable_size
+ *   contract  16-byte alignment (smaller for requests under 16 bytes as the
+ *             program's ABI allows); malloc(0) gives a unique pointer or NULL
+ *             is mapped to failure by nobody, so give a pointer; free(NULL) is
+ *             never called; realloc is called with p != NULL and size > 0 only;
+ *             aligned_alloc with a power of two >= sizeof(void *) and any size;
+ *             calloc's product has been checked for overflow; on failure NULL
+ *             (errno need not be set: dispatch sets ENOMEM) and, in realloc,
+ *             the old block untouched. usable_size is stable for the life of
+ *             the block and all of it may be written.
+ *   missing   calloc: malloc + memset. realloc: malloc + memcpy + free.
+ */
+struct memopt_malloc {
+    size_t size; /* of this struct, set by memopt before open() */
+    void *(*malloc)(size_t size);
+    void *(*calloc)(size_t count, size_t size);
+    void *(*realloc)(void *p, size_t size);
+    void (*free)(void *p);
+    void *(*aligned_alloc)(size_t alignment, size_t size);
+    size_t (*usable_size)(void *p);
+};
+
+/* A backend's or a heap's own figures, in bytes; MEMOPT_UNKNOWN where it has
+ * none. Definitions per backend are in its manual section. */
+#define MEMOPT_UNKNOWN UINT64_MAX
+struct memopt_figures {
+    size_t size;        /* of this struct, set by the caller */
+    uint64_t live;      /* handed out, usable sizes */
+    uint64_t committed; /* held from the system for it: live + free + bookkeeping */
+    uint64_t resident;  /* in RAM */
+    uint64_t retained;  /* address space or unmapped pages kept for reuse */
+    uint64_t peak;      /* highest live, where the backend records it */
+    double fragmentation; /* 1 - live/committed by the backend's definition; NaN: unknown */
+};
+
+/* What a new heap is made from. Strings belong to the caller and are gone
+ * after heap_create() returns. */
+struct memopt_heap_params {
+    size_t size;       /* of this struct */
+    const char *name;
+    uint64_t limit;    /* bytes, UINT64_MAX: none; enforced by memopt, here as a hint */
+    void *region;      /* caller's memory to allocate from, or NULL */
+    size_t region_size;
+};
+
+/* Called once for each variable the backend wants in the program's environment.
+ * `mode` '=': set; '+': append to what is there with `separator` between. */
+typedef void (*memopt_setenv_fn)(void *context, const char *name, const char *value, char mode,
+                                 const char *separator);
+
+enum {
+    /* dispatch may hand the program's malloc to `library` by preloading it, as
+     * nothing but its own symbols is needed (binding = direct) */
+    MEMOPT_ALLOCATOR_DIRECT = 1u << 0,
+    /* the library's static TLS is too large for dlopen: memopt run must preload
+     * it behind the shim */
+    MEMOPT_ALLOCATOR_PRELOAD = 1u << 1,
+    /* can't be the default heap (it needs a region, ...) */
+    MEMOPT_ALLOCATOR_HEAPS_ONLY = 1u << 2,
+};
+
+struct memopt_allocator_ops {
+    size_t size; /* sizeof(struct memopt_allocator_ops) */
+    uint32_t flags;
+    uint32_t reserved;
+
+    /* [memopt] File names dlopen can find of the library behind the backend,
+     * best first, ending with NULL; NULL: none is needed. And the Debian
+     * package that has it, for messages. */
+    const char *const *libraries;
+    const char *package;
+
+    /* [memopt] May be NULL. Says what the program's environment must hold for
+     * these settings, before it starts. */
+    int (*environment)(const struct memopt_host *host, const void *settings, memopt_setenv_fn set,
+                       void *context, struct memopt_error *error);
+
+    /* [program] Must be there. Loads the library, applies the settings and
+     * fills `ret_malloc`. Called once a process, before any other thread can
+     * call into the plugin, never from inside malloc. May use dlopen. After a
+     * failure nothing else of the plugin is called. */
+    int (*open)(const struct memopt_host *host, const void *settings,
+                struct memopt_malloc *ret_malloc, struct memopt_error *error);
+
+    /* [program] Fills what it knows of the whole backend. Missing: all unknown.
+     * Returns 0 or a negative errno. May take locks; not called in fork. */
+    int (*figures)(struct memopt_figures *figures);
+    /* [program] Gives unused memory back. Returns how many bytes went, as far as
+     * the backend can tell, else 0. Missing: does nothing. */
+    uint64_t (*purge)(void);
+
+    /* Separate heaps. [program] All of them or none: with none, memopt builds
+     * heaps over the default heap by keeping a list. Any thread may call any
+     * operation of one heap at once, but destroy. The contracts are those of
+     * struct memopt_malloc. */
+    int (*heap_create)(const struct memopt_heap_params *params, void **ret_heap,
+                       struct memopt_error *error);
+    void (*heap_destroy)(void *heap); /* frees everything in it */
+    void *(*heap_malloc)(void *heap, size_t size);
+    void *(*heap_calloc)(void *heap, size_t count, size_t size);
+    void *(*heap_realloc)(void *heap, void *p, size_t size);
+    void *(*heap_aligned_alloc)(void *heap, size_t alignment, size_t size);
+    void (*heap_free)(void *heap, void *p);
+    size_t (*heap_usable_size)(void *heap, void *p);
+    int (*heap_figures)(void *heap, struct memopt_figures *figures); /* may be NULL */
+    uint64_t (*heap_purge)(void *heap);                              /* may be NULL */
+
+    /* [program] fork. Each may be NULL. before_fork runs in the forking thread
+     * with the stdio lock held, so that a backend's locks come after it; the
+     * child has that one thread only. A library with handlers of its own
+     * (pthread_atfork) leaves them NULL. */
+    void (*before_fork)(void);
+    void (*after_fork_parent)(void);
+    void (*after_fork_child)(void);
+};
+
+/* --------------------------------------------------------------- trackers */
+
+/* How a block came or went. */
+enum memopt_event {
+    MEMOPT_EVENT_MALLOC = 0,
+    MEMOPT_EVENT_CALLOC = 1,
+    MEMOPT_EVENT_ALIGNED = 2,
+    MEMOPT_EVENT_REALLOC = 3, /* in free: the old block; in alloc: the new one */
+    MEMOPT_EVENT_FREE = 4,
+    MEMOPT_EVENT_RESTORE = 5, /* in alloc: a realloc failed, the old block lives on */
+};
+
+/* One section of a ledger as the memopt command sees it. Everything in it was
+ * written by a program that may have crashed or lied: check what you read. */
+struct memopt_ledger_section {
+    size_t size; /* of this struct */
+    const void *process;     /* the tracker's process_size bytes */
+    size_t process_size;     /* as the ledger has it: may differ from yours */
+    size_t thread_size;
+    size_t thread_count;
+    /* the i-th thread's state, or NULL; its thread id (0: all that have ended) */
+    const void *(*thread)(const struct memopt_ledger_section *section, size_t i, int64_t *ret_tid);
+    const void *opaque;
+};
+
+/* A tracker is told of every block after it is allocated and before it is
+ * freed, in the thread that does it, and keeps its state in the ledger, a
+ * shared file mapping that survives the program's death: counters a thread in
+ * `thread` (thread_size zeroed bytes, 64-byte aligned, one per thread), the
+ * rest in `process`. State must hold no pointers. Trackers form a chain in the
+ * order of `trackers = a, b`; a link without an operation is passed over.
+ *
+ * alloc and free are the hot path: no locks, no system calls as a rule, no
+ * shared counters. They may be interrupted by a signal handler that allocates,
+ * in the same thread: leave nothing half-done that a second call would trip
+ * over. They must keep errno. */
+struct memopt_tracker_ops {
+    size_t size; /* sizeof(struct memopt_tracker_ops) */
+    uint32_t flags;
+    uint32_t state_version; /* of what is in the ledger, for report() */
+    size_t process_size;    /* bytes of ledger for the process */
+    size_t thread_size;     /* bytes of ledger for each thread */
+
+    /* [program] Missing: self is NULL. */
+    int (*open)(const struct memopt_host *host, const void *settings, void *process,
+                void **ret_self, struct memopt_error *error);
+    /* [program] hot. Missing: nothing. size: what was asked for; usable: what
+     * the backend says the block has. */
+    void (*alloc)(void *self, void *thread, void *p, size_t size, size_t usable, int event);
+    void (*free)(void *self, void *thread, void *p, size_t usable, int event);
+    /* [program] A thread has ended: fold its state into that of all ended
+     * threads. One call at a time. Missing: the state is kept as it is and the
+     * next thread goes on with it. */
+    void (*thread_end)(void *self, void *ended_threads, void *thread);
+    /* [program] In the child of a fork, whose ledger starts as a copy of the
+     * parent's: say what is inherited. `threads` are the states of all the
+     * parent's threads; slot 0 is the child's one thread. Missing: the copy
+     * stays. */
+    void (*fork_child)(void *self, void *process, void *const *threads, size_t thread_count);
+    /* [memopt] Must be there. Puts what the section says into the process's part
+     * of the report. Memory: memopt_report_alloc(). */
+    int (*report)(const struct memopt_host *host, const void *settings,
+                  const struct memopt_ledger_section *section, struct memopt_report *report,
+                  struct memopt_process *process, struct memopt_error *error);
+};
+
+/* -------------------------------------------------------------- reporters */
+
+/* Where a reporter's bytes go. write() returns 0 or a negative errno, which the
+ * reporter hands on; memopt keeps the file's name from appearing unless all
+ * went well. */
+struct memopt_output {
+    size_t size;
+    void *opaque;
+    int (*write)(struct memopt_output *output, const void *bytes, size_t count);
+    int (*printf)(struct memopt_output *output, const char *format, ...)
+        __attribute__((format(printf, 2, 3)));
+    int is_terminal; /* 1: colours and the terminal's width are welcome */
+    int columns;
+};
+
+/* A reporter is a pure function of the report: it opens nothing, reads no clock
+ * and never knows where the data came from. Its section has, besides its own
+ * options, `output` (where to: stderr, stdout or a path with %p %t %e). */
+struct memopt_reporter_ops {
+    size_t size; /* sizeof(struct memopt_reporter_ops) */
+    const char *default_output; /* "stderr", "stdout" or a path pattern */
+    /* [memopt] Must be there. */
+    int (*write)(const struct memopt_host *host, const void *settings,
+                 const struct memopt_report *report, struct memopt_output *output,
+                 struct memopt_error *error);
+};
+
+/* ------------------------------------------------------------- descriptor */
+
+struct memopt_plugin {
+    uint32_t abi_major; /* MEMOPT_ABI_MAJOR at the time of building */
+    uint32_t abi_minor;
+    uint32_t size; /* sizeof(struct memopt_plugin) */
+    uint32_t kind; /* enum memopt_plugin_kind */
+    uint32_t option_size; /* sizeof(struct memopt_option) */
+    uint32_t reserved;
+    const char *name;    /* [a-z0-9-]+, what the INI calls it */
+    const char *version; /* the plugin's own */
+    const char *summary; /* one line, lower case, no full stop */
+    const struct memopt_option *options; /* ends with MEMOPT_OPT_END; NULL: none */
+    size_t settings_size;                /* of the struct the options fill; 0 without options */
+    const void *ops; /* struct memopt_{allocator,tracker,reporter}_ops, by kind */
+};
+
+#define MEMOPT_PLUGIN_SYMBOL "memopt_plugin"
+#define MEMOPT_PLUGIN_HEADER(KIND)                                                                 \
+    .abi_major = MEMOPT_ABI_MAJOR, .abi_minor = MEMOPT_ABI_MINOR,                                  \
+    .size = (uint32_t)sizeof(struct memopt_plugin), .kind = (KIND),                                \
+    .option_size = (uint32_t)sizeof(struct memopt_option), .reserved = 0
+
+extern MEMOPT_EXPORT const struct memopt_plugin memopt_plugin;
+
+#if !defined(__cplusplus) && UINTPTR_MAX == UINT64_MAX
+/* The layout of ABI 1.0 is frozen. */
+_Static_assert(sizeof(struct memopt_option) == 64, "ABI: append only, and bump the minor");
+_Static_assert(offsetof(struct memopt_plugin, name) == 24, "ABI: append only");
+_Static_assert(sizeof(struct memopt_plugin) == 72, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_malloc) == 56, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_figures) == 56, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_allocator_ops) == 168, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_tracker_ops) == 80, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_reporter_ops) == 24, "ABI: append only, and bump the minor");
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,152 @@
+/*
+ * memopt/report.h - the report model: what memopt knows of a run, as a tree of
+ * plain structs.
+ *
+ * The ledger reader and every importer produce it, analysis fills it in, every
+ * reporter is a pure function of it.
+ *
+ *   report ── processes[] ── threads[], histogram[], heaps[], events[]
+ *          └─ notes[]
+ *
+ * Invariants: an array of count 0 may be NULL; strings are UTF-8 or, where they
+ * came from a program, any bytes but NUL, and may be NULL where that is said;
+ * a number that is not known is MEMOPT_UNKNOWN (integers) or NaN. Byte counts
+ * are bytes, times are nanoseconds.
+ * Ownership: all of it belongs to the report and goes with it; build parts with
+ * memopt_report_alloc(). Threads: one at a time.
+ * Versions: fields are only appended; `size` of each element is in the parent's
+ * `…_size` so that an older reader can step over arrays of a newer memopt.
+ */
+#ifndef MEMOPT_REPORT_H
+#define MEMOPT_REPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MEMOPT_REPORT_VERSION 1
+
+struct memopt_report;
+
+/* One class of the size histogram: blocks of min..max bytes inclusive, by the
+ * size asked for. */
+struct memopt_histogram_bin {
+    uint64_t min, max;
+    uint64_t allocations;
+    uint64_t bytes; /* asked for */
+};
+
+/* Counts of one thread or of a whole process. */
+struct memopt_counts {
+    uint64_t allocations; /* blocks handed out: malloc, calloc, aligned, and new blocks of realloc */
+    uint64_t frees;
+    uint64_t reallocations; /* of the allocations, those that realloc made */
+    uint64_t failures;      /* allocations the backend refused */
+    uint64_t bytes_requested; /* sum of the sizes asked for */
+    uint64_t bytes_allocated; /* sum of the usable sizes handed out */
+    uint64_t bytes_freed;
+    int64_t live_bytes; /* usable; below 0 in a thread that frees what others allocate */
+    int64_t live_blocks;
+    uint64_t peak_bytes; /* highest live_bytes */
+    uint64_t peak_error; /* peak_bytes may be off by this much either way; 0: exact */
+};
+
+struct memopt_thread {
+    int64_t tid; /* 0: all threads that have ended */
+    struct memopt_counts counts;
+};
+
+/* A named heap, or the process's default heap (name "default"). */
+struct memopt_heap_report {
+    const char *name;
+    const char *allocator;
+    uint64_t limit; /* MEMOPT_UNKNOWN: none */
+    uint64_t live_bytes, peak_bytes, live_blocks;
+    uint64_t allocations, frees, refused; /* refused: over the limit */
+    uint64_t committed;
+    double fragmentation;
+};
+
+/* Something that happened: a guard fault, a limit reached, a purge. */
+struct memopt_event_report {
+    uint64_t time; /* since the process started, or unknown */
+    const char *kind; /* "overflow", "use-after-free", "double-free", "limit", ... */
+    const char *text; /* whole, may have several lines */
+};
+
+enum memopt_process_end {
+    MEMOPT_END_UNKNOWN = 0,
+    MEMOPT_END_EXIT = 1,   /* end_value: exit status */
+    MEMOPT_END_SIGNAL = 2, /* end_value: signal number */
+    MEMOPT_END_EXEC = 3,   /* became another program */
+    MEMOPT_END_RUNNING = 4,
+};
+
+struct memopt_process {
+    int64_t pid, ppid;
+    const char *program; /* path of the executable */
+    const char *command; /* argv joined by blanks, or NULL */
+    int end;             /* enum memopt_process_end */
+    int end_value;
+    int is_main; /* the one that memopt run started */
+    const char *allocator; /* the backend its malloc used; NULL: none of memopt's */
+    const char *allocator_version; /* or NULL */
+    const char *binding;   /* "direct", "dispatch", "none" */
+    uint64_t start_time, end_time; /* since the epoch */
+    uint64_t peak_rss;
+    /* the backend's own figures, at the end or at the last reading */
+    uint64_t heap_live, heap_committed, heap_resident, heap_retained;
+    double fragmentation;
+    int has_counts; /* a tracker counted */
+    struct memopt_counts counts;
+    const struct memopt_thread *threads;
+    size_t thread_count, thread_size;
+    const struct memopt_histogram_bin *histogram;
+    size_t histogram_count, histogram_size;
+    const struct memopt_heap_report *heaps;
+    size_t heap_count, heap_size;
+    const struct memopt_event_report *events;
+    size_t event_count, event_size;
+};
+
+struct memopt_note {
+    int level; /* enum memopt_note_level */
+    int64_t pid; /* 0: memopt itself */
+    const char *text;
+};
+
+struct memopt_report {
+    uint32_t version; /* MEMOPT_REPORT_VERSION */
+    uint32_t size;    /* sizeof(struct memopt_report) */
+    const char *memopt_version;
+    const char *host, *system; /* uname: nodename; "Linux 6.1 x86_64" */
+    char *const *argv;         /* the command that was run, ends with NULL; or NULL */
+    const char *directory;     /* where */
+    uint64_t start_time;       /* since the epoch */
+    uint64_t wall_time, user_time, system_time;
+    uint64_t peak_rss; /* of the largest single process */
+    uint64_t minor_faults, major_faults;
+    uint64_t voluntary_switches, involuntary_switches;
+    int exit_status; /* as memopt run returns it */
+    int exit_signal; /* 0: none */
+    const char *source; /* "run", or what was imported */
+    const struct memopt_process *processes; /* the main one first, then by start */
+    size_t process_count, process_size;
+    const struct memopt_note *notes;
+    size_t note_count, note_size;
+    void *arena; /* memopt's */
+    void *(*alloc)(void *arena, size_t size); /* memopt's; call memopt_report_alloc() */
+};
+
+/* Zeroed memory that goes with the report; NULL: out of memory. */
+static inline void *memopt_report_alloc(struct memopt_report *report, size_t size) {
+    return report->alloc(report->arena, size);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,1 @@
+# Allocator plugins run inside foreign programs. To add one, copy three lines.

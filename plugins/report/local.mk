@@ -1,0 +1,1 @@
+# Reporter plugins run in the memopt command only.

@@ -1,0 +1,1 @@
+# Tracker plugins: alloc and free run inside foreign programs, report() in memopt.
