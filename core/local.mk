@@ -9,7 +9,8 @@ core_program_sources = \
 	core/ledger/ledger.h
 
 core_memopt_sources = \
-	core/config/config.h
+	core/config/config.h \
+	core/model/report.h
 
 # Once for foreign programs, without sanitizers; once for our own.
 noinst_LTLIBRARIES += core/libcore-program.la core/libcore-own.la

@@ -1,0 +1,84 @@
+/*
+ * report.h - making the report of a run: its memory, its parts, its outputs.
+ *
+ * The memopt command (and libmemopt's memopt_report()) goes through it in this
+ * order:
+ *
+ *     mo_report_new(&report, &error);
+ *     mo_report_collect_notes(report);        what plugins say from now on
+ *     mo_report_begin(report, argv, &error);  before the program is started
+ *     ... run ...
+ *     mo_report_read_run(report, directory, config, &error);
+ *     mo_report_end(report, wait_status, &rusage, wall);
+ *     mo_report_write(report, config, 0, &error);
+ *     mo_report_free(report);
+ *
+ * What a step can't find out stays MEMOPT_UNKNOWN, NaN or NULL; the caller may
+ * fill in any field of the struct itself (peak_rss, exit_status, …), before
+ * mo_report_write().
+ *
+ * Ownership: the report owns all its parts; they are allocated with
+ * memopt_report_alloc() and go in mo_report_free(). Threads: one at a time.
+ * Used by the memopt command and libmemopt; never inside a program that only
+ * has the shim.
+ */
+#ifndef MO_MODEL_REPORT_H
+#define MO_MODEL_REPORT_H
+
+#include "core/config/config.h"
+
+#include <memopt/plugin.h>
+
+#include <sys/resource.h>
+
+/* An empty report: every number unknown, memopt's version and the machine set. */
+int mo_report_new(struct memopt_report **ret_report, struct memopt_error *error);
+void mo_report_free(struct memopt_report *report); /* NULL: nothing */
+
+/* A process with every number unknown and every string NULL. */
+void mo_process_init(struct memopt_process *process);
+
+/* A copy that belongs to the report; NULL: out of memory, or `text` is NULL. */
+char *mo_report_strdup(struct memopt_report *report, const char *text);
+char *mo_report_printf(struct memopt_report *report, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Adds a note; `pid` 0: memopt itself. A text that is there already for the
+ * same process is not added twice. Out of memory: the note is lost. */
+void mo_report_note(struct memopt_report *report, int level, int64_t pid, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Makes host->note() add to this report; NULL: notes are dropped. One report a
+ * process at a time. Freeing the report ends it. */
+void mo_report_collect_notes(struct memopt_report *report);
+
+/* What is about to be run: copies argv, takes the working directory and time. */
+int mo_report_begin(struct memopt_report *report, char *const *argv, struct memopt_error *error);
+
+/* Every ledger of a run directory becomes a process: the main one (`main_pid`,
+ * 0: the earliest) first, then by start. `config` names the trackers and their
+ * settings. A ledger that can't be read is a warning in the report and is left
+ * out; no ledger at all is not an error (process_count stays 0). Fails if the
+ * directory can't be read or memory is short. */
+int mo_report_read_run(struct memopt_report *report, const char *directory, int64_t main_pid,
+                       struct mo_config *config, struct memopt_error *error);
+
+/* What wait4() said of the main process, which is added if it left no ledger
+ * (`pid` and argv[0] are then all that is known). `usage` may be NULL. */
+int mo_report_end(struct memopt_report *report, int64_t pid, int wait_status,
+                  const struct rusage *usage, uint64_t wall_time, struct memopt_error *error);
+
+enum {
+    MO_REPORT_QUIET = 1, /* leave out reporters whose output is stderr */
+};
+/* Runs the reporters that `reporters` names, each into its `output`. All of
+ * them run even if one fails; error->message then has a line for each that did,
+ * and the first one's code is returned. */
+int mo_report_write(struct memopt_report *report, struct mo_config *config, unsigned flags,
+                    struct memopt_error *error);
+/* One reporter, by name or path; `output` NULL: the one that is configured. */
+int mo_report_write_one(struct memopt_report *report, struct mo_config *config,
+                        const char *reporter, const char *output, unsigned flags,
+                        struct memopt_error *error);
+
+#endif
