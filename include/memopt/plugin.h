@@ -343,6 +343,8 @@ struct memopt_tracker_ops {
      * the backend says the block has. */
     void (*alloc)(void *self, void *thread, void *p, size_t size, size_t usable, int event);
     void (*free)(void *self, void *thread, void *p, size_t usable, int event);
+    /* [program] The backend refused: nothing was allocated. Missing: nothing. */
+    void (*refused)(void *self, void *thread, size_t size, int event);
     /* [program] A thread has ended: fold its state into that of all ended
      * threads. One call at a time. Missing: the state is kept as it is and the
      * next thread goes on with it. */
@@ -419,7 +421,7 @@ _Static_assert(sizeof(struct memopt_plugin) == 72, "ABI: append only, and bump t
 _Static_assert(sizeof(struct memopt_malloc) == 56, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_figures) == 56, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_allocator_ops) == 168, "ABI: append only, and bump the minor");
-_Static_assert(sizeof(struct memopt_tracker_ops) == 80, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_tracker_ops) == 88, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_reporter_ops) == 24, "ABI: append only, and bump the minor");
 #endif
 
