@@ -1,1 +1,2 @@
-# examples
+# examples: programs a newcomer runs and copies
+EXTRA_DIST += examples/orders.sql

@@ -1,1 +1,2 @@
-# scripts
+# scripts/quickstart and scripts/check; the bash completion
+EXTRA_DIST += scripts/lib.sh scripts/quickstart scripts/check
