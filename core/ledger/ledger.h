@@ -87,6 +87,9 @@ struct mo_ledger_header {
     struct mo_ledger_figures figures;
     uint64_t peak_rss; /* VmHWM at the exit hook; 0: it did not run */
     uint64_t boot_bytes; /* served before the backend was there */
+    _Atomic uint64_t failures; /* allocations the backend refused; counted by dispatch */
+    int32_t exit_status;       /* what on_exit() was told, when state is EXITED; else 0 */
+    uint32_t reserved;
 };
 _Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page");
 

@@ -8,8 +8,8 @@
  *     mo_report_collect_notes(report);        what plugins say from now on
  *     mo_report_begin(report, argv, &error);  before the program is started
  *     ... run ...
- *     mo_report_read_run(report, directory, config, &error);
- *     mo_report_end(report, wait_status, &rusage, wall);
+ *     mo_report_read_run(report, directory, pid, config, &error);
+ *     mo_report_end(report, pid, wait_status, &rusage, wall, &error);
  *     mo_report_write(report, config, 0, &error);
  *     mo_report_free(report);
  *
