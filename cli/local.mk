@@ -1,1 +1,7 @@
-# cli
+# The memopt command: main.c and one file a subcommand (the checklist is in cmd.h).
+bin_PROGRAMS += cli/memopt
+cli_memopt_SOURCES = \
+	cli/cmd.h \
+	cli/main.c
+cli_memopt_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+cli_memopt_LDADD = core/libcore-own.la $(JANSSON_LIBS)

@@ -1,0 +1,62 @@
+/*
+ * cmd.h - the subcommands of memopt: what main.c knows of each, and what they
+ * share.
+ *
+ * Adding a subcommand, say `memopt fish`:
+ *   1. cli/cmd_fish.c with mo_cmd_fish() and mo_fish_usage[]; cli/local.mk.
+ *   2. Declare both here; a row in mo_commands[] (main.c), in alphabetic order.
+ *   3. man/memopt-fish.1, whose SYNOPSIS is the usage's; man/local.mk; a line
+ *      in memopt(1).
+ *   4. scripts/memopt.bash-completion: its options.
+ * tests/test_cli.sh fails where one of 2, 3 or 4 is missing or they differ.
+ *
+ * Only this folder prints to the user and decides exit statuses.
+ */
+#ifndef MO_CLI_CMD_H
+#define MO_CLI_CMD_H
+
+#include <memopt/error.h>
+
+#include <stddef.h>
+#include <stdio.h>
+
+enum {
+    MO_EXIT_USAGE = 2,    /* of every subcommand but run */
+    MO_EXIT_FAILED = 125, /* memopt itself failed (run, compare) */
+    MO_EXIT_CANNOT = 126, /* the program can't be executed */
+    MO_EXIT_NO_PROGRAM = 127,
+};
+
+struct mo_command {
+    const char *name;
+    /* argv[0] is the subcommand's name; the result is memopt's exit status. */
+    int (*function)(int argc, char *argv[]);
+    /* "usage: memopt NAME …\n       memopt NAME …\n\nWhat it does …": the lines
+     * up to the first empty one are the SYNOPSIS of memopt-NAME(1). */
+    const char *usage;
+    const char *summary; /* one line, lower case, no full stop */
+};
+extern const struct mo_command mo_commands[]; /* ends with name NULL */
+const struct mo_command *mo_command_find(const char *name);
+
+int mo_cmd_help(int argc, char *argv[]);
+extern const char mo_help_usage[];
+
+/* "memopt NAME: MESSAGE" on stderr, a line for each line of the message. */
+void mo_say(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same with a pointer to -h; returns the exit status for wrong usage. */
+int mo_wrong_usage(const char *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* After getopt_long() gave '?' or ':' (with opterr = 0): says which option. */
+int mo_wrong_option(const char *command, int result, int optopt_value, const char *argument);
+/* Prints the usage on stdout; returns 0, or 1 if stdout can't be written. */
+int mo_print_usage(const char *usage);
+/* Flushes stdout: 0, or `status` and a message if it can't be written. */
+int mo_close_stdout(const char *command, int status);
+
+/* The name of a table most like `word` by edit distance; NULL: none is near.
+ * `name_at(context, i)` gives the i-th name, NULL at the end. */
+const char *mo_nearest(const char *word, const char *(*name_at)(const void *context, size_t i),
+                       const void *context);
+
+#endif

@@ -1,0 +1,240 @@
+/*
+ * main.c - the memopt command: finds the subcommand and hands over.
+ *
+ * It loads nothing and reads nothing on the way: `memopt run` has to start a
+ * program within milliseconds, from a small process.
+ */
+#include "cli/cmd.h"
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The checklist for a new row is in cmd.h. */
+const struct mo_command mo_commands[] = {
+    {"help", mo_cmd_help, mo_help_usage, "show the manual of a command"},
+    {NULL, NULL, NULL, NULL},
+};
+
+const struct mo_command *mo_command_find(const char *name) {
+    for (const struct mo_command *command = mo_commands; command->name != NULL; command++)
+        if (strcmp(command->name, name) == 0)
+            return command;
+    return NULL;
+}
+
+static void say(const char *command, const char *format, va_list arguments) {
+    char text[MEMOPT_ERROR_MAX + 512];
+    vsnprintf(text, sizeof(text), format, arguments);
+    for (char *line = text; line != NULL;) {
+        char *end = strchr(line, '\n');
+        if (end != NULL)
+            *end++ = '\0';
+        fprintf(stderr, "memopt%s%s: %s\n", command[0] != '\0' ? " " : "", command, line);
+        line = end;
+    }
+}
+
+void mo_say(const char *command, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    say(command, format, arguments);
+    va_end(arguments);
+}
+
+static int usage_status(const char *command) {
+    return strcmp(command, "run") == 0 || strcmp(command, "compare") == 0 ? MO_EXIT_FAILED
+                                                                          : MO_EXIT_USAGE;
+}
+
+int mo_wrong_usage(const char *command, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    say(command, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "try 'memopt%s%s -h'\n", command[0] != '\0' ? " " : "", command);
+    return usage_status(command);
+}
+
+int mo_wrong_option(const char *command, int result, int optopt_value, const char *argument) {
+    if (optopt_value > 0 && optopt_value < 128)
+        return mo_wrong_usage(command,
+                              result == ':' ? "option '-%c' needs a value" : "unknown option '-%c'",
+                              optopt_value);
+    return mo_wrong_usage(
+        command, result == ':' ? "option '%s' needs a value" : "unknown or ambiguous option '%s'",
+        argument);
+}
+
+int mo_close_stdout(const char *command, int status) {
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    mo_say(command, "can't write to standard output: %s", strerror(errno));
+    return status;
+}
+
+int mo_print_usage(const char *usage) {
+    fputs(usage, stdout);
+    return mo_close_stdout("", 1);
+}
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* Levenshtein over two rows; words are command and option names. */
+static size_t distance(const char *a, const char *b) {
+    enum { LONGEST = 64 };
+    size_t row[LONGEST + 1];
+    size_t length = strlen(b);
+    if (length > LONGEST)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= length; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= length; j++) {
+            size_t above = row[j];
+            size_t change = diagonal + (a[i - 1] != b[j - 1]);
+            row[j] = least(change, least(above, row[j - 1]) + 1);
+            diagonal = above;
+        }
+    }
+    return row[length];
+}
+
+const char *mo_nearest(const char *word, const char *(*name_at)(const void *context, size_t i),
+                       const void *context) {
+    const char *best = NULL;
+    size_t best_distance = strlen(word) / 3 + 2; /* "rn" finds "run", "xyz" finds nothing */
+    const char *name;
+    for (size_t i = 0; (name = name_at(context, i)) != NULL; i++) {
+        size_t d = distance(word, name);
+        if (d < best_distance && d < strlen(name)) {
+            best = name;
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
+static const char *command_name(const void *context, size_t i) {
+    (void)context;
+    return mo_commands[i].name;
+}
+
+static void print_overview(FILE *stream) {
+    fputs("usage: memopt COMMAND [ARGUMENT ...]\n"
+          "       memopt --version\n"
+          "\n"
+          "Runs programs on another memory allocator and says what they do with\n"
+          "their memory.\n"
+          "\n",
+          stream);
+    for (const struct mo_command *command = mo_commands; command->name != NULL; command++)
+        fprintf(stream, "  %-10s %s\n", command->name, command->summary);
+    fputs("\n'memopt COMMAND -h' shows a command's options, 'memopt help COMMAND' its manual.\n",
+          stream);
+}
+
+const char mo_help_usage[] = "usage: memopt help [COMMAND]\n"
+                             "\n"
+                             "Shows the manual page of a command on a terminal, else what\n"
+                             "'memopt COMMAND -h' shows.\n";
+
+static int unknown_command(const char *name) {
+    const char *near = mo_nearest(name, command_name, NULL);
+    if (near != NULL)
+        mo_say("", "there is no command '%s'; did you mean '%s'?", name, near);
+    else
+        mo_say("", "there is no command '%s'; 'memopt -h' lists them", name);
+    return MO_EXIT_USAGE;
+}
+
+static int in_path(const char *program) {
+    const char *path = getenv("PATH");
+    char file[4096];
+    while (path != NULL && *path != '\0') {
+        size_t length = strcspn(path, ":");
+        snprintf(file, sizeof(file), "%.*s/%s", (int)length, path, program);
+        if (access(file, X_OK) == 0)
+            return 1;
+        path += length + (path[length] == ':');
+    }
+    return 0;
+}
+
+int mo_cmd_help(int argc, char *argv[]) {
+    if (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))
+        return mo_print_usage(mo_help_usage);
+    if (argc > 2)
+        return mo_wrong_usage("help", "one command at a time, not also '%s'", argv[2]);
+    if (argc < 2) {
+        print_overview(stdout);
+        return mo_close_stdout("help", 1);
+    }
+    const struct mo_command *command = mo_command_find(argv[1]);
+    if (command == NULL)
+        return unknown_command(argv[1]);
+    if (isatty(STDOUT_FILENO) && in_path("man")) {
+        char page[64];
+        snprintf(page, sizeof(page), "memopt-%s", command->name);
+        char *find[] = {"man", "-w", "1", page, NULL};
+        /* man itself says whether the page is installed, in silence */
+        pid_t pid = fork();
+        if (pid == 0) {
+            int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+            if (null >= 0) {
+                dup2(null, STDOUT_FILENO);
+                dup2(null, STDERR_FILENO);
+            }
+            execvp("man", find);
+            _exit(127);
+        }
+        int status;
+        if (pid > 0 && waitpid(pid, &status, 0) == pid && status == 0) {
+            char *show[] = {"man", "1", page, NULL};
+            execvp("man", show);
+        }
+    }
+    return mo_print_usage(command->usage);
+}
+
+/* A program may be started with a standard descriptor closed. Whatever memopt
+ * opens would then be taken for it; these are closed again for the program. */
+static void fill_standard_descriptors(void) {
+    struct stat status;
+    for (int fd = 0; fd <= 2; fd++)
+        if (fstat(fd, &status) != 0 && errno == EBADF)
+            (void)open("/dev/null", (fd == 0 ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+}
+
+int main(int argc, char *argv[]) {
+    fill_standard_descriptors();
+    if (argc < 2) {
+        print_overview(stderr);
+        return MO_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        puts("memopt " PACKAGE_VERSION);
+        return mo_close_stdout("", 1);
+    }
+    if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {
+        print_overview(stdout);
+        return mo_close_stdout("", 1);
+    }
+    if (argv[1][0] == '-')
+        return mo_wrong_usage("", "unknown option '%s'; options come after the command", argv[1]);
+    const struct mo_command *command = mo_command_find(argv[1]);
+    if (command == NULL)
+        return unknown_command(argv[1]);
+    return command->function(argc - 1, argv + 1);
+}
