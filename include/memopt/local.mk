@@ -2,4 +2,6 @@ memoptincludedir = $(includedir)/memopt
 memoptinclude_HEADERS = \
 	include/memopt/error.h \
 	include/memopt/plugin.h \
-	include/memopt/report.h
+	include/memopt/report.h \
+	include/memopt/heap.h \
+	include/memopt/memopt.h

@@ -1,0 +1,56 @@
+/*
+ * memopt/memopt.h - libmemopt: everything a program needs, and the library's
+ * own start, report and version.
+ *
+ *     #include <memopt/memopt.h>      cc prog.c $(pkg-config --cflags --libs memopt)
+ *
+ * The library needs no start: the first call that needs the configuration reads
+ * it. memopt_init() does it at a moment, and from a file, of the program's own
+ * choice, and says what is wrong with it.
+ *
+ * Which configuration
+ *   Under `memopt run`: the one that run resolved, so that -c, -a and --set on
+ *   its command line reach named heaps too. Else the usual files, see
+ *   memopt.ini(5): built-in < system < user < ./memopt.ini < $MEMOPT_CONF or the
+ *   file given to memopt_init().
+ *
+ * Threads: any function here, any thread. Signal handlers: none of them.
+ * fork: the child has its parent's heaps, with their contents and figures, and
+ * goes on alone. Do not fork from inside a callback of this library.
+ */
+#ifndef MEMOPT_MEMOPT_H
+#define MEMOPT_MEMOPT_H
+
+#include <memopt/error.h>
+#include <memopt/heap.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef MEMOPT_EXPORT
+#define MEMOPT_EXPORT __attribute__((visibility("default")))
+#endif
+
+/* Reads the configuration: `config_file` takes the place of $MEMOPT_CONF (NULL:
+ * only the usual files). Under `memopt run` the run's configuration comes first
+ * and a section that it does not have is taken from `config_file`.
+ * Returns 0; -EALREADY when it has been read, by this or by a first use: too
+ * late for another file; -EINVAL and all errors of all files, one a line; or
+ * what opening a file gave. After a failure the call may be repeated. */
+MEMOPT_EXPORT int memopt_init(const char *config_file, struct memopt_error *error);
+
+/* Writes this process's report with the reporters of the configuration
+ * (`[memopt] reporters`), each to its `output`: the named heaps, the figures of
+ * the process's backend, time and resident memory. Needs no `memopt run`; under
+ * it this is one report more, besides the one at the end. May be called again
+ * and again. Returns 0, or the first failure after every reporter was tried. */
+MEMOPT_EXPORT int memopt_report(struct memopt_error *error);
+
+/* "0.1.0"; a constant. */
+MEMOPT_EXPORT const char *memopt_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
