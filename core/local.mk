@@ -3,8 +3,8 @@
 core_program_sources = \
 	core/base/error.c core/base/error.h \
 	core/base/sysmem.c core/base/sysmem.h \
-	core/config/option.h \
-	core/config/flat.h \
+	core/config/option.c core/config/option.h \
+	core/config/flat.c core/config/flat.h \
 	core/plugin/registry.h \
 	core/ledger/ledger.h
 

@@ -6,3 +6,11 @@ valgrind_tests =
 print-valgrind-tests:
 	@echo $(valgrind_tests)
 PHONY_TARGETS += print-valgrind-tests
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_option
+TESTS += tests/test_option
+valgrind_tests += tests/test_option
+tests_test_option_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_option_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+endif

@@ -1,10 +1,19 @@
 /*
  * option.h - option types: how the text of a setting becomes a typed field.
  *
- * Each type of memopt/plugin.h is a small vtable (parse, print, compare);
+ * Each type of memopt/plugin.h is a small vtable (parse, print, compare, unset);
  * defaults and ranges are text that passes through the same parser as the
  * user's. Used in the memopt command and, without the INI reader, inside the
- * watched program; parsing allocates only through the allocator it is given.
+ * watched program; parsing allocates only through the allocator it is given,
+ * and nothing depends on the locale.
+ *
+ * Empty text: an empty list for LIST, "" for STRING, "unset" for PATH and for
+ * every option without a default; an error for the others.
+ *
+ * To add a type: append it to enum memopt_option_type (and to its table in
+ * memopt/plugin.h), write its vtable in option.c, a MEMOPT_OPT_ macro, rows in
+ * tests/test_option.c and a line in memopt.ini(5). tests/test_option.c fails
+ * while a type of the enum has no vtable.
  */
 #ifndef MO_CONFIG_OPTION_H
 #define MO_CONFIG_OPTION_H
@@ -21,8 +30,8 @@ extern const struct mo_allocator mo_sys_allocator; /* mo_sys_alloc() */
 
 /* A table that may come from a plugin whose rows have another size. */
 struct mo_option_table {
-    const struct memopt_option *first;
-    size_t stride; /* bytes from row to row */
+    const struct memopt_option *first; /* NULL: no options */
+    size_t stride;                     /* bytes from row to row */
 };
 size_t mo_option_count(struct mo_option_table table);
 const struct memopt_option *mo_option_at(struct mo_option_table table, size_t index);
@@ -30,10 +39,19 @@ const struct memopt_option *mo_option_find(struct mo_option_table table, const c
 /* The key most like `key` by edit distance, or NULL if none is near. */
 const char *mo_option_nearest(struct mo_option_table table, const char *key);
 
-/* Checks type, choices and range; writes the field at settings + offset, which
- * may be NULL: validate only. `directory` is where relative paths begin (NULL:
- * a relative path is an error). The message says the value, what is allowed,
- * and not where it stood: the caller knows that. */
+/* The same for any set of words: start with {.word = "…"}, try each candidate,
+ * then `best` is the nearest one or NULL. */
+struct mo_nearest {
+    const char *word;
+    const char *best;
+    size_t distance; /* of best */
+};
+void mo_nearest_try(struct mo_nearest *nearest, const char *candidate);
+
+/* Checks type, choices and range; writes the field at settings + offset;
+ * `settings` may be NULL: validate only. `directory` is where relative paths
+ * begin (NULL: a relative path is an error). The message says the key, the
+ * value, what is allowed, and not where it stood: the caller knows that. */
 int mo_option_parse(const struct memopt_option *option, const char *text, const char *directory,
                     void *settings, const struct mo_allocator *allocator,
                     struct memopt_error *error);
@@ -44,12 +62,28 @@ int mo_option_default(const struct memopt_option *option, void *settings,
 int mo_options_init(struct mo_option_table table, void *settings,
                     const struct mo_allocator *allocator, struct memopt_error *error);
 
-/* For help and manual: "size", "one of: a, b", and "4KiB .. 1GiB" or "". */
+/* The field as text that parses back to the same ("" if it is unset). Returns
+ * the length, as snprintf does: `buffer` holds it if that is less than `size`. */
+size_t mo_option_print(const struct memopt_option *option, const void *settings, char *buffer,
+                       size_t size);
+/* <0, 0, >0 by the order of the type; lists and strings: 0 or not. */
+int mo_option_compare(const struct memopt_option *option, const void *a, const void *b);
+/* Is the field unset? (a list never is) */
+int mo_option_is_unset(const struct memopt_option *option, const void *settings);
+
+/* For help and manual: "size", … NULL: no such type. */
 const char *mo_option_type_name(uint32_t type);
+/* What is allowed besides the type: "one of: a, b", "4KiB .. 1GiB", … or "". */
 void mo_option_describe(const struct memopt_option *option, char *buffer, size_t size);
 
-/* The parsers by themselves: 0 or -EINVAL / -ERANGE. */
-int mo_parse_size(const char *text, uint64_t *ret);
+/* The parsers by themselves: 0, or -EINVAL, or -ERANGE (too large to hold). */
+int mo_parse_size(const char *text, uint64_t *ret_bytes);
 int mo_parse_duration(const char *text, uint64_t *ret_nanoseconds);
+int mo_parse_number(const char *text, double *ret_number);
+
+/* `text` as it can stand between quotes in a message: cut when long, and
+ * control characters shown as '?'. Returns `buffer`. */
+enum { MO_QUOTED_MAX = 100 };
+const char *mo_quoted(const char *text, char buffer[MO_QUOTED_MAX]);
 
 #endif
