@@ -5,7 +5,7 @@ core_program_sources = \
 	core/base/sysmem.c core/base/sysmem.h \
 	core/config/option.c core/config/option.h \
 	core/config/flat.c core/config/flat.h \
-	core/plugin/registry.h \
+	core/plugin/registry.c core/plugin/registry.h \
 	core/ledger/ledger.h
 
 core_memopt_sources = \

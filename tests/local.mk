@@ -7,6 +7,14 @@ print-valgrind-tests:
 	@echo $(valgrind_tests)
 PHONY_TARGETS += print-valgrind-tests
 
+AM_TESTS_ENVIRONMENT = \
+	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
+	top_builddir='$(abs_top_builddir)'; export top_builddir;
+if SANITIZED
+AM_TESTS_ENVIRONMENT += \
+	MEMOPT_PLUGIN_PATH='$(abs_top_builddir)/plugins-san/.libs'; export MEMOPT_PLUGIN_PATH;
+endif
+
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_option
 TESTS += tests/test_option

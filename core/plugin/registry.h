@@ -8,9 +8,11 @@
  *
  * What load gives back is a copy of the descriptor and of its operations in
  * structs of the current size, zeroed and then completed with the defaults of
- * memopt/plugin.h, so nobody else tests for NULL or for an older minor (but for
- * what the manual marks "may be NULL"). Plugins are never unloaded; loading one
- * twice gives the same object. Not thread-safe: load at start-up.
+ * memopt/plugin.h, so nobody else tests for NULL or for an older minor, but for
+ * what the manual marks "may be NULL" and a tracker's alloc, free and
+ * thread_end, which stay NULL so that the chain can pass over them. Plugins are
+ * never unloaded; loading one twice gives the same object. Not thread-safe: load
+ * at start-up.
  *
  * May be used inside the watched program (shim's constructor) and outside.
  */
@@ -32,6 +34,8 @@ struct mo_plugin {
         struct memopt_reporter_ops reporter;
     } ops;
     int has_heaps; /* allocator: it has heap_create */
+    int opened;    /* allocator: mo_plugin_open_allocator() has succeeded */
+    struct memopt_malloc malloc;
     struct mo_plugin *next;
 };
 
@@ -43,9 +47,15 @@ int mo_plugin_add_directory(const char *directory, struct memopt_error *error);
 int mo_plugin_load(enum memopt_plugin_kind kind, const char *name_or_path,
                    struct mo_plugin **ret_plugin, struct memopt_error *error);
 
-/* Every plugin file that can be found, by name and path, without loading it;
- * the first of a name shadows the others. The callback returns non-zero to
- * stop, and that is returned. */
+/* Opens an allocator, checks the operations it gives and fills those it leaves
+ * out; the table stays at its address. A second call gives the same table, so
+ * the settings are those of the first. Call this rather than ops.allocator.open. */
+int mo_plugin_open_allocator(struct mo_plugin *plugin, const void *settings,
+                             const struct memopt_malloc **ret_malloc, struct memopt_error *error);
+
+/* Every plugin file that can be found, by name and path, without loading it,
+ * sorted by kind and name; the first of a name shadows the others. The callback
+ * returns non-zero to stop, and that is returned. */
 typedef int (*mo_plugin_found_fn)(void *context, enum memopt_plugin_kind kind, const char *name,
                                   const char *path);
 int mo_plugin_each(mo_plugin_found_fn found, void *context);
@@ -63,7 +73,8 @@ int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size
                               struct memopt_error *error);
 
 /* The services handed to plugins; `note` is set once by the owner of the
- * process (the shim: into the ledger; memopt: into the report). */
+ * process (the shim: into the ledger; memopt: into the report). A note of level
+ * ERROR has been written to stderr when it gets there. */
 extern struct memopt_host mo_host;
 void mo_host_set_note(void (*note)(int level, const char *text));
 

@@ -1,0 +1,940 @@
+/*
+ * registry.c - see registry.h.
+ *
+ *   where   directories, the build tree, the installed tree
+ *   find    a plugin by name; all plugins
+ *   check   the descriptor, its options, its operations; defaults
+ *   load    dlopen and what its failures mean
+ *   host    what plugins may call
+ *
+ * It runs in the constructor of the shim: memory is mo_sys_alloc()'s, directories
+ * are read by system call (opendir allocates), nothing is printed.
+ */
+#include "config.h"
+
+#include "core/plugin/registry.h"
+
+#include "core/base/error.h"
+#include "core/base/sysmem.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define END_OF(S, F) (offsetof(S, F) + sizeof(((S *)0)->F))
+
+enum { NAME_LIMIT = 31, OPTION_LIMIT = 1024, SETTINGS_LIMIT = 1 << 20 };
+
+/* What a kind is called and how much of its operations struct must be there. */
+static const struct kind {
+    const char *name, *prefix;
+    size_t ops_size, ops_least;
+    const char *last_must; /* the operation ops_least ends with */
+} kinds[] = {
+    [MEMOPT_ALLOCATOR] = {"allocator", "alloc-", sizeof(struct memopt_allocator_ops),
+                          END_OF(struct memopt_allocator_ops, open), "open"},
+    [MEMOPT_TRACKER] = {"tracker", "track-", sizeof(struct memopt_tracker_ops),
+                        END_OF(struct memopt_tracker_ops, report), "report"},
+    [MEMOPT_REPORTER] = {"reporter", "report-", sizeof(struct memopt_reporter_ops),
+                         END_OF(struct memopt_reporter_ops, write), "write"},
+};
+
+static const struct kind *kind_of(uint32_t kind) {
+    return kind >= MEMOPT_ALLOCATOR && kind <= MEMOPT_REPORTER ? &kinds[kind] : NULL;
+}
+
+const char *mo_plugin_kind_name(enum memopt_plugin_kind kind) {
+    return kind_of(kind) == NULL ? "unknown" : kind_of(kind)->name;
+}
+
+const char *mo_plugin_kind_prefix(enum memopt_plugin_kind kind) {
+    return kind_of(kind) == NULL ? "" : kind_of(kind)->prefix;
+}
+
+/* ------------------------------------------------------------------ where */
+
+struct directory {
+    char *path;
+    struct directory *next;
+};
+static struct directory *added;
+
+static bool secure(void) {
+    return getauxval(AT_SECURE) != 0;
+}
+
+int mo_plugin_add_directory(const char *directory, struct memopt_error *error) {
+    if (directory[0] != '/')
+        return mo_fail(error, -EINVAL,
+                       "'%s' is no place for plugins: the path of a directory must be absolute",
+                       directory);
+    struct directory **last = &added;
+    while (*last != NULL) {
+        if (strcmp((*last)->path, directory) == 0)
+            return 0;
+        last = &(*last)->next;
+    }
+    struct directory *node = mo_sys_alloc(sizeof(*node));
+    char *copy = mo_sys_strdup(directory);
+    if (node == NULL || copy == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory for the plugin directory '%s'", directory);
+    node->path = copy;
+    *last = node;
+    return 0;
+}
+
+/* dir/name; false: it does not fit. */
+static bool join(char *buffer, size_t size, const char *directory, const char *name) {
+    int n = snprintf(buffer, size, "%s/%s", directory, name);
+    return n > 0 && (size_t)n < size;
+}
+
+static bool is_there(const char *directory, const char *name) {
+    char path[PATH_MAX];
+    return join(path, sizeof(path), directory, name) && access(path, F_OK) == 0;
+}
+
+/* Cuts the last component off; false at the root. */
+static bool to_parent(char *path) {
+    char *slash = strrchr(path, '/');
+    if (slash == NULL || slash == path)
+        return false;
+    *slash = '\0';
+    return true;
+}
+
+/* The directory of the object this code is linked into: the executable, the
+ * shim or libmemopt. */
+static bool own_directory(char *buffer, size_t size) {
+    Dl_info info;
+    struct link_map *map = NULL;
+    if (dladdr1((void *)&mo_plugin_add_directory, &info, (void **)&map, RTLD_DL_LINKMAP) != 0 &&
+        map != NULL && map->l_name[0] == '/') {
+        if (strlen(map->l_name) >= size)
+            return false;
+        memcpy(buffer, map->l_name, strlen(map->l_name) + 1);
+        return to_parent(buffer);
+    }
+    ssize_t n = readlink("/proc/self/exe", buffer, size - 1);
+    if (n <= 0)
+        return false;
+    buffer[n] = '\0';
+    return buffer[0] == '/' && to_parent(buffer);
+}
+
+/* Where memopt's own files are. In a build tree `top` is its top; elsewhere it
+ * is empty and `plugins` is where libraries are as well. */
+struct place {
+    char top[PATH_MAX];
+    char plugins[PATH_MAX];
+};
+
+static void find_place(struct place *place) {
+    char dir[PATH_MAX - 64];
+    place->top[0] = '\0';
+    /* Who starts a set-user-id memopt through a hard link chooses its directory. */
+    if (!secure() && own_directory(dir, sizeof(dir))) {
+        char up[sizeof(dir)];
+        memcpy(up, dir, sizeof(dir));
+        for (int level = 0; level < 3; level++) {
+            if (is_there(up, "config.status") && is_there(up, "plugins/.libs")) {
+                memcpy(place->top, up, sizeof(up));
+                join(place->plugins, sizeof(place->plugins), up, "plugins/.libs");
+                return;
+            }
+            if (!to_parent(up))
+                break;
+        }
+        /* A tree that was moved after installing: PREFIX/bin/memopt, or
+         * PREFIX/lib/libmemopt.so, or the shim in PREFIX/lib/memopt itself. */
+        static const char *const relative[] = {"../lib/memopt", "memopt", "../memopt"};
+        for (size_t i = 0; i < sizeof(relative) / sizeof(*relative); i++) {
+            struct stat st;
+            join(place->plugins, sizeof(place->plugins), dir, relative[i]);
+            if (stat(place->plugins, &st) == 0 && S_ISDIR(st.st_mode))
+                return;
+        }
+    }
+    memcpy(place->plugins, MO_PKGLIBDIR, sizeof(MO_PKGLIBDIR));
+}
+
+static const struct place *own_place(void) {
+    static struct place place;
+    if (place.plugins[0] == '\0')
+        find_place(&place);
+    return &place;
+}
+
+/* Calls back for each directory in the order of the search, until it returns
+ * non-zero. A relative one in the environment is an error, or passed over if
+ * `strict` is false. */
+typedef int (*directory_fn)(void *context, const char *directory);
+
+static int each_directory(directory_fn visit, void *context, bool strict,
+                          struct memopt_error *error) {
+    for (const struct directory *node = added; node != NULL; node = node->next) {
+        int r = visit(context, node->path);
+        if (r != 0)
+            return r;
+    }
+    const char *environment = secure() ? NULL : getenv("MEMOPT_PLUGIN_PATH");
+    for (const char *at = environment; at != NULL && *at != '\0';) {
+        size_t length = strcspn(at, ":");
+        char path[PATH_MAX];
+        bool usable = at[0] == '/' && length < sizeof(path);
+        if (length > 0 && (usable || strict)) {
+            if (!usable)
+                return mo_fail(error, -EINVAL,
+                               "MEMOPT_PLUGIN_PATH holds '%.*s': directories in it must be "
+                               "absolute, separated by ':'",
+                               (int)length, at);
+            memcpy(path, at, length);
+            path[length] = '\0';
+            int r = visit(context, path);
+            if (r != 0)
+                return r;
+        }
+        at += length + (at[length] == ':');
+    }
+    return visit(context, own_place()->plugins);
+}
+
+int mo_plugin_own_library(const char *name, char *buffer, size_t size, struct memopt_error *error) {
+    static const char *const built[] = {"preload/.libs", ".libs"};
+    const struct place *place = own_place();
+    char path[PATH_MAX], directory[PATH_MAX];
+    bool found = false;
+    if (place->top[0] != '\0') {
+        for (size_t i = 0; i < sizeof(built) / sizeof(*built) && !found; i++)
+            found = join(directory, sizeof(directory), place->top, built[i]) &&
+                    join(path, sizeof(path), directory, name) && access(path, R_OK) == 0;
+    } else {
+        found = join(path, sizeof(path), place->plugins, name) && access(path, R_OK) == 0;
+    }
+    if (!found)
+        return mo_fail(error, -ENOENT, "memopt's own library '%s' is not in '%s': %s", name,
+                       place->top[0] != '\0' ? place->top : place->plugins,
+                       place->top[0] != '\0' ? "run make there" : "install memopt again");
+    if (strlen(path) >= size)
+        return mo_fail(error, -ENAMETOOLONG, "the path '%s' is too long", path);
+    memcpy(buffer, path, strlen(path) + 1);
+    return 0;
+}
+
+/* ------------------------------------------------------------------- find */
+
+static bool good_name(const char *name, size_t length) {
+    if (length == 0 || length > NAME_LIMIT)
+        return false;
+    for (size_t i = 0; i < length; i++)
+        if (!((name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9') ||
+              name[i] == '-'))
+            return false;
+    return true;
+}
+
+/* alloc-mine.so: an allocator, "mine". */
+static bool split_file_name(const char *file, enum memopt_plugin_kind *ret_kind,
+                            char name[NAME_LIMIT + 1]) {
+    size_t length = strlen(file);
+    if (length < 3 || strcmp(file + length - 3, ".so") != 0)
+        return false;
+    for (uint32_t kind = MEMOPT_ALLOCATOR; kind <= MEMOPT_REPORTER; kind++) {
+        size_t prefix = strlen(kinds[kind].prefix);
+        if (strncmp(file, kinds[kind].prefix, prefix) != 0 || length < prefix + 3 ||
+            !good_name(file + prefix, length - prefix - 3))
+            continue;
+        *ret_kind = (enum memopt_plugin_kind)kind;
+        memcpy(name, file + prefix, length - prefix - 3);
+        name[length - prefix - 3] = '\0';
+        return true;
+    }
+    return false;
+}
+
+/* The least (kind, name) after the last one that was given: walking in order
+ * needs no memory, and a name of an earlier directory wins by itself. */
+struct step {
+    uint32_t last_kind, kind;
+    char last[NAME_LIMIT + 1], name[NAME_LIMIT + 1];
+    char path[PATH_MAX];
+};
+
+static int compare(uint32_t kind, const char *name, uint32_t other_kind, const char *other) {
+    return kind != other_kind ? (kind < other_kind ? -1 : 1) : strcmp(name, other);
+}
+
+static int step_directory(void *context, const char *directory) {
+    struct step *step = context;
+    _Alignas(struct dirent64) char buffer[4096];
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n;
+    while ((n = getdents64(fd, buffer, sizeof(buffer))) > 0) {
+        for (ssize_t at = 0; at < n;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(const void *)(buffer + at);
+            enum memopt_plugin_kind kind;
+            char name[NAME_LIMIT + 1];
+            at += entry->d_reclen;
+            if (!split_file_name(entry->d_name, &kind, name) ||
+                compare(kind, name, step->last_kind, step->last) <= 0 ||
+                (step->kind != 0 && compare(kind, name, step->kind, step->name) >= 0) ||
+                !is_there(directory, entry->d_name))
+                continue;
+            if (!join(step->path, sizeof(step->path), directory, entry->d_name))
+                continue;
+            step->kind = kind;
+            memcpy(step->name, name, sizeof(name));
+        }
+    }
+    close(fd);
+    return 0;
+}
+
+int mo_plugin_each(mo_plugin_found_fn found, void *context) {
+    struct step step = {0};
+    for (;;) {
+        step.kind = 0;
+        each_directory(step_directory, &step, false, NULL);
+        if (step.kind == 0)
+            return 0;
+        int r = found(context, (enum memopt_plugin_kind)step.kind, step.name, step.path);
+        if (r != 0)
+            return r;
+        step.last_kind = step.kind;
+        memcpy(step.last, step.name, sizeof(step.last));
+    }
+}
+
+struct search {
+    char file[NAME_LIMIT + 16];
+    char path[PATH_MAX];
+};
+
+static int search_directory(void *context, const char *directory) {
+    struct search *search = context;
+    return is_there(directory, search->file) &&
+           join(search->path, sizeof(search->path), directory, search->file);
+}
+
+struct known {
+    enum memopt_plugin_kind kind;
+    const char *wanted;
+    unsigned distance;
+    char nearest[NAME_LIMIT + 1];
+    char names[512];
+};
+
+static unsigned edit_distance(const char *a, const char *b) {
+    unsigned row[NAME_LIMIT + 2];
+    unsigned length = (unsigned)strnlen(b, NAME_LIMIT);
+    for (unsigned j = 0; j <= length; j++)
+        row[j] = j;
+    for (unsigned i = 1; a[i - 1] != '\0'; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= length; j++) {
+            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[length];
+}
+
+static int note_known(void *context, enum memopt_plugin_kind kind, const char *name,
+                      const char *path) {
+    struct known *known = context;
+    (void)path;
+    if (kind != known->kind)
+        return 0;
+    unsigned distance = edit_distance(known->wanted, name);
+    if (distance < known->distance) {
+        known->distance = distance;
+        memcpy(known->nearest, name, strlen(name) + 1);
+    }
+    size_t used = strlen(known->names);
+    snprintf(known->names + used, sizeof(known->names) - used, "%s%s", used > 0 ? ", " : "", name);
+    return 0;
+}
+
+static int fail_unknown(enum memopt_plugin_kind kind, const char *name,
+                        struct memopt_error *error) {
+    struct known known = {.kind = kind, .wanted = name, .distance = 4};
+    mo_plugin_each(note_known, &known);
+    int r = mo_fail(error, -ENOENT, "there is no %s plugin '%s'", mo_plugin_kind_name(kind), name);
+    if (known.nearest[0] != '\0')
+        mo_error_hint(error, "did you mean '%s'?", known.nearest);
+    mo_error_hint(error, "known: %s", known.names[0] != '\0' ? known.names : "none");
+    mo_error_hint(error,
+                  "others are found in the directories of plugin_path and MEMOPT_PLUGIN_PATH as "
+                  "%sNAME.so, or by their absolute path",
+                  mo_plugin_kind_prefix(kind));
+    return r;
+}
+
+static int find_plugin(enum memopt_plugin_kind kind, const char *name, char path[PATH_MAX],
+                       struct memopt_error *error) {
+    if (strchr(name, '/') != NULL) {
+        if (name[0] != '/')
+            return mo_fail(error, -EINVAL,
+                           "plugin '%s': a relative path is refused; give a plugin's name or its "
+                           "absolute path",
+                           name);
+        if (strlen(name) >= PATH_MAX)
+            return mo_fail(error, -ENAMETOOLONG, "plugin '%s': the path is too long", name);
+        memcpy(path, name, strlen(name) + 1);
+        return 0;
+    }
+    if (!good_name(name, strlen(name)))
+        return mo_fail(error, -EINVAL,
+                       "'%s' is no plugin's name: at most %d of a-z, 0-9 and '-', or an absolute "
+                       "path",
+                       name, NAME_LIMIT);
+    struct search search;
+    snprintf(search.file, sizeof(search.file), "%s%s.so", mo_plugin_kind_prefix(kind), name);
+    int r = each_directory(search_directory, &search, true, error);
+    if (r < 0)
+        return r;
+    if (r == 0)
+        return fail_unknown(kind, name, error);
+    memcpy(path, search.path, sizeof(search.path));
+    return 0;
+}
+
+/* ------------------------------------------------------------------ check */
+
+static const size_t field_sizes[] = {
+    [MEMOPT_BOOL] = sizeof(int),          [MEMOPT_INT] = sizeof(int64_t),
+    [MEMOPT_SIZE] = sizeof(uint64_t),     [MEMOPT_DURATION] = sizeof(uint64_t),
+    [MEMOPT_RATIO] = sizeof(double),      [MEMOPT_NUMBER] = sizeof(double),
+    [MEMOPT_ENUM] = sizeof(int),          [MEMOPT_LIST] = sizeof(struct memopt_list),
+    [MEMOPT_PATH] = sizeof(const char *), [MEMOPT_STRING] = sizeof(const char *),
+};
+
+static bool good_key(const char *key) {
+    size_t length = key[0] >= 'a' && key[0] <= 'z' ? strnlen(key, 64) : 0;
+    if (length == 0 || length == 64)
+        return false;
+    for (size_t i = 0; i < length; i++)
+        if (!((key[i] >= 'a' && key[i] <= 'z') || (key[i] >= '0' && key[i] <= '9') ||
+              key[i] == '_'))
+            return false;
+    return true;
+}
+
+static int check_options(const struct memopt_plugin *descriptor, const char *path,
+                         struct memopt_error *error) {
+    if (descriptor->options == NULL)
+        return 0;
+    if (descriptor->option_size != sizeof(struct memopt_option))
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': its option rows have %u bytes where ABI %d.%d has %zu: set "
+                       ".option_size with MEMOPT_PLUGIN_HEADER",
+                       path, descriptor->option_size, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR,
+                       sizeof(struct memopt_option));
+    if (descriptor->settings_size == 0 || descriptor->settings_size > SETTINGS_LIMIT)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': it has options, but its settings_size is %zu: set it to the "
+                       "size of the struct they fill (1 .. %d)",
+                       path, descriptor->settings_size, SETTINGS_LIMIT);
+    for (size_t i = 0; descriptor->options[i].key != NULL; i++) {
+        const struct memopt_option *option = &descriptor->options[i];
+        if (i == OPTION_LIMIT)
+            return mo_fail(error, -ENOEXEC,
+                           "plugin '%s': its option table has no end after %d rows: end it with "
+                           "MEMOPT_OPT_END",
+                           path, OPTION_LIMIT);
+        if (!good_key(option->key))
+            return mo_fail(error, -ENOEXEC,
+                           "plugin '%s': its option %zu has the key '%.64s', not a lower-case word "
+                           "of a-z, 0-9 and '_'",
+                           path, i, option->key);
+        if (option->type < MEMOPT_BOOL || option->type > MEMOPT_STRING)
+            return mo_fail(error, -ENOEXEC,
+                           "plugin '%s': its option '%s' has the type %u, which ABI %d.%d does not "
+                           "have",
+                           path, option->key, option->type, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR);
+        if (option->offset > descriptor->settings_size ||
+            descriptor->settings_size - option->offset < field_sizes[option->type])
+            return mo_fail(error, -ENOEXEC,
+                           "plugin '%s': the field of its option '%s' ends outside its settings of "
+                           "%zu bytes",
+                           path, option->key, descriptor->settings_size);
+        if (option->type == MEMOPT_ENUM && option->choices == NULL)
+            return mo_fail(error, -ENOEXEC,
+                           "plugin '%s': its option '%s' is an enum without "
+                           "choices",
+                           path, option->key);
+    }
+    struct mo_option_table table = {descriptor->options, descriptor->option_size};
+    void *scratch = mo_sys_alloc(descriptor->settings_size);
+    if (scratch == NULL)
+        return mo_fail(error, -ENOMEM, "plugin '%s': out of memory", path);
+    int r = mo_options_init(table, scratch, &mo_sys_allocator, error);
+    if (r < 0)
+        mo_error_prefix(error, "plugin '%s': a default of its options is wrong", path);
+    return r;
+}
+
+/* `available`: bytes of the symbol in the file, so that nothing is read past it. */
+static int check_descriptor(const struct memopt_plugin *found, size_t available,
+                            enum memopt_plugin_kind kind, const char *path,
+                            struct memopt_error *error) {
+    const size_t least = END_OF(struct memopt_plugin, ops);
+    if (available < END_OF(struct memopt_plugin, kind))
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': its '%s' has %zu bytes and is no struct memopt_plugin", path,
+                       MEMOPT_PLUGIN_SYMBOL, available);
+    if (found->abi_major != MEMOPT_ABI_MAJOR || found->abi_minor > MEMOPT_ABI_MINOR)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s' is built for plugin ABI %u.%u, this memopt has %d.%d: %s", path,
+                       found->abi_major, found->abi_minor, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR,
+                       found->abi_major < MEMOPT_ABI_MAJOR
+                           ? "build the plugin again with this memopt's headers"
+                           : "install a newer memopt, or build the plugin with this memopt's "
+                             "headers");
+    if (found->size < least || available < least)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': its descriptor is truncated: %zu bytes where ABI %u.%u has "
+                       "%zu; begin it with MEMOPT_PLUGIN_HEADER",
+                       path, found->size < available ? (size_t)found->size : available,
+                       found->abi_major, found->abi_minor, least);
+    if (found->size > sizeof(struct memopt_plugin))
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': its descriptor has %u bytes where ABI %d.%d has %zu: begin it "
+                       "with MEMOPT_PLUGIN_HEADER",
+                       path, found->size, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR,
+                       sizeof(struct memopt_plugin));
+    if (kind_of(found->kind) == NULL)
+        return mo_fail(error, -ENOEXEC, "plugin '%s' is of kind %u, which ABI %d.%d does not have",
+                       path, found->kind, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR);
+    if (found->kind != (uint32_t)kind)
+        return mo_fail(error, -ENOEXEC, "plugin '%s' is of the wrong kind: %s where %s is wanted",
+                       path, mo_plugin_kind_name((enum memopt_plugin_kind)found->kind),
+                       mo_plugin_kind_name(kind));
+    if (found->name == NULL || !good_name(found->name, strnlen(found->name, NAME_LIMIT + 1)))
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': its name is '%.64s', not 1 to %d of a-z, 0-9 and '-'", path,
+                       found->name == NULL ? "" : found->name, NAME_LIMIT);
+    if (found->version == NULL || found->summary == NULL)
+        return mo_fail(error, -ENOEXEC, "plugin '%s': its descriptor lacks '%s'", path,
+                       found->version == NULL ? "version" : "summary");
+    if (found->ops == NULL)
+        return mo_fail(error, -ENOEXEC, "plugin '%s': its descriptor lacks 'ops'", path);
+    return 0;
+}
+
+/* Defaults of plugin.h, so that callers need no tests. */
+
+static int unknown_figures(struct memopt_figures *figures) {
+    size_t size = figures->size;
+    *figures =
+        (struct memopt_figures){size,           MEMOPT_UNKNOWN, MEMOPT_UNKNOWN,   MEMOPT_UNKNOWN,
+                                MEMOPT_UNKNOWN, MEMOPT_UNKNOWN, __builtin_nan("")};
+    return 0;
+}
+
+static uint64_t purge_nothing(void) {
+    return 0;
+}
+
+static int open_nothing(const struct memopt_host *host, const void *settings, void *process,
+                        void **ret_self, struct memopt_error *error) {
+    (void)host, (void)settings, (void)process, (void)error;
+    *ret_self = NULL;
+    return 0;
+}
+
+static void keep_copy(void *self, void *process, void *const *threads, size_t thread_count) {
+    (void)self, (void)process, (void)threads, (void)thread_count;
+}
+
+static int complete_allocator(struct mo_plugin *plugin, struct memopt_error *error) {
+    struct memopt_allocator_ops *ops = &plugin->ops.allocator;
+    const struct {
+        const char *name;
+        bool there;
+    } heap_ops[] = {
+        {"heap_create", ops->heap_create != NULL},
+        {"heap_destroy", ops->heap_destroy != NULL},
+        {"heap_malloc", ops->heap_malloc != NULL},
+        {"heap_calloc", ops->heap_calloc != NULL},
+        {"heap_realloc", ops->heap_realloc != NULL},
+        {"heap_aligned_alloc", ops->heap_aligned_alloc != NULL},
+        {"heap_free", ops->heap_free != NULL},
+        {"heap_usable_size", ops->heap_usable_size != NULL},
+    };
+    enum { HEAP_OPS = sizeof(heap_ops) / sizeof(*heap_ops) };
+    const char *there = NULL, *missing = NULL;
+    for (size_t i = HEAP_OPS; i-- > 0;)
+        *(heap_ops[i].there ? &there : &missing) = heap_ops[i].name;
+    if (there != NULL && missing != NULL)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': it has the operation '%s' but not '%s': separate heaps need "
+                       "all of heap_create .. heap_usable_size, or none",
+                       plugin->path, there, missing);
+    plugin->has_heaps = there != NULL;
+    if ((ops->flags & MEMOPT_ALLOCATOR_HEAPS_ONLY) != 0 && !plugin->has_heaps)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': it is for separate heaps only, but lacks 'heap_create'",
+                       plugin->path);
+    if (ops->figures == NULL)
+        ops->figures = unknown_figures;
+    if (ops->purge == NULL)
+        ops->purge = purge_nothing;
+    return 0;
+}
+
+static int copy_ops(struct mo_plugin *plugin, struct memopt_error *error) {
+    const struct kind *kind = kind_of(plugin->descriptor.kind);
+    size_t size;
+    memcpy(&size, plugin->descriptor.ops, sizeof(size));
+    if (size < kind->ops_least)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': its operations are truncated: %zu bytes do not reach '%s', "
+                       "which every %s must have (%zu bytes); set .size to sizeof the struct",
+                       plugin->path, size, kind->last_must, kind->name, kind->ops_least);
+    if (size > kind->ops_size)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': its operations have %zu bytes where ABI %d.%d has %zu: set "
+                       ".size to sizeof the struct",
+                       plugin->path, size, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR, kind->ops_size);
+    memcpy(&plugin->ops, plugin->descriptor.ops, size);
+    memcpy(&plugin->ops, &kind->ops_size, sizeof(kind->ops_size));
+    plugin->descriptor.ops = &plugin->ops;
+
+    bool must = false;
+    switch ((enum memopt_plugin_kind)plugin->descriptor.kind) {
+    case MEMOPT_ALLOCATOR:
+        must = plugin->ops.allocator.open != NULL;
+        break;
+    case MEMOPT_TRACKER:
+        must = plugin->ops.tracker.report != NULL;
+        if (plugin->ops.tracker.open == NULL)
+            plugin->ops.tracker.open = open_nothing;
+        if (plugin->ops.tracker.fork_child == NULL)
+            plugin->ops.tracker.fork_child = keep_copy;
+        break;
+    case MEMOPT_REPORTER:
+        must = plugin->ops.reporter.write != NULL;
+        if (plugin->ops.reporter.default_output == NULL)
+            plugin->ops.reporter.default_output = "stdout";
+        break;
+    }
+    if (!must)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s' lacks the operation '%s', which every %s must "
+                       "have",
+                       plugin->path, kind->last_must, kind->name);
+    return plugin->descriptor.kind == MEMOPT_ALLOCATOR ? complete_allocator(plugin, error) : 0;
+}
+
+/* ------------------------------------------------------------------- load */
+
+static struct mo_plugin *loaded;
+
+/* Says what dlopen's message means and what to do. */
+static int fail_dlopen(const char *path, const char *why, struct memopt_error *error) {
+    if (why == NULL)
+        why = "unknown reason";
+    if (strstr(why, "out of memory") != NULL || strstr(why, "cannot allocate memory for") != NULL ||
+        strstr(why, "cannot create shared object descriptor") != NULL)
+        return mo_fail(error, -ENOMEM, "plugin '%s' cannot be loaded: %s", path, why);
+    size_t length = strlen(path);
+    const char *colon = strstr(why, ": ");
+    if (strncmp(why, path, length) != 0 && colon != NULL &&
+        strstr(why, "cannot open shared object file") != NULL)
+        return mo_fail(error, -ENOENT,
+                       "plugin '%s' needs the library '%.*s', which the dynamic linker does not "
+                       "find: install the package that has it, or name its directory in "
+                       "LD_LIBRARY_PATH",
+                       path, (int)(colon - why), why);
+    if (strncmp(why, path, length) == 0 && strncmp(why + length, ": ", 2) == 0)
+        why += length + 2;
+    if (strstr(why, "undefined symbol") != NULL || strstr(why, "version `") != NULL)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s' cannot be loaded: %s; link it against all that it uses (-Wl,-z,"
+                       "defs says what is missing)",
+                       path, why);
+    if (strstr(why, "ELF") != NULL || strstr(why, "file too short") != NULL)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s' is not a shared object of this machine (%s): build it here "
+                       "with cc -shared -fPIC",
+                       path, why);
+    return mo_fail(error, -ENOEXEC, "plugin '%s' cannot be loaded: %s", path, why);
+}
+
+static int check_file(const char *path, struct memopt_error *error) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        int code = errno;
+        return mo_fail(error, -code, "plugin '%s' cannot be opened: %s", path,
+                       code == ENOENT ? "there is no such file" : strerrordesc_np(code));
+    }
+    struct stat st;
+    bool regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    close(fd);
+    if (!regular)
+        return mo_fail(error, -EINVAL, "plugin '%s' is not a file", path);
+    return 0;
+}
+
+static struct mo_plugin *find_loaded(void *handle) {
+    for (struct mo_plugin *plugin = loaded; plugin != NULL; plugin = plugin->next)
+        if (plugin->handle == handle)
+            return plugin;
+    return NULL;
+}
+
+/* A handle of `path`'s object with its descriptor checked. */
+static int open_object(enum memopt_plugin_kind kind, const char *path, void **ret_handle,
+                       const struct memopt_plugin **ret_descriptor, struct memopt_error *error) {
+    int r = check_file(path, error);
+    if (r < 0)
+        return r;
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (handle == NULL)
+        return fail_dlopen(path, dlerror(), error);
+    const struct memopt_plugin *found = dlsym(handle, MEMOPT_PLUGIN_SYMBOL);
+    Dl_info info;
+    const ElfW(Sym) *symbol = NULL;
+    if (found == NULL)
+        r = mo_fail(error, -ENOEXEC,
+                    "plugin '%s' does not export '%s': define it with MEMOPT_EXPORT, see "
+                    "memopt-plugin(7)",
+                    path, MEMOPT_PLUGIN_SYMBOL);
+    else if (dladdr1(found, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0 || symbol == NULL)
+        r = mo_fail(error, -ENOEXEC, "plugin '%s': its symbol '%s' has no size", path,
+                    MEMOPT_PLUGIN_SYMBOL);
+    else
+        r = check_descriptor(found, symbol->st_size, kind, path, error);
+    if (r < 0) {
+        dlclose(handle); /* RTLD_NODELETE: drops the handle, the object stays */
+        return r;
+    }
+    *ret_handle = handle;
+    *ret_descriptor = found;
+    return 0;
+}
+
+int mo_plugin_load(enum memopt_plugin_kind kind, const char *name_or_path,
+                   struct mo_plugin **ret_plugin, struct memopt_error *error) {
+    char path[PATH_MAX];
+    void *handle = NULL;
+    const struct memopt_plugin *found = NULL;
+    int r = find_plugin(kind, name_or_path, path, error);
+    if (r < 0)
+        return r;
+    r = open_object(kind, path, &handle, &found, error);
+    if (r < 0)
+        return r;
+    struct mo_plugin *plugin = find_loaded(handle);
+    if (plugin != NULL) {
+        dlclose(handle);
+        *ret_plugin = plugin;
+        return 0;
+    }
+    if (strchr(name_or_path, '/') == NULL && strcmp(found->name, name_or_path) != 0) {
+        r = mo_fail(error, -ENOEXEC, "plugin '%s' calls itself '%s': its file must be %s%s.so",
+                    path, found->name, mo_plugin_kind_prefix(kind), found->name);
+        goto close;
+    }
+    r = check_options(found, path, error);
+    if (r < 0)
+        goto close;
+    plugin = mo_sys_alloc(sizeof(*plugin));
+    char *copy = mo_sys_strdup(path);
+    if (plugin == NULL || copy == NULL) {
+        r = mo_fail(error, -ENOMEM, "plugin '%s': out of memory", path);
+        goto close;
+    }
+    memcpy(&plugin->descriptor, found, found->size);
+    plugin->descriptor.size = sizeof(plugin->descriptor);
+    plugin->path = copy;
+    plugin->handle = handle;
+    plugin->table = (struct mo_option_table){found->options, found->option_size};
+    r = copy_ops(plugin, error);
+    if (r < 0)
+        goto close;
+    plugin->next = loaded;
+    loaded = plugin;
+    *ret_plugin = plugin;
+    return 0;
+close:
+    dlclose(handle);
+    return r;
+}
+
+/* Defaults for the operations of struct memopt_malloc that a plugin leaves out.
+ * They have no argument to find the table by, so there are as many copies as
+ * there may be such plugins in a process. */
+enum { DEFAULTS = 4 };
+static const struct memopt_malloc *defaults_for[DEFAULTS];
+
+static void *default_calloc(const struct memopt_malloc *table, size_t count, size_t size) {
+    size_t total;
+    if (__builtin_mul_overflow(count, size, &total))
+        return NULL;
+    void *p = table->malloc(total);
+    return p == NULL ? NULL : memset(p, 0, total);
+}
+
+static void *default_realloc(const struct memopt_malloc *table, void *p, size_t size) {
+    size_t old = table->usable_size(p);
+    void *fresh = table->malloc(size);
+    if (fresh == NULL)
+        return NULL;
+    memcpy(fresh, p, old < size ? old : size);
+    table->free(p);
+    return fresh;
+}
+
+#define DEFAULTS_COPY(I)                                                                           \
+    static void *calloc_##I(size_t count, size_t size) {                                           \
+        return default_calloc(defaults_for[I], count, size);                                       \
+    }                                                                                              \
+    static void *realloc_##I(void *p, size_t size) {                                               \
+        return default_realloc(defaults_for[I], p, size);                                          \
+    }
+DEFAULTS_COPY(0)
+DEFAULTS_COPY(1)
+DEFAULTS_COPY(2)
+DEFAULTS_COPY(3)
+static const struct {
+    void *(*calloc)(size_t count, size_t size);
+    void *(*realloc)(void *p, size_t size);
+} defaults[DEFAULTS] = {
+    {calloc_0, realloc_0}, {calloc_1, realloc_1}, {calloc_2, realloc_2}, {calloc_3, realloc_3}};
+
+static int complete_malloc(struct mo_plugin *plugin, struct memopt_malloc *table,
+                           struct memopt_error *error) {
+    const char *missing = table->malloc == NULL          ? "malloc"
+                          : table->free == NULL          ? "free"
+                          : table->aligned_alloc == NULL ? "aligned_alloc"
+                          : table->usable_size == NULL   ? "usable_size"
+                                                         : NULL;
+    if (missing != NULL)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': its open() gave no '%s', which every allocator must have",
+                       plugin->path, missing);
+    if (table->calloc != NULL && table->realloc != NULL)
+        return 0;
+    size_t i = 0;
+    while (i < DEFAULTS && defaults_for[i] != NULL)
+        i++;
+    if (i == DEFAULTS)
+        return mo_fail(error, -ENOSPC,
+                       "plugin '%s': its open() gave no '%s', and memopt has no more than %d "
+                       "substitutes in a process",
+                       plugin->path, table->calloc == NULL ? "calloc" : "realloc", DEFAULTS);
+    defaults_for[i] = &plugin->malloc;
+    if (table->calloc == NULL)
+        table->calloc = defaults[i].calloc;
+    if (table->realloc == NULL)
+        table->realloc = defaults[i].realloc;
+    return 0;
+}
+
+int mo_plugin_open_allocator(struct mo_plugin *plugin, const void *settings,
+                             const struct memopt_malloc **ret_malloc, struct memopt_error *error) {
+    if (!plugin->opened) {
+        struct memopt_malloc table = {.size = sizeof(table)};
+        int r = plugin->ops.allocator.open(&mo_host, settings, &table, error);
+        if (r < 0)
+            return r;
+        r = complete_malloc(plugin, &table, error);
+        if (r < 0)
+            return r;
+        plugin->malloc = table;
+        plugin->opened = 1;
+    }
+    *ret_malloc = &plugin->malloc;
+    return 0;
+}
+
+int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size_t size,
+                              struct memopt_error *error) {
+    const struct memopt_allocator_ops *ops = &plugin->ops.allocator;
+    if (ops->libraries == NULL || ops->libraries[0] == NULL) {
+        buffer[0] = '\0';
+        return 0;
+    }
+    for (const char *const *library = ops->libraries; *library != NULL; library++) {
+        void *handle = dlopen(*library, RTLD_LAZY | RTLD_LOCAL);
+        const char *why = handle == NULL ? dlerror() : "";
+        /* Its thread-local storage does not fit after start-up, but it is there. */
+        if (handle == NULL && (why == NULL || strstr(why, "static TLS") == NULL))
+            continue;
+        struct link_map *map = NULL;
+        const char *path = *library;
+        if (handle != NULL && dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_name[0] == '/')
+            path = map->l_name;
+        if (strlen(path) >= size)
+            return mo_fail(error, -ENAMETOOLONG, "the path '%s' is too long", path);
+        memcpy(buffer, path, strlen(path) + 1);
+        return 0;
+    }
+    return mo_fail(error, -ENOENT,
+                   "allocator '%s' needs the library '%s', which is not there: %s%s",
+                   plugin->descriptor.name, ops->libraries[0],
+                   ops->package != NULL ? "apt-get install " : "install it",
+                   ops->package != NULL ? ops->package : "");
+}
+
+/* ------------------------------------------------------------------- host */
+
+static void (*note_sink)(int level, const char *text);
+
+void mo_host_set_note(void (*note)(int level, const char *text)) {
+    note_sink = note;
+}
+
+static void host_note(int level, const char *format, ...) {
+    static const char prefix[] = "memopt: ";
+    char text[1024];
+    const size_t room = sizeof(text) - sizeof(prefix) - 1;
+    char *const body = text + sizeof(prefix) - 1;
+    int saved = errno;
+    memcpy(text, prefix, sizeof(prefix));
+    va_list arguments;
+    va_start(arguments, format);
+    int n = vsnprintf(body, room, format, arguments);
+    va_end(arguments);
+    if (n > 0) {
+        size_t length = (size_t)n < room ? (size_t)n : room - 1;
+        if (level >= MEMOPT_NOTE_ERROR) {
+            body[length] = '\n';
+            ssize_t written = write(STDERR_FILENO, text, (size_t)(body - text) + length + 1);
+            (void)written; /* there is nowhere else to say it */
+            body[length] = '\0';
+        }
+        if (note_sink != NULL)
+            note_sink(level, body);
+    }
+    errno = saved;
+}
+
+struct memopt_host mo_host = {
+    .abi_major = MEMOPT_ABI_MAJOR,
+    .abi_minor = MEMOPT_ABI_MINOR,
+    .size = sizeof(struct memopt_host),
+    .alloc = mo_sys_alloc,
+    .note = host_note,
+    .fail = mo_fail,
+};
