@@ -96,7 +96,8 @@ _Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page"
 /* Every thread slot begins with this; trackers' states follow, 64-byte aligned. */
 struct mo_ledger_thread {
     _Atomic int64_t tid; /* 0: free */
-    uint64_t reserved[7];
+    uint32_t ending;     /* its destructors ran: free once the kernel knows no such thread */
+    uint32_t reserved[13];
 };
 
 #endif
