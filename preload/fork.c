@@ -20,9 +20,7 @@
 enum { HOOKS_MAX = 8 };
 
 static struct mo_fork_hooks hooks;
-static struct {
-    void (*before)(void), (*parent)(void), (*child)(void);
-} added[HOOKS_MAX];
+static struct { void (*before)(void), (*parent)(void), (*child)(void); } added[HOOKS_MAX];
 static _Atomic unsigned added_count;
 
 static void (*list_lock)(void), (*list_unlock)(void), (*list_reset)(void);

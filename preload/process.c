@@ -12,6 +12,7 @@
 #include "core/base/sysmem.h"
 #include "core/config/config.h"
 #include "core/config/flat.h"
+#include "core/dispatch/boot.h"
 #include "core/dispatch/services.h"
 #include "core/ledger/writer.h"
 
@@ -29,6 +30,7 @@
 struct mo_process mo_process;
 static const char *run_directory;
 static enum mo_process_kind own_kind;
+static int exit_status; /* what exit() was called with */
 
 /* ------------------------------------------------------------------- notes */
 
@@ -37,8 +39,8 @@ static size_t pending_used;
 
 static void say_on_stderr(const char *text) {
     char line[2048];
-    int length = snprintf(line, sizeof(line), "memopt: %s[%d]: %s\n",
-                          program_invocation_short_name, (int)getpid(), text);
+    int length = snprintf(line, sizeof(line), "memopt: %s[%d]: %s\n", program_invocation_short_name,
+                          (int)getpid(), text);
     if (length > (int)sizeof(line) - 1)
         length = (int)sizeof(line) - 1;
     ssize_t written = write(STDERR_FILENO, line, (size_t)length);
@@ -114,8 +116,7 @@ static int load(const struct mo_flat *flat, enum memopt_plugin_kind kind, const 
     if (code < 0)
         return code;
     char section[128];
-    snprintf(section, sizeof(section), "%s.%s", mo_plugin_kind_name(kind),
-             plugin->descriptor.name);
+    snprintf(section, sizeof(section), "%s.%s", mo_plugin_kind_name(kind), plugin->descriptor.name);
     size_t size = plugin->descriptor.settings_size;
     void *settings = mo_sys_alloc(size > 0 ? size : 1);
     if (settings == NULL)
@@ -142,9 +143,8 @@ static void fall_back_to_libc(const struct memopt_error *error) {
 
 static void create_ledger(void *const *tracker_settings) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
-    struct mo_ledger_plan plan = {.directory = run_directory,
-                                  .binding = own_kind,
-                                  .tracker_count = mo_process.tracker_count};
+    struct mo_ledger_plan plan = {
+        .directory = run_directory, .binding = own_kind, .tracker_count = mo_process.tracker_count};
     for (size_t i = 0; i < mo_process.tracker_count; i++) {
         plan.trackers[i].name = mo_process.trackers[i].plugin->descriptor.name;
         plan.trackers[i].ops = &mo_process.trackers[i].plugin->ops.tracker;
@@ -228,6 +228,11 @@ MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
     .at_fork = mo_fork_add,
 };
 
+static void keep_status(int status, void *unused) {
+    (void)unused;
+    exit_status = status;
+}
+
 void mo_process_start(enum mo_process_kind kind, char **envp,
                       void (*after_open)(struct mo_process *)) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
@@ -262,6 +267,7 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
         create_ledger(tracker_settings);
     }
     memopt_program_services.run_directory = run_directory;
+    on_exit(keep_status, NULL);
     if (after_open != NULL)
         after_open(&mo_process);
     if (!follow)
@@ -269,8 +275,6 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
 }
 
 /* --------------------------------------------------------------------- end */
-
-uint64_t mo_process_boot_bytes(void) __attribute__((weak));
 
 static void end(int with_figures) {
     struct memopt_figures figures = {
@@ -287,8 +291,7 @@ static void end(int with_figures) {
     int known = with_figures && mo_process.allocator != NULL &&
                 mo_process.allocator->ops.allocator.figures != NULL &&
                 mo_process.allocator->ops.allocator.figures(&figures) == 0;
-    mo_ledger_end(known ? &figures : NULL,
-                  mo_process_boot_bytes == NULL ? 0 : mo_process_boot_bytes());
+    mo_ledger_end(known ? &figures : NULL, mo_boot_used(), exit_status);
 }
 
 static __attribute__((destructor)) void at_exit(void) {
@@ -299,6 +302,7 @@ static __attribute__((destructor)) void at_exit(void) {
  * handler, so no figures: they take the backend's locks. */
 static void exit_now(int status) __attribute__((noreturn));
 static void exit_now(int status) {
+    exit_status = status;
     end(0);
     for (;;)
         syscall(SYS_exit_group, status);

@@ -1,5 +1,6 @@
 /* dispatch.c - see dispatch.h. */
 #include "core/dispatch/dispatch.h"
+#include "core/ledger/writer.h"
 
 #include <errno.h>
 #include <string.h>
@@ -30,6 +31,8 @@ void mo_dispatch_switch(const struct memopt_malloc *backend, struct mo_link *lin
 }
 
 void *mo_fail_nomem(void) {
+    if (mo_ledger() != NULL)
+        atomic_fetch_add_explicit(&mo_ledger()->failures, 1, memory_order_relaxed);
     errno = ENOMEM;
     return NULL;
 }

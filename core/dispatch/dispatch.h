@@ -88,8 +88,8 @@ static inline void *mo_realloc(void *p, size_t size) {
 
 /* `alignment` is a power of two. */
 static inline void *mo_aligned_alloc(size_t alignment, size_t size) {
-    void *p = alignment <= 16 ? mo_dispatch.malloc(size)
-                              : mo_dispatch.aligned_alloc(alignment, size);
+    void *p =
+        alignment <= 16 ? mo_dispatch.malloc(size) : mo_dispatch.aligned_alloc(alignment, size);
     if (mo_unlikely(p == NULL))
         return mo_fail_nomem();
     return p;

@@ -85,8 +85,8 @@ struct mo_ledger_header {
     _Atomic uint32_t threads_grown; /* slots that are backed by blocks */
     _Atomic uint32_t heaps_used;
     struct mo_ledger_figures figures;
-    uint64_t peak_rss; /* VmHWM at the exit hook; 0: it did not run */
-    uint64_t boot_bytes; /* served before the backend was there */
+    uint64_t peak_rss;         /* VmHWM at the exit hook; 0: it did not run */
+    uint64_t boot_bytes;       /* served before the backend was there */
     _Atomic uint64_t failures; /* allocations the backend refused; counted by dispatch */
     int32_t exit_status;       /* what on_exit() was told, when state is EXITED; else 0 */
     uint32_t reserved;

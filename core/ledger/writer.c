@@ -280,8 +280,7 @@ struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocat
         atomic_store(&ledger->heaps_used, MO_LEDGER_HEAPS);
         return NULL;
     }
-    struct mo_ledger_heap *heap =
-        (struct mo_ledger_heap *)at(ledger->heaps_offset) + index;
+    struct mo_ledger_heap *heap = (struct mo_ledger_heap *)at(ledger->heaps_offset) + index;
     snprintf(heap->name, sizeof(heap->name), "%s", name);
     snprintf(heap->allocator, sizeof(heap->allocator), "%s", allocator);
     atomic_store(&heap->limit, UINT64_MAX);
@@ -328,8 +327,7 @@ void mo_ledger_before_fork(void *own_slot) {
     size_t size = head_size() + slots * ledger->thread_stride;
     if (snapshot.size < size) {
         size_t room = round_up(size, PAGE);
-        void *fresh =
-            mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void *fresh = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (fresh == MAP_FAILED) {
             snapshot.slots = 0;
             return;
@@ -368,12 +366,13 @@ void mo_ledger_after_fork_child(void *own_slot) {
     memcpy(&header, ledger, sizeof(header));
     atomic_store(&header.notes_used, 0);
     header.forked = 1;
+    atomic_store(&header.failures, 0);
     header.figures.valid = 0;
     header.end_time = 0;
     header.peak_rss = 0;
-    size_t own = own_slot == NULL ? 0
-                                  : ((size_t)((char *)own_slot - (char *)slot_at(0))) /
-                                        ledger->thread_stride;
+    size_t own = own_slot == NULL
+                     ? 0
+                     : ((size_t)((char *)own_slot - (char *)slot_at(0))) / ledger->thread_stride;
     replace_mapping(&header);
     describe_process(&header);
     memcpy(ledger, &header, sizeof(header));
@@ -429,7 +428,7 @@ static uint64_t peak_rss(void) {
     return kib * 1024;
 }
 
-void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes) {
+void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status) {
     if (ledger == NULL || ledger->pid != getpid())
         return; /* a vfork child shares our memory, not our end */
     if (figures != NULL) {
@@ -444,6 +443,7 @@ void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes) {
         };
     }
     ledger->boot_bytes = boot_bytes;
+    ledger->exit_status = exit_status;
     ledger->peak_rss = peak_rss();
     ledger->end_time = now_ns();
     atomic_store(&ledger->state, MO_LEDGER_EXITED);

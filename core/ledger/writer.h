@@ -67,6 +67,6 @@ void mo_ledger_after_fork_child(void *own_slot);
 
 /* The process is about to end: figures (NULL: unknown), peak RSS, time, state.
  * Does nothing in a vfork child. Async-signal-safe. */
-void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes);
+void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status);
 
 #endif
