@@ -12,7 +12,6 @@
 #include "core/base/sysmem.h"
 #include "core/config/config.h"
 #include "core/config/flat.h"
-#include "core/dispatch/boot.h"
 #include "core/dispatch/services.h"
 #include "core/ledger/writer.h"
 
@@ -276,6 +275,9 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
 
 /* --------------------------------------------------------------------- end */
 
+/* Only the shim has a boot range. */
+extern uint64_t mo_boot_used(void) __attribute__((weak));
+
 static void end(int with_figures) {
     struct memopt_figures figures = {
         .size = sizeof(figures),
@@ -291,7 +293,7 @@ static void end(int with_figures) {
     int known = with_figures && mo_process.allocator != NULL &&
                 mo_process.allocator->ops.allocator.figures != NULL &&
                 mo_process.allocator->ops.allocator.figures(&figures) == 0;
-    mo_ledger_end(known ? &figures : NULL, mo_boot_used(), exit_status);
+    mo_ledger_end(known ? &figures : NULL, mo_boot_used != NULL ? mo_boot_used() : 0, exit_status);
 }
 
 static __attribute__((destructor)) void at_exit(void) {
