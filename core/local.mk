@@ -5,21 +5,18 @@ core_program_sources = \
 	core/base/sysmem.c core/base/sysmem.h \
 	core/config/option.c core/config/option.h \
 	core/config/flat.c core/config/flat.h \
-	core/config/sections.c \
 	core/plugin/registry.c core/plugin/registry.h \
-	core/ledger/ledger.h \
-	core/ledger/writer.c core/ledger/writer.h
+	core/ledger/ledger.h
 
 core_memopt_sources = \
 	core/config/config.h \
-	core/model/report.h
-
-# Only the shim has a hot path.
-core_dispatch_sources = \
-	core/dispatch/boot.c core/dispatch/boot.h \
-	core/dispatch/dispatch.c core/dispatch/dispatch.h \
-	core/dispatch/services.h \
-	core/dispatch/track.c
+	core/ledger/reader.c core/ledger/reader.h \
+	core/model/arena.c core/model/arena.h \
+	core/model/model.h \
+	core/model/output.c core/model/output.h \
+	core/model/report.c core/model/report.h \
+	core/model/run.c \
+	core/model/write.c
 
 # Once for foreign programs, without sanitizers; once for our own.
 noinst_LTLIBRARIES += core/libcore-program.la core/libcore-own.la

@@ -351,8 +351,8 @@ struct memopt_tracker_ops {
     void (*thread_end)(void *self, void *ended_threads, void *thread);
     /* [program] In the child of a fork, whose ledger starts as a copy of the
      * parent's: say what is inherited. `threads` are the states of all the
-     * parent's threads; slot 0 is the child's one thread. Missing: the copy
-     * stays. */
+     * parent's threads, that of the ended ones among them; threads[0] is the
+     * child's one thread. Missing: the copy stays. */
     void (*fork_child)(void *self, void *process, void *const *threads, size_t thread_count);
     /* [memopt] Must be there. Puts what the section says into the process's part
      * of the report. Memory: memopt_report_alloc(). */

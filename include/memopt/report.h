@@ -39,18 +39,21 @@ struct memopt_histogram_bin {
     uint64_t bytes; /* asked for */
 };
 
-/* Counts of one thread or of a whole process. */
+/* Counts of one thread or of a whole process. A process that was forked has its
+ * parent's blocks in live_* from the start, and in no other number. */
 struct memopt_counts {
     uint64_t allocations; /* blocks handed out: malloc, calloc, aligned, and new blocks of realloc */
     uint64_t frees;
     uint64_t reallocations; /* of the allocations, those that realloc made */
+    uint64_t zeroed;        /* of the allocations, those of calloc */
+    uint64_t aligned;       /* of the allocations, those with an alignment asked for */
     uint64_t failures;      /* allocations the backend refused */
     uint64_t bytes_requested; /* sum of the sizes asked for */
     uint64_t bytes_allocated; /* sum of the usable sizes handed out */
     uint64_t bytes_freed;
     int64_t live_bytes; /* usable; below 0 in a thread that frees what others allocate */
     int64_t live_blocks;
-    uint64_t peak_bytes; /* highest live_bytes */
+    uint64_t peak_bytes; /* highest live_bytes; unknown for the threads that have ended */
     uint64_t peak_error; /* peak_bytes may be off by this much either way; 0: exact */
 };
 

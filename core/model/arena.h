@@ -1,0 +1,19 @@
+/*
+ * arena.h - memory that goes all at once: what a report is made of.
+ *
+ * Used by core/model only. Not thread-safe.
+ */
+#ifndef MO_MODEL_ARENA_H
+#define MO_MODEL_ARENA_H
+
+#include <stddef.h>
+
+struct mo_arena {
+    struct mo_arena_chunk *chunks; /* the newest first */
+};
+
+/* Zeroed, 16-byte aligned; NULL: out of memory. */
+void *mo_arena_alloc(struct mo_arena *arena, size_t size);
+void mo_arena_free(struct mo_arena *arena);
+
+#endif

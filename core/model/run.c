@@ -1,0 +1,367 @@
+/* run.c - a run directory's ledgers become the report's processes. */
+#include "config.h"
+
+#include "core/model/report.h"
+
+#include "core/base/error.h"
+#include "core/ledger/reader.h"
+#include "core/model/model.h"
+#include "core/plugin/registry.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LEDGERS_MAXIMUM = 65536 }; /* a fork bomb's run directory is cut there */
+
+struct tracker {
+    struct mo_plugin *plugin;
+    void *settings;
+};
+
+struct run {
+    struct mo_model *model;
+    struct memopt_report *report;
+    struct tracker trackers[MO_LEDGER_TRACKERS];
+    size_t tracker_count;
+};
+
+/* One ledger's place in the order of processes; the ledger itself is read twice
+ * rather than kept, there may be thousands. */
+struct entry {
+    char *name;
+    int64_t pid;
+    uint64_t start_time;
+};
+
+static int no_memory(struct memopt_error *error) {
+    return mo_fail(error, -ENOMEM, "out of memory");
+}
+
+/* ----------------------------------------------------------------- trackers */
+
+/* The trackers that the configuration names, with their settings. One that
+ * can't be loaded here was not in the program either: its ledger says so. */
+static int load_trackers(struct run *run, struct mo_config *config, struct memopt_error *error) {
+    const struct mo_core_section *section = mo_core_section("memopt");
+    struct mo_settings_memopt settings;
+    int r = mo_config_fill(config, "memopt", section->table, &settings, error);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < settings.trackers.count && i < MO_LEDGER_TRACKERS; i++) {
+        struct mo_plugin *plugin;
+        struct memopt_error why = MEMOPT_ERROR_INIT;
+        if (mo_plugin_load(MEMOPT_TRACKER, settings.trackers.items[i], &plugin, &why) < 0) {
+            mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0, "%s", why.message);
+            continue;
+        }
+        char name[128];
+        snprintf(name, sizeof(name), "tracker.%s", plugin->descriptor.name);
+        void *own = memopt_report_alloc(run->report, plugin->descriptor.settings_size + 1);
+        if (own == NULL)
+            return no_memory(error);
+        r = mo_config_fill(config, name, plugin->table, own, error);
+        if (r < 0)
+            return r;
+        run->trackers[run->tracker_count++] = (struct tracker){plugin, own};
+    }
+    return 0;
+}
+
+static int read_tracker(struct run *run, const struct mo_ledger_copy *ledger, size_t i,
+                        struct memopt_process *process, struct memopt_error *error) {
+    const struct mo_ledger_tracker *state = &ledger->header.trackers[i];
+    const struct tracker *tracker = NULL;
+    for (size_t t = 0; t < run->tracker_count && tracker == NULL; t++)
+        if (strcmp(run->trackers[t].plugin->descriptor.name, state->name) == 0)
+            tracker = &run->trackers[t];
+    if (tracker == NULL) {
+        mo_report_note(run->report, MEMOPT_NOTE_WARNING, process->pid,
+                       "the tracker '%s' left data, but the configuration does not name it: left "
+                       "out",
+                       state->name);
+        return 0;
+    }
+    const struct memopt_tracker_ops *ops = &tracker->plugin->ops.tracker;
+    if (ops->state_version != state->state_version) {
+        mo_report_note(run->report, MEMOPT_NOTE_WARNING, process->pid,
+                       "the tracker '%s' left data of version %u, this memopt reads version %u: "
+                       "left out",
+                       state->name, state->state_version, ops->state_version);
+        return 0;
+    }
+    struct mo_ledger_section section;
+    mo_ledger_section_at(ledger, i, &section);
+    struct memopt_error why = MEMOPT_ERROR_INIT;
+    int r = ops->report(&mo_host, tracker->settings, &section.public, run->report, process, &why);
+    if (r == -ENOMEM)
+        return no_memory(error);
+    if (r < 0)
+        mo_report_note(run->report, MEMOPT_NOTE_WARNING, process->pid, "%s", why.message);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ a process */
+
+static const char *text_of(struct run *run, const char *text, int *ret_short) {
+    if (text[0] == '\0')
+        return NULL;
+    const char *copy = mo_report_strdup(run->report, text);
+    if (copy == NULL)
+        *ret_short = 1;
+    return copy;
+}
+
+static double ratio_of(double ratio) {
+    return ratio >= 0 && ratio <= 1 ? ratio : NAN;
+}
+
+static int read_heaps(struct run *run, const struct mo_ledger_copy *ledger,
+                      struct memopt_process *process, struct memopt_error *error) {
+    size_t count = 0;
+    struct mo_ledger_heap heap;
+    for (size_t i = 0; i < ledger->heap_count; i++)
+        count += mo_ledger_heap_at(ledger, i, &heap) == 0;
+    if (count == 0)
+        return 0;
+    struct memopt_heap_report *heaps = memopt_report_alloc(run->report, count * sizeof(*heaps));
+    if (heaps == NULL)
+        return no_memory(error);
+    size_t n = 0;
+    int no_room = 0;
+    for (size_t i = 0; i < ledger->heap_count; i++) {
+        if (mo_ledger_heap_at(ledger, i, &heap) < 0)
+            continue;
+        uint64_t live = heap.live_bytes, committed = heap.committed;
+        heaps[n++] = (struct memopt_heap_report){
+            .name = mo_report_strdup(run->report, heap.name),
+            .allocator = text_of(run, heap.allocator, &no_room),
+            .limit = heap.limit,
+            .live_bytes = live,
+            .peak_bytes = heap.peak_bytes,
+            .live_blocks = heap.live_blocks,
+            .allocations = heap.allocations,
+            .frees = heap.frees,
+            .refused = heap.refused,
+            .committed = committed == 0 ? MEMOPT_UNKNOWN : committed,
+            .fragmentation = committed == 0 || committed == MEMOPT_UNKNOWN
+                                 ? NAN
+                                 : ratio_of(1 - (double)live / (double)committed),
+        };
+        if (heaps[n - 1].name == NULL || no_room)
+            return no_memory(error);
+    }
+    process->heaps = heaps;
+    process->heap_count = n;
+    return 0;
+}
+
+static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
+                        struct memopt_error *error) {
+    const struct mo_ledger_header *h = &ledger->header;
+    struct memopt_process *process = mo_model_add_process(run->model);
+    if (process == NULL)
+        return no_memory(error);
+    static const char *const bindings[] = {"none", "direct", "dispatch"};
+    int no_room = 0;
+    process->pid = h->pid;
+    process->ppid = h->ppid;
+    process->program = text_of(run, h->exe, &no_room);
+    process->command = text_of(run, h->command, &no_room);
+    process->allocator = text_of(run, h->allocator, &no_room);
+    process->allocator_version = text_of(run, h->allocator_version, &no_room);
+    process->binding = bindings[h->binding < 3 ? h->binding : 0];
+    process->start_time = h->start_time == 0 ? MEMOPT_UNKNOWN : h->start_time;
+    if (no_room)
+        return no_memory(error);
+    if (atomic_load(&h->state) == MO_LEDGER_EXITED) {
+        process->end = MEMOPT_END_EXIT;
+        process->end_value = h->exit_status & 255;
+        process->end_time = h->end_time == 0 ? MEMOPT_UNKNOWN : h->end_time;
+    }
+    if (h->peak_rss != 0)
+        process->peak_rss = h->peak_rss;
+    if (h->figures.valid) {
+        process->heap_live = h->figures.live;
+        process->heap_committed = h->figures.committed;
+        process->heap_resident = h->figures.resident;
+        process->heap_retained = h->figures.retained;
+        process->fragmentation = ratio_of(h->figures.fragmentation);
+    }
+    int level;
+    size_t cursor = 0;
+    for (const char *note; (note = mo_ledger_note_next(ledger, &cursor, &level)) != NULL;)
+        mo_report_note(run->report, level, process->pid, "%s", note);
+    int r = read_heaps(run, ledger, process, error);
+    for (size_t i = 0; i < h->tracker_count && r == 0; i++)
+        r = read_tracker(run, ledger, i, process, error);
+    return r;
+}
+
+/* --------------------------------------------------------------- the directory */
+
+static int by_start(const void *a_, const void *b_) {
+    const struct entry *a = a_, *b = b_;
+    if (a->start_time != b->start_time)
+        return a->start_time < b->start_time ? -1 : 1;
+    if (a->pid != b->pid)
+        return a->pid < b->pid ? -1 : 1;
+    return strcmp(a->name, b->name);
+}
+
+/* Is a process of this pid there, and not a zombie? A daemon that the program
+ * left behind is. */
+static int is_running(int64_t pid) {
+    char path[64], stat[512];
+    snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
+    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, stat, sizeof(stat) - 1);
+    if (n <= 0)
+        return 0;
+    stat[n] = '\0';
+    const char *name_end = strrchr(stat, ')');
+    return name_end != NULL && name_end[1] == ' ' && strchr("ZXx", name_end[2]) == NULL;
+}
+
+/* What became of processes whose exit hook did not run, and which is the main
+ * one. `forked[i]`: the i-th ledger was begun by fork, not by exec. */
+static void settle_ends(struct mo_model *model, size_t first, const unsigned char *forked,
+                        int64_t main_pid) {
+    size_t count = model->report.process_count;
+    struct memopt_process *main = NULL;
+    for (size_t i = first; i < count; i++) {
+        struct memopt_process *process = &model->processes[i];
+        if (main_pid == 0)
+            main_pid = process->pid;
+        if (process->pid == main_pid)
+            main = process; /* the last program it became */
+        if (process->end != MEMOPT_END_UNKNOWN)
+            continue;
+        size_t next = i + 1;
+        while (next < count && model->processes[next].pid != process->pid)
+            next++;
+        if (next < count && !forked[next - first]) {
+            process->end = MEMOPT_END_EXEC;
+            process->end_time = model->processes[next].start_time;
+        } else if (next == count && is_running(process->pid)) {
+            process->end = MEMOPT_END_RUNNING;
+        }
+    }
+    if (main == NULL)
+        return;
+    struct memopt_process copy = *main;
+    copy.is_main = 1;
+    struct memopt_process *front = &model->processes[first];
+    memmove(front + 1, front, (size_t)(main - front) * sizeof(*front));
+    *front = copy;
+}
+
+static int is_ledger(const char *name) {
+    const char *dot = strrchr(name, '.');
+    return name[0] != '.' && dot != NULL && strcmp(dot, ".ledger") == 0;
+}
+
+static void free_entries(struct entry *entries, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        free(entries[i].name);
+    free(entries);
+}
+
+/* Reads the header of each ledger; a bad one becomes a note. */
+static int list_ledgers(struct run *run, DIR *directory, struct entry **ret_entries,
+                        size_t *ret_count, struct memopt_error *error) {
+    struct entry *entries = NULL;
+    size_t count = 0, room = 0;
+    for (;;) {
+        errno = 0;
+        struct dirent *file = readdir(directory);
+        if (file == NULL)
+            break;
+        if (!is_ledger(file->d_name))
+            continue;
+        if (count == LEDGERS_MAXIMUM) {
+            mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0,
+                           "more than %d processes: the rest is left out", LEDGERS_MAXIMUM);
+            break;
+        }
+        struct memopt_error why = MEMOPT_ERROR_INIT;
+        struct mo_ledger_copy ledger;
+        int r = mo_ledger_open(dirfd(directory), file->d_name, &ledger, &why);
+        if (r == -ENOMEM)
+            goto short_of_memory;
+        if (r < 0) {
+            mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0, "%s", why.message);
+            continue;
+        }
+        struct entry entry = {NULL, ledger.header.pid, ledger.header.start_time};
+        mo_ledger_release(&ledger);
+        if (count == room) {
+            size_t more = room == 0 ? 16 : room * 2;
+            struct entry *larger = realloc(entries, more * sizeof(*larger));
+            if (larger == NULL)
+                goto short_of_memory;
+            entries = larger;
+            room = more;
+        }
+        if ((entry.name = strdup(file->d_name)) == NULL)
+            goto short_of_memory;
+        entries[count++] = entry;
+    }
+    if (count > 0)
+        qsort(entries, count, sizeof(*entries), by_start);
+    *ret_entries = entries;
+    *ret_count = count;
+    return 0;
+short_of_memory:
+    free_entries(entries, count);
+    return no_memory(error);
+}
+
+int mo_report_read_run(struct memopt_report *report, const char *path, int64_t main_pid,
+                       struct mo_config *config, struct memopt_error *error) {
+    struct run run = {.model = mo_model_of(report), .report = report};
+    int r = load_trackers(&run, config, error);
+    if (r < 0)
+        return r;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    if (directory == NULL) {
+        r = mo_fail(error, -errno, "run directory '%s': %s", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return r;
+    }
+    struct entry *entries = NULL;
+    size_t count = 0, first = report->process_count;
+    unsigned char *forked = NULL;
+    r = list_ledgers(&run, directory, &entries, &count, error);
+    if (r < 0)
+        goto close_directory;
+    forked = calloc(count + 1, 1);
+    if (forked == NULL)
+        r = no_memory(error);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        struct mo_ledger_copy ledger;
+        r = mo_ledger_open(fd, entries[i].name, &ledger, error);
+        if (r == 0) {
+            forked[report->process_count - first] = ledger.header.forked != 0;
+            r = read_process(&run, &ledger, error);
+            mo_ledger_release(&ledger);
+        } else if (r != -ENOMEM) { /* it was good a moment ago */
+            mo_report_note(report, MEMOPT_NOTE_WARNING, 0, "%s", error ? error->message : "");
+            r = 0;
+        }
+    }
+    if (r == 0)
+        settle_ends(run.model, first, forked, main_pid);
+    free(forked);
+    free_entries(entries, count);
+close_directory:
+    closedir(directory);
+    return r;
+}
