@@ -5,8 +5,10 @@ core_program_sources = \
 	core/base/sysmem.c core/base/sysmem.h \
 	core/config/option.c core/config/option.h \
 	core/config/flat.c core/config/flat.h \
+	core/config/sections.c \
 	core/plugin/registry.c core/plugin/registry.h \
-	core/ledger/ledger.h
+	core/ledger/ledger.h \
+	core/ledger/writer.c core/ledger/writer.h
 
 core_memopt_sources = \
 	core/config/config.h \
@@ -17,6 +19,13 @@ core_memopt_sources = \
 	core/model/report.c core/model/report.h \
 	core/model/run.c \
 	core/model/write.c
+
+# Only the shim has a hot path.
+core_dispatch_sources = \
+	core/dispatch/boot.c core/dispatch/boot.h \
+	core/dispatch/dispatch.c core/dispatch/dispatch.h \
+	core/dispatch/services.h \
+	core/dispatch/track.c
 
 # Once for foreign programs, without sanitizers; once for our own.
 noinst_LTLIBRARIES += core/libcore-program.la core/libcore-own.la

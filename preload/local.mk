@@ -1,1 +1,22 @@
-# preload
+# What is preloaded into foreign programs: the shim, which has malloc, and the
+# agent, which has not. Both are found beside the plugins.
+pkglib_LTLIBRARIES += preload/libmemopt-preload.la preload/libmemopt-agent.la
+
+preload_common_sources = \
+	preload/environment.c \
+	preload/fork.c \
+	preload/libc.c \
+	preload/process.c preload/process.h
+PRELOAD_CFLAGS = $(PROGRAM_CFLAGS) -fno-builtin-malloc -fno-builtin-calloc \
+	-fno-builtin-realloc -fno-builtin-free -fexceptions
+
+preload_libmemopt_preload_la_SOURCES = $(preload_common_sources) $(core_dispatch_sources) \
+	preload/shim.c preload/malloc.c preload/operators.c
+preload_libmemopt_preload_la_CFLAGS = $(PRELOAD_CFLAGS)
+preload_libmemopt_preload_la_LDFLAGS = $(PLUGIN_LDFLAGS) -Wl,-Bsymbolic-functions
+preload_libmemopt_preload_la_LIBADD = core/libcore-program.la
+
+preload_libmemopt_agent_la_SOURCES = $(preload_common_sources) preload/agent.c
+preload_libmemopt_agent_la_CFLAGS = $(PRELOAD_CFLAGS)
+preload_libmemopt_agent_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+preload_libmemopt_agent_la_LIBADD = core/libcore-program.la

@@ -96,6 +96,23 @@ struct mo_settings_monitor {
     uint64_t interval; /* ns */
 };
 
+/* [pressure] */
+struct mo_settings_pressure {
+    double warn;
+};
+/* [optimizer] */
+struct mo_settings_optimizer {
+    const char *name;
+    double lr;
+    const char *state; /* "heap:NAME", "store:PATH" or NULL */
+};
+enum mo_store_kind { MO_STORE_RAM, MO_STORE_MMAP, MO_STORE_STREAM };
+/* [store] */
+struct mo_settings_store {
+    int kind; /* enum mo_store_kind */
+    uint64_t budget;
+};
+
 /* The whole effective configuration as an INI that load() would read back to
  * the same. Every value on one line, `[section]` and `key = value` only: the
  * shim reads this form with a reader of its own (core/config/flat.h). */

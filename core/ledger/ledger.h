@@ -85,8 +85,9 @@ struct mo_ledger_header {
     _Atomic uint32_t threads_grown; /* slots that are backed by blocks */
     _Atomic uint32_t heaps_used;
     struct mo_ledger_figures figures;
-    uint64_t peak_rss; /* VmHWM at the exit hook; 0: it did not run */
-    uint64_t boot_bytes; /* served before the backend was there */
+    uint64_t peak_rss;         /* VmHWM at the exit hook; 0: it did not run */
+    uint64_t boot_bytes;       /* served before the backend was there */
+    _Atomic uint64_t failures; /* allocations the backend refused; counted by dispatch */
     int32_t exit_status;       /* what on_exit() was told, when state is EXITED; else 0 */
     uint32_t reserved;
 };
@@ -95,7 +96,8 @@ _Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page"
 /* Every thread slot begins with this; trackers' states follow, 64-byte aligned. */
 struct mo_ledger_thread {
     _Atomic int64_t tid; /* 0: free */
-    uint64_t reserved[7];
+    uint32_t ending;     /* its destructors ran: free once the kernel knows no such thread */
+    uint32_t reserved[13];
 };
 
 #endif

@@ -1,0 +1,96 @@
+/*
+ * sections.c - the option tables of memopt's own sections. Everything that is
+ * said of a key anywhere (checks, help, manual) comes from its row here.
+ *
+ * Also inside the watched program: the shim reads [memopt].
+ */
+#include "core/config/config.h"
+
+#include <string.h>
+
+static const char *const bindings[] = {"auto", "direct", "dispatch", NULL};
+static const struct memopt_option memopt_options[] = {
+    MEMOPT_OPT_STRING(struct mo_settings_memopt, allocator, "allocator", "libc",
+                      "the backend of the program's malloc: a name, or a plugin's absolute path"),
+    MEMOPT_OPT_ENUM(struct mo_settings_memopt, binding, "binding", "auto", bindings,
+                    "direct: bind to the backend's own library; dispatch: through memopt; auto: "
+                    "direct where nothing has to be done per call"),
+    MEMOPT_OPT_LIST(struct mo_settings_memopt, trackers, "trackers", NULL, NULL,
+                    "what watches each allocation, in order; empty: nothing"),
+    MEMOPT_OPT_LIST(struct mo_settings_memopt, reporters, "reporters", "text", NULL,
+                    "what is made of the run at its end"),
+    MEMOPT_OPT_BOOL(struct mo_settings_memopt, follow, "follow", "yes",
+                    "whether programs that the program starts are watched too"),
+    MEMOPT_OPT_LIST(struct mo_settings_memopt, plugin_path, "plugin_path", NULL, NULL,
+                    "absolute directories that are searched for plugins first"),
+    MEMOPT_OPT_END,
+};
+
+static const char *const limit_steps[] = {"purge", "spill", NULL};
+static const struct memopt_option heap_options[] = {
+    MEMOPT_OPT_STRING(struct mo_settings_heap, allocator, "allocator", NULL,
+                      "the heap's backend; unset: that of [memopt]"),
+    MEMOPT_OPT_SIZE(struct mo_settings_heap, limit, "limit", NULL, "4KiB", NULL,
+                    "most bytes that may be live at once; unset: no limit"),
+    MEMOPT_OPT_LIST(struct mo_settings_heap, on_limit, "on_limit", "purge", limit_steps,
+                    "what is tried, in order, before an allocation over the limit fails"),
+    MEMOPT_OPT_SIZE(struct mo_settings_heap, region, "region", NULL, "4KiB", NULL,
+                    "bytes of a fixed region that the heap allocates from"),
+    MEMOPT_OPT_END,
+};
+
+static const struct memopt_option monitor_options[] = {
+    MEMOPT_OPT_DURATION(struct mo_settings_monitor, interval, "interval", "1s", "10ms", "1h",
+                        "time between two looks at a process from outside"),
+    MEMOPT_OPT_END,
+};
+
+static const struct memopt_option pressure_options[] = {
+    MEMOPT_OPT_RATIO(struct mo_settings_pressure, warn, "warn", "80%", "1%", "100%",
+                     "part of a limit at which memory is given back before it is reached"),
+    MEMOPT_OPT_END,
+};
+
+static const struct memopt_option optimizer_options[] = {
+    MEMOPT_OPT_STRING(struct mo_settings_optimizer, name, "name", "adamw", "the optimizer"),
+    MEMOPT_OPT_NUMBER(struct mo_settings_optimizer, lr, "lr", "1e-3", "0", "1e6", NULL,
+                      "learning rate"),
+    MEMOPT_OPT_STRING(struct mo_settings_optimizer, state, "state", NULL,
+                      "where its state lives: heap:NAME or store:PATH; unset: the default heap"),
+    MEMOPT_OPT_END,
+};
+
+static const char *const store_kinds[] = {"ram", "mmap", "stream", NULL};
+static const struct memopt_option store_options[] = {
+    MEMOPT_OPT_ENUM(struct mo_settings_store, kind, "kind", "ram", store_kinds,
+                    "where parameters and state are kept"),
+    MEMOPT_OPT_SIZE(struct mo_settings_store, budget, "budget", "128MiB", "1MiB", NULL,
+                    "most bytes of RAM a store may hold"),
+    MEMOPT_OPT_END,
+};
+
+#define SECTION(NAME, HELP, OPTIONS, STRUCT)                                                       \
+    { NAME, HELP, {OPTIONS, sizeof(OPTIONS[0])}, sizeof(STRUCT) }
+static const struct mo_core_section sections[] = {
+    SECTION("memopt", "what runs", memopt_options, struct mo_settings_memopt),
+    SECTION("heap", "a named heap of a program that uses libmemopt, one section each: [heap.NAME]",
+            heap_options, struct mo_settings_heap),
+    SECTION("monitor", "watching processes from outside", monitor_options,
+            struct mo_settings_monitor),
+    SECTION("pressure", "what happens when memory runs short", pressure_options,
+            struct mo_settings_pressure),
+    SECTION("optimizer", "the optimizer of a training program", optimizer_options,
+            struct mo_settings_optimizer),
+    SECTION("store", "parameter stores", store_options, struct mo_settings_store),
+};
+
+const struct mo_core_section *mo_core_section_at(size_t index) {
+    return index < sizeof(sections) / sizeof(sections[0]) ? &sections[index] : NULL;
+}
+
+const struct mo_core_section *mo_core_section(const char *name) {
+    for (size_t i = 0; mo_core_section_at(i) != NULL; i++)
+        if (strcmp(sections[i].name, name) == 0)
+            return &sections[i];
+    return NULL;
+}

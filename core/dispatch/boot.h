@@ -1,0 +1,39 @@
+/*
+ * boot.h - memory for the calls that come before there is a backend.
+ *
+ * The dynamic loader, other libraries' constructors and our own constructor's
+ * dlopen all call malloc before the shim has loaded the backend. They are served
+ * from one reserved address range by moving a pointer; nothing of it is ever
+ * given back, and free() knows it by one range check.
+ *
+ * Any thread may call; a reservation is made once. Blocks keep their size in the
+ * 16 bytes before them.
+ */
+#ifndef MO_DISPATCH_BOOT_H
+#define MO_DISPATCH_BOOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mo_reserved {
+    uintptr_t base;
+    size_t size; /* 0: nothing is reserved yet */
+};
+extern struct mo_reserved mo_reserved;
+
+static inline bool mo_is_reserved(const void *p) {
+    return (uintptr_t)p - mo_reserved.base < mo_reserved.size;
+}
+
+/* As plugin.h's struct memopt_malloc has them. */
+void *mo_boot_malloc(size_t size);
+void *mo_boot_calloc(size_t count, size_t size);
+void *mo_boot_realloc(void *p, size_t size);
+void mo_boot_free(void *p);
+void *mo_boot_aligned_alloc(size_t alignment, size_t size);
+size_t mo_boot_usable_size(void *p);
+/* Bytes handed out so far. */
+uint64_t mo_boot_used(void);
+
+#endif

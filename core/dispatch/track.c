@@ -1,0 +1,130 @@
+/*
+ * track.c - the operations when trackers are configured: the backend's, with the
+ * chain of trackers told of every block.
+ *
+ * A thread's state is one pointer of initial-exec TLS to its slot in the ledger.
+ * A thread that ends marks the slot from a pthread key's destructor and keeps
+ * using it: destructors that run later, and the C library's own clean-up, still
+ * free memory.
+ */
+#include "core/dispatch/dispatch.h"
+#include "core/ledger/writer.h"
+
+#include <pthread.h>
+
+static __thread char *own_slot;
+static pthread_key_t end_key;
+static struct mo_link *first_alloc, *first_free, *first_refused;
+
+static __attribute__((noinline)) char *attach(void) {
+    char *slot = mo_ledger_attach();
+    own_slot = slot; /* before the next call: it may allocate */
+    pthread_setspecific(end_key, slot);
+    return slot;
+}
+
+static inline char *self(void) {
+    char *slot = own_slot;
+    return mo_likely(slot != NULL) ? slot : attach();
+}
+
+void *mo_track_self(void) {
+    return self();
+}
+
+static inline void tell_alloc(void *p, size_t size, size_t usable, int event) {
+    char *slot = self();
+    struct mo_link *link = first_alloc;
+    while (link != NULL) {
+        struct mo_link *next = link->next_alloc;
+        link->ops->alloc(link->self, slot + link->offset, p, size, usable, event);
+        link = next;
+    }
+}
+
+static inline void tell_free(void *p, size_t usable, int event) {
+    char *slot = self();
+    struct mo_link *link = first_free;
+    while (link != NULL) {
+        struct mo_link *next = link->next_free;
+        link->ops->free(link->self, slot + link->offset, p, usable, event);
+        link = next;
+    }
+}
+
+static __attribute__((noinline)) void *tell_refused(size_t size, int event) {
+    char *slot = self();
+    for (struct mo_link *link = first_refused; link != NULL; link = link->next_refused)
+        link->ops->refused(link->self, slot + link->offset, size, event);
+    return NULL;
+}
+
+static void *tracked_malloc(size_t size) {
+    void *p = mo_backend.malloc(size);
+    if (mo_unlikely(p == NULL))
+        return tell_refused(size, MEMOPT_EVENT_MALLOC);
+    tell_alloc(p, size, mo_backend.usable_size(p), MEMOPT_EVENT_MALLOC);
+    return p;
+}
+
+static void *tracked_calloc(size_t count, size_t size) {
+    void *p = mo_backend.calloc(count, size);
+    if (mo_unlikely(p == NULL))
+        return tell_refused(count * size, MEMOPT_EVENT_CALLOC);
+    tell_alloc(p, count * size, mo_backend.usable_size(p), MEMOPT_EVENT_CALLOC);
+    return p;
+}
+
+static void *tracked_aligned_alloc(size_t alignment, size_t size) {
+    void *p = mo_backend.aligned_alloc(alignment, size);
+    if (mo_unlikely(p == NULL))
+        return tell_refused(size, MEMOPT_EVENT_ALIGNED);
+    tell_alloc(p, size, mo_backend.usable_size(p), MEMOPT_EVENT_ALIGNED);
+    return p;
+}
+
+static void tracked_free(void *p) {
+    tell_free(p, mo_backend.usable_size(p), MEMOPT_EVENT_FREE);
+    mo_backend.free(p);
+}
+
+static void *tracked_realloc(void *p, size_t size) {
+    size_t old = mo_backend.usable_size(p);
+    tell_free(p, old, MEMOPT_EVENT_REALLOC);
+    void *q = mo_backend.realloc(p, size);
+    if (mo_unlikely(q == NULL)) {
+        tell_alloc(p, old, old, MEMOPT_EVENT_RESTORE);
+        return tell_refused(size, MEMOPT_EVENT_REALLOC);
+    }
+    tell_alloc(q, size, mo_backend.usable_size(q), MEMOPT_EVENT_REALLOC);
+    return q;
+}
+
+static void thread_ends(void *slot) {
+    mo_ledger_detach(slot);
+}
+
+void mo_track_install(struct mo_link *links, size_t count, struct memopt_malloc *table) {
+    /* A key among the first 32 lives in the thread's own descriptor: setting it
+     * allocates nothing. Without a key slots are not taken back early; no more. */
+    pthread_key_create(&end_key, thread_ends);
+    for (size_t i = count; i-- > 0;) {
+        if (links[i].ops->alloc != NULL) {
+            links[i].next_alloc = first_alloc;
+            first_alloc = &links[i];
+        }
+        if (links[i].ops->free != NULL) {
+            links[i].next_free = first_free;
+            first_free = &links[i];
+        }
+        if (links[i].ops->refused != NULL) {
+            links[i].next_refused = first_refused;
+            first_refused = &links[i];
+        }
+    }
+    table->malloc = tracked_malloc;
+    table->calloc = tracked_calloc;
+    table->realloc = tracked_realloc;
+    table->free = tracked_free;
+    table->aligned_alloc = tracked_aligned_alloc;
+}

@@ -1,0 +1,450 @@
+/*
+ * writer.c - see writer.h.
+ *
+ *   layout and creation     plan_layout, create_file, mo_ledger_create
+ *   threads                 mo_ledger_attach, reclaim
+ *   heaps and notes
+ *   fork                    snapshot before, new file in the child
+ *   end
+ */
+#include "core/ledger/writer.h"
+
+#include "core/base/error.h"
+#include "core/base/sysmem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE = 4096, LINE = 64 };
+
+static struct mo_ledger_header *ledger;
+static size_t mapped; /* bytes */
+static char directory[512];
+static char path[600]; /* of the ledger that is mapped now */
+static struct {
+    const struct memopt_tracker_ops *ops;
+    void *self;
+} links[MO_LEDGER_TRACKERS];
+static _Atomic int reclaiming; /* 1: a thread is folding ended slots */
+static _Atomic int said_full;
+
+/* ----------------------------------------------------- layout and creation */
+
+static uint64_t round_up(uint64_t value, uint64_t to) {
+    return (value + to - 1) / to * to;
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void *at(uint64_t offset) {
+    return (char *)ledger + offset;
+}
+
+static struct mo_ledger_thread *slot_at(size_t index) {
+    return at(ledger->threads_offset + index * ledger->thread_stride);
+}
+
+static void plan_layout(struct mo_ledger_header *header, const struct mo_ledger_plan *plan) {
+    memcpy(header->magic, MO_LEDGER_MAGIC, sizeof(header->magic));
+    header->version = MO_LEDGER_VERSION;
+    header->header_size = sizeof(*header);
+    header->binding = plan->binding;
+    header->notes_offset = PAGE;
+    header->heaps_offset = header->notes_offset + MO_LEDGER_NOTES;
+    header->process_offset =
+        round_up(header->heaps_offset + MO_LEDGER_HEAPS * sizeof(struct mo_ledger_heap), LINE);
+    uint64_t process = header->process_offset;
+    uint64_t stride = sizeof(struct mo_ledger_thread);
+    for (size_t i = 0; i < plan->tracker_count; i++) {
+        const struct memopt_tracker_ops *ops = plan->trackers[i].ops;
+        struct mo_ledger_tracker *tracker = &header->trackers[i];
+        snprintf(tracker->name, sizeof(tracker->name), "%s", plan->trackers[i].name);
+        tracker->state_version = ops->state_version;
+        tracker->process_size = (uint32_t)ops->process_size;
+        tracker->thread_size = (uint32_t)ops->thread_size;
+        tracker->process_offset = process;
+        tracker->thread_offset = (uint32_t)stride;
+        process = round_up(process + ops->process_size, LINE);
+        stride = round_up(stride + ops->thread_size, LINE);
+    }
+    header->tracker_count = (uint32_t)plan->tracker_count;
+    header->threads_offset = round_up(process, PAGE);
+    header->thread_stride = stride;
+    /* Without trackers nobody attaches. */
+    header->file_size =
+        header->threads_offset + (plan->tracker_count > 0 ? MO_LEDGER_THREADS * stride : 0);
+}
+
+static uint64_t grown_end(const struct mo_ledger_header *header, uint32_t slots) {
+    return round_up(header->threads_offset + slots * header->thread_stride, PAGE);
+}
+
+/* The file of the calling process, its first blocks allocated. */
+static int create_file(const struct mo_ledger_header *header, uint32_t slots,
+                       struct memopt_error *error) {
+    int fd = -1;
+    /* A program that replaced itself by exec has left one behind: count on. */
+    for (unsigned n = 0; n < 10000; n++) {
+        snprintf(path, sizeof(path), "%s/%d.%u.ledger", directory, (int)getpid(), n);
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd >= 0 || errno != EEXIST)
+            break;
+    }
+    if (fd < 0)
+        return mo_fail(error, -errno, "cannot create the ledger '%s': %s", path,
+                       strerrordesc_np(errno));
+    uint64_t backed = grown_end(header, slots);
+    int code = 0;
+    if (ftruncate(fd, (off_t)(backed > header->file_size ? backed : header->file_size)) != 0)
+        code = errno;
+    else
+        code = posix_fallocate(fd, 0, (off_t)backed);
+    if (code != 0) {
+        close(fd);
+        unlink(path);
+        return mo_fail(error, -code, "cannot allocate %llu bytes for the ledger '%s': %s",
+                       (unsigned long long)backed, path, strerrordesc_np(code));
+    }
+    return fd;
+}
+
+static void describe_process(struct mo_ledger_header *header) {
+    header->pid = getpid();
+    header->ppid = getppid();
+    header->start_time = now_ns();
+    ssize_t length = readlink("/proc/self/exe", header->exe, sizeof(header->exe) - 1);
+    header->exe[length > 0 ? length : 0] = '\0';
+    int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        length = read(fd, header->command, sizeof(header->command) - 1);
+        close(fd);
+        while (length > 0 && header->command[length - 1] == '\0')
+            length--;
+        for (ssize_t i = 0; i < length; i++)
+            if (header->command[i] == '\0')
+                header->command[i] = ' ';
+        header->command[length > 0 ? length : 0] = '\0';
+    }
+    atomic_store(&header->state, MO_LEDGER_RUNNING);
+}
+
+int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *error) {
+    static struct mo_ledger_header header; /* a page is too much for some stacks */
+    if (strlen(plan->directory) >= sizeof(directory))
+        return mo_fail(error, -ENAMETOOLONG, "the run directory's name is too long: '%s'",
+                       plan->directory);
+    strcpy(directory, plan->directory);
+    plan_layout(&header, plan);
+    uint32_t slots = plan->tracker_count > 0 ? MO_LEDGER_GROW : 0;
+    int fd = create_file(&header, slots, error);
+    if (fd < 0)
+        return fd;
+    mapped = round_up(header.file_size, PAGE);
+    void *map = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    int code = errno;
+    close(fd);
+    if (map == MAP_FAILED)
+        return mo_fail(error, -code, "cannot map the ledger: %s", strerrordesc_np(code));
+    atomic_store(&header.threads_grown, slots);
+    describe_process(&header);
+    memcpy(map, &header, sizeof(header));
+    for (size_t i = 0; i < plan->tracker_count; i++)
+        links[i].ops = plan->trackers[i].ops;
+    ledger = map;
+    return 0;
+}
+
+struct mo_ledger_header *mo_ledger(void) {
+    return ledger;
+}
+
+void mo_ledger_set_allocator(const char *name, const char *version) {
+    if (ledger == NULL)
+        return;
+    snprintf(ledger->allocator, sizeof(ledger->allocator), "%s", name);
+    snprintf(ledger->allocator_version, sizeof(ledger->allocator_version), "%s", version);
+}
+
+void *mo_ledger_process_state(size_t tracker) {
+    return at(ledger->trackers[tracker].process_offset);
+}
+
+size_t mo_ledger_thread_offset(size_t tracker) {
+    return ledger->trackers[tracker].thread_offset;
+}
+
+void mo_ledger_set_self(size_t tracker, void *self) {
+    links[tracker].self = self;
+}
+
+/* ----------------------------------------------------------------- threads */
+
+static int thread_is_gone(int64_t tid) {
+    return syscall(SYS_tgkill, getpid(), (pid_t)tid, 0) != 0 && errno == ESRCH;
+}
+
+/* Folds a slot into slot 0 and frees it. The caller has set `reclaiming`. */
+static void fold(struct mo_ledger_thread *slot) {
+    char *ended = (char *)slot_at(0);
+    for (size_t i = 0; i < ledger->tracker_count; i++) {
+        size_t offset = ledger->trackers[i].thread_offset;
+        if (links[i].ops->thread_end == NULL)
+            continue;
+        links[i].ops->thread_end(links[i].self, ended + offset, (char *)slot + offset);
+        memset((char *)slot + offset, 0, links[i].ops->thread_size);
+    }
+    slot->ending = 0;
+    atomic_store(&slot->tid, 0);
+}
+
+/* Takes back the slots of threads that are gone. A `tid` of the caller's own on
+ * an ending slot is an old thread's: the kernel has given the number again. */
+static void reclaim(int64_t own_tid) {
+    if (atomic_exchange(&reclaiming, 1) != 0)
+        return;
+    uint32_t grown = atomic_load(&ledger->threads_grown);
+    for (uint32_t i = 1; i < grown; i++) {
+        struct mo_ledger_thread *slot = slot_at(i);
+        int64_t tid = atomic_load(&slot->tid);
+        if (tid != 0 && slot->ending && (tid == own_tid || thread_is_gone(tid)))
+            fold(slot);
+    }
+    atomic_store(&reclaiming, 0);
+}
+
+/* Backs the next slots with blocks. Several threads may do it at once. The file
+ * is opened anew: a descriptor kept open would be one of the program's. */
+static int grow(uint32_t from) {
+    uint32_t to = from + MO_LEDGER_GROW;
+    if (to > MO_LEDGER_THREADS)
+        return -1;
+    int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int code = posix_fallocate(fd, 0, (off_t)grown_end(ledger, to));
+    close(fd);
+    if (code != 0)
+        return -1;
+    atomic_compare_exchange_strong(&ledger->threads_grown, &from, to);
+    return 0;
+}
+
+void *mo_ledger_attach(void) {
+    int saved_errno = errno;
+    int64_t tid = syscall(SYS_gettid);
+    struct mo_ledger_thread *found = NULL;
+    reclaim(tid);
+    while (found == NULL) {
+        uint32_t grown = atomic_load(&ledger->threads_grown);
+        for (uint32_t i = 1; i < grown && found == NULL; i++) {
+            int64_t free_slot = 0;
+            struct mo_ledger_thread *slot = slot_at(i);
+            if (atomic_load_explicit(&slot->tid, memory_order_relaxed) == 0 &&
+                atomic_compare_exchange_strong(&slot->tid, &free_slot, tid))
+                found = slot;
+        }
+        if (found == NULL && grow(grown) != 0) {
+            found = slot_at(grown - 1);
+            if (atomic_exchange(&said_full, 1) == 0)
+                mo_ledger_note(MEMOPT_NOTE_WARNING,
+                               "more threads at once than the ledger has room for: some share "
+                               "their counters, which may miss events");
+        }
+    }
+    errno = saved_errno;
+    return found;
+}
+
+void mo_ledger_detach(void *slot) {
+    ((struct mo_ledger_thread *)slot)->ending = 1;
+}
+
+/* --------------------------------------------------------- heaps and notes */
+
+struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocator) {
+    if (ledger == NULL)
+        return NULL;
+    uint32_t index = atomic_fetch_add(&ledger->heaps_used, 1);
+    if (index >= MO_LEDGER_HEAPS) {
+        atomic_store(&ledger->heaps_used, MO_LEDGER_HEAPS);
+        return NULL;
+    }
+    struct mo_ledger_heap *heap = (struct mo_ledger_heap *)at(ledger->heaps_offset) + index;
+    snprintf(heap->name, sizeof(heap->name), "%s", name);
+    snprintf(heap->allocator, sizeof(heap->allocator), "%s", allocator);
+    atomic_store(&heap->limit, UINT64_MAX);
+    atomic_store(&heap->used, 1);
+    return heap;
+}
+
+void mo_ledger_note(int level, const char *text) {
+    if (ledger == NULL)
+        return;
+    size_t length = strlen(text);
+    uint64_t need = length + 2;
+    uint64_t offset = atomic_load(&ledger->notes_used);
+    do {
+        if (need > MO_LEDGER_NOTES - offset)
+            return;
+    } while (!atomic_compare_exchange_weak(&ledger->notes_used, &offset, offset + need));
+    char *note = at(ledger->notes_offset + offset);
+    memcpy(note + 1, text, length + 1);
+    note[0] = (char)level;
+}
+
+/* -------------------------------------------------------------------- fork */
+
+/* What the child starts from is taken before the fork: afterwards the parent
+ * runs on and changes the shared pages. */
+static struct {
+    char *memory;
+    size_t size;
+    uint32_t slots;
+} snapshot;
+
+static size_t head_size(void) {
+    return ledger->threads_offset - ledger->heaps_offset;
+}
+
+void mo_ledger_before_fork(void *own_slot) {
+    (void)own_slot;
+    if (ledger == NULL)
+        return;
+    uint32_t slots = atomic_load(&ledger->threads_grown);
+    while (slots > 1 && atomic_load(&slot_at(slots - 1)->tid) == 0)
+        slots--;
+    size_t size = head_size() + slots * ledger->thread_stride;
+    if (snapshot.size < size) {
+        size_t room = round_up(size, PAGE);
+        void *fresh = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (fresh == MAP_FAILED) {
+            snapshot.slots = 0;
+            return;
+        }
+        if (snapshot.memory != NULL)
+            munmap(snapshot.memory, snapshot.size);
+        snapshot.memory = fresh;
+        snapshot.size = room;
+    }
+    memcpy(snapshot.memory, at(ledger->heaps_offset), head_size());
+    if (slots > 0)
+        memcpy(snapshot.memory + head_size(), slot_at(0), slots * ledger->thread_stride);
+    snapshot.slots = slots;
+}
+
+void mo_ledger_after_fork_parent(void) {
+}
+
+/* Puts the child's own memory, a file's or else nobody's, where the ledger was. */
+static void replace_mapping(struct mo_ledger_header *header) {
+    int fd = create_file(header, atomic_load(&header->threads_grown), NULL);
+    void *map = MAP_FAILED;
+    if (fd >= 0) {
+        map = mmap(ledger, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+        close(fd);
+    }
+    if (map == MAP_FAILED)
+        mmap(ledger, mapped, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+}
+
+void mo_ledger_after_fork_child(void *own_slot) {
+    if (ledger == NULL)
+        return;
+    static struct mo_ledger_header header;
+    memcpy(&header, ledger, sizeof(header));
+    atomic_store(&header.notes_used, 0);
+    header.forked = 1;
+    atomic_store(&header.failures, 0);
+    header.figures.valid = 0;
+    header.end_time = 0;
+    header.peak_rss = 0;
+    size_t own = own_slot == NULL
+                     ? 0
+                     : ((size_t)((char *)own_slot - (char *)slot_at(0))) / ledger->thread_stride;
+    replace_mapping(&header);
+    describe_process(&header);
+    memcpy(ledger, &header, sizeof(header));
+    atomic_store(&reclaiming, 0);
+    if (snapshot.memory == NULL)
+        return;
+    memcpy(at(ledger->heaps_offset), snapshot.memory, head_size());
+    /* The trackers see the parent's threads, the child's own first, and leave in
+     * the child's slot what it starts with. */
+    static void *states[MO_LEDGER_THREADS];
+    char *copies = snapshot.memory + head_size();
+    for (size_t i = 0; i < ledger->tracker_count; i++) {
+        size_t offset = ledger->trackers[i].thread_offset;
+        size_t count = 0;
+        if (own != 0)
+            states[count++] = copies + own * ledger->thread_stride + offset;
+        for (size_t s = 0; s < snapshot.slots; s++)
+            if (s != own)
+                states[count++] = copies + s * ledger->thread_stride + offset;
+        if (own == 0 || links[i].ops->fork_child == NULL)
+            continue;
+        links[i].ops->fork_child(links[i].self, mo_ledger_process_state(i), states, count);
+    }
+    for (size_t s = 0; s < snapshot.slots; s++)
+        if (s == own || s == 0)
+            memcpy(slot_at(s), copies + s * ledger->thread_stride, ledger->thread_stride);
+    if (own != 0)
+        atomic_store(&slot_at(own)->tid, syscall(SYS_gettid));
+}
+
+/* --------------------------------------------------------------------- end */
+
+/* VmHWM of /proc/self/status, in bytes: unlike ru_maxrss it does not count what
+ * the launcher had before exec. */
+static uint64_t peak_rss(void) {
+    char text[2048];
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t length = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (length <= 0)
+        return 0;
+    text[length] = '\0';
+    const char *found = strstr(text, "VmHWM:");
+    if (found == NULL)
+        return 0;
+    uint64_t kib = 0;
+    for (found += 6; *found == ' ' || *found == '\t'; found++)
+        ;
+    for (; *found >= '0' && *found <= '9'; found++)
+        kib = kib * 10 + (uint64_t)(*found - '0');
+    return kib * 1024;
+}
+
+void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status) {
+    if (ledger == NULL || ledger->pid != getpid())
+        return; /* a vfork child shares our memory, not our end */
+    if (figures != NULL) {
+        ledger->figures = (struct mo_ledger_figures){
+            .live = figures->live,
+            .committed = figures->committed,
+            .resident = figures->resident,
+            .retained = figures->retained,
+            .peak = figures->peak,
+            .fragmentation = figures->fragmentation,
+            .valid = 1,
+        };
+    }
+    ledger->boot_bytes = boot_bytes;
+    ledger->exit_status = exit_status;
+    ledger->peak_rss = peak_rss();
+    ledger->end_time = now_ns();
+    atomic_store(&ledger->state, MO_LEDGER_EXITED);
+}

@@ -1,0 +1,72 @@
+/*
+ * writer.h - the writing side of the ledger, inside the watched program.
+ *
+ * One ledger a process. It is created by the shim's (or the agent's)
+ * constructor and stays mapped at one address for the life of the process: in
+ * the child of a fork the child's own file is mapped over the parent's, so
+ * every pointer into it stays good.
+ *
+ *   vocabulary   slot: one thread's counters. ended slot: slot 0, what threads
+ *                that are gone have counted. ending: a thread whose destructors
+ *                run; it may still allocate, so its slot is folded into slot 0
+ *                only when the kernel says that the thread is gone.
+ *
+ * Nothing here allocates from the program's heap. attach() is wait-free but for
+ * the system calls it makes; no thread ever waits for another.
+ */
+#ifndef MO_LEDGER_WRITER_H
+#define MO_LEDGER_WRITER_H
+
+#include "core/ledger/ledger.h"
+
+#include <memopt/plugin.h>
+
+struct mo_ledger_plan {
+    const char *directory; /* absolute, private to the run */
+    uint32_t binding;      /* as in the header */
+    size_t tracker_count;
+    struct {
+        const char *name;
+        const struct memopt_tracker_ops *ops;
+    } trackers[MO_LEDGER_TRACKERS];
+};
+
+/* Creates and maps DIRECTORY/PID.N.ledger. Call once. */
+int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *error);
+
+/* The mapping, or NULL if there is none. */
+struct mo_ledger_header *mo_ledger(void);
+
+void mo_ledger_set_allocator(const char *name, const char *version);
+
+/* A tracker's process state. */
+void *mo_ledger_process_state(size_t tracker);
+/* Where in a thread's slot a tracker's state is. */
+size_t mo_ledger_thread_offset(size_t tracker);
+
+/* Tells the ledger what stands behind tracker number `tracker`, once opened: its
+ * thread_end and fork_child are called with this. */
+void mo_ledger_set_self(size_t tracker, void *self);
+
+/* A slot for the calling thread; never NULL once create() has succeeded: with
+ * more threads than slots the last slot is shared, and a note says so. */
+void *mo_ledger_attach(void);
+/* From a thread's destructor: the slot may be taken back when the thread is gone. */
+void mo_ledger_detach(void *slot);
+
+struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocator);
+
+/* Appends a note; async-signal-safe. Dropped when the notes are full. */
+void mo_ledger_note(int level, const char *text);
+
+void mo_ledger_before_fork(void *own_slot);
+void mo_ledger_after_fork_parent(void);
+/* Gives the child a ledger of its own. If no file can be made, the child counts
+ * into private memory that nobody reads. `own_slot` stays valid. */
+void mo_ledger_after_fork_child(void *own_slot);
+
+/* The process is about to end: figures (NULL: unknown), peak RSS, time, state.
+ * Does nothing in a vfork child. Async-signal-safe. */
+void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status);
+
+#endif

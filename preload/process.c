@@ -1,0 +1,317 @@
+/*
+ * process.c - see process.h.
+ *
+ *   notes       kept until there is a ledger
+ *   settings    DIR/settings.ini
+ *   start
+ *   end         the destructor, _exit, quick_exit
+ */
+#include "preload/process.h"
+
+#include "core/base/error.h"
+#include "core/base/sysmem.h"
+#include "core/config/config.h"
+#include "core/config/flat.h"
+#include "core/dispatch/services.h"
+#include "core/ledger/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct mo_process mo_process;
+static const char *run_directory;
+static enum mo_process_kind own_kind;
+static int exit_status; /* what exit() was called with */
+
+/* ------------------------------------------------------------------- notes */
+
+static char pending[4096]; /* level byte, text, NUL, …; for before the ledger is there */
+static size_t pending_used;
+
+static void say_on_stderr(const char *text) {
+    char line[2048];
+    int length = snprintf(line, sizeof(line), "memopt: %s[%d]: %s\n", program_invocation_short_name,
+                          (int)getpid(), text);
+    if (length > (int)sizeof(line) - 1)
+        length = (int)sizeof(line) - 1;
+    ssize_t written = write(STDERR_FILENO, line, (size_t)length);
+    (void)written;
+}
+
+static void note(int level, const char *text) {
+    if (level >= MEMOPT_NOTE_ERROR)
+        say_on_stderr(text);
+    if (mo_ledger() != NULL) {
+        mo_ledger_note(level, text);
+        return;
+    }
+    size_t length = strlen(text);
+    if (length + 2 > sizeof(pending) - pending_used)
+        return;
+    pending[pending_used++] = (char)level;
+    memcpy(pending + pending_used, text, length + 1);
+    pending_used += length + 1;
+}
+
+static void notef(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void notef(int level, const char *format, ...) {
+    char text[MEMOPT_ERROR_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    note(level, text);
+}
+
+static void flush_pending(void) {
+    for (size_t i = 0; i < pending_used; i += strlen(pending + i) + 1)
+        mo_ledger_note(pending[i], pending + i + 1);
+    pending_used = 0;
+}
+
+/* ---------------------------------------------------------------- settings */
+
+static int read_settings(struct mo_flat *ret_flat, struct memopt_error *error) {
+    char path[600];
+    snprintf(path, sizeof(path), "%s/settings.ini", run_directory);
+    mo_auto_close int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return mo_fail(error, -errno, "cannot open '%s': %s", path, strerrordesc_np(errno));
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > (16 << 20))
+        return mo_fail(error, -EINVAL, "'%s' is not what memopt run wrote", path);
+    char *text = mo_sys_alloc((size_t)st.st_size + 1);
+    if (text == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    size_t have = 0;
+    while (have < (size_t)st.st_size) {
+        ssize_t n = read(fd, text + have, (size_t)st.st_size - have);
+        if (n <= 0)
+            return mo_fail(error, -EIO, "cannot read '%s'", path);
+        have += (size_t)n;
+    }
+    return mo_flat_parse(text, &mo_sys_allocator, ret_flat, error);
+}
+
+static int memopt_settings(const struct mo_flat *flat, struct mo_settings_memopt *settings,
+                           struct memopt_error *error) {
+    return mo_flat_fill(flat, "memopt", mo_core_section("memopt")->table, settings,
+                        &mo_sys_allocator, error);
+}
+
+/* Loads a plugin and reads its section. */
+static int load(const struct mo_flat *flat, enum memopt_plugin_kind kind, const char *name,
+                struct mo_plugin **ret_plugin, void **ret_settings, struct memopt_error *error) {
+    struct mo_plugin *plugin;
+    int code = mo_plugin_load(kind, name, &plugin, error);
+    if (code < 0)
+        return code;
+    char section[128];
+    snprintf(section, sizeof(section), "%s.%s", mo_plugin_kind_name(kind), plugin->descriptor.name);
+    size_t size = plugin->descriptor.settings_size;
+    void *settings = mo_sys_alloc(size > 0 ? size : 1);
+    if (settings == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    code = mo_flat_fill(flat, section, plugin->table, settings, &mo_sys_allocator, error);
+    if (code < 0)
+        return code;
+    *ret_plugin = plugin;
+    *ret_settings = settings;
+    return 0;
+}
+
+/* ------------------------------------------------------------------- start */
+
+static void fall_back_to_libc(const struct memopt_error *error) {
+    notef(MEMOPT_NOTE_ERROR, "%s\nthis process runs on the C library's malloc", error->message);
+    mo_process.allocator = NULL;
+    mo_process.tracker_count = 0;
+    if (mo_libc_table(&mo_process.table) < 0) {
+        say_on_stderr("the C library has no malloc to fall back to");
+        abort();
+    }
+}
+
+static void create_ledger(void *const *tracker_settings) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct mo_ledger_plan plan = {
+        .directory = run_directory, .binding = own_kind, .tracker_count = mo_process.tracker_count};
+    for (size_t i = 0; i < mo_process.tracker_count; i++) {
+        plan.trackers[i].name = mo_process.trackers[i].plugin->descriptor.name;
+        plan.trackers[i].ops = &mo_process.trackers[i].plugin->ops.tracker;
+    }
+    if (mo_ledger_create(&plan, &error) < 0) {
+        mo_process.tracker_count = 0;
+        for (size_t i = 0; i < pending_used; i += strlen(pending + i) + 1)
+            if (pending[i] < MEMOPT_NOTE_ERROR) /* those have been said */
+                say_on_stderr(pending + i + 1);
+        say_on_stderr(error.message);
+        return;
+    }
+    flush_pending();
+    if (mo_process.allocator != NULL)
+        mo_ledger_set_allocator(mo_process.allocator->descriptor.name,
+                                mo_process.allocator->descriptor.version);
+    else
+        mo_ledger_set_allocator("libc", "");
+    /* A tracker that can't start leaves the chain; its section stays empty. */
+    size_t kept = 0;
+    for (size_t i = 0; i < mo_process.tracker_count; i++) {
+        struct mo_plugin *plugin = mo_process.trackers[i].plugin;
+        void *self = NULL;
+        int code = plugin->ops.tracker.open == NULL
+                       ? 0
+                       : plugin->ops.tracker.open(&mo_host, tracker_settings[i],
+                                                  mo_ledger_process_state(i), &self, &error);
+        if (code < 0) {
+            notef(MEMOPT_NOTE_ERROR, "tracker '%s': %s", plugin->descriptor.name, error.message);
+            continue;
+        }
+        mo_ledger_set_self(i, self);
+        mo_process.trackers[kept].plugin = plugin;
+        mo_process.trackers[kept].self = self;
+        mo_process.trackers[kept].offset = mo_ledger_thread_offset(i);
+        kept++;
+    }
+    mo_process.tracker_count = kept;
+}
+
+static void load_trackers(const struct mo_flat *flat, const struct memopt_list *names,
+                          void **ret_settings) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    for (size_t i = 0; i < names->count; i++) {
+        size_t n = mo_process.tracker_count;
+        if (n == MO_LEDGER_TRACKERS) {
+            notef(MEMOPT_NOTE_ERROR, "more than %d trackers: '%s' and those after it are left out",
+                  MO_LEDGER_TRACKERS, names->items[i]);
+            return;
+        }
+        if (load(flat, MEMOPT_TRACKER, names->items[i], &mo_process.trackers[n].plugin,
+                 &ret_settings[n], &error) < 0)
+            note(MEMOPT_NOTE_ERROR, error.message);
+        else
+            mo_process.tracker_count++;
+    }
+}
+
+static void open_backend(const struct mo_flat *flat, const struct mo_settings_memopt *settings) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct mo_plugin *plugin;
+    void *own_settings;
+    mo_process.table.size = sizeof(mo_process.table);
+    if (load(flat, MEMOPT_ALLOCATOR, settings->allocator, &plugin, &own_settings, &error) < 0 ||
+        plugin->ops.allocator.open(&mo_host, own_settings, &mo_process.table, &error) < 0) {
+        fall_back_to_libc(&error);
+        return;
+    }
+    mo_process.allocator = plugin;
+}
+
+static struct mo_ledger_heap *heap_slot(const char *name, const char *allocator) {
+    return mo_ledger_heap_slot(name, allocator);
+}
+
+MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
+    .version = 1,
+    .size = sizeof(struct mo_program_services),
+    .heap_slot = heap_slot,
+    .note = note,
+    .at_fork = mo_fork_add,
+};
+
+static void keep_status(int status, void *unused) {
+    (void)unused;
+    exit_status = status;
+}
+
+void mo_process_start(enum mo_process_kind kind, char **envp,
+                      void (*after_open)(struct mo_process *)) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct mo_flat flat;
+    struct mo_settings_memopt settings;
+    void *tracker_settings[MO_LEDGER_TRACKERS];
+    own_kind = kind;
+    mo_host_set_note(note);
+    for (char **e = envp; *e != NULL; e++)
+        if (strncmp(*e, "MEMOPT_RUN=", 11) == 0 && (*e)[11] == '/' && !getauxval(AT_SECURE))
+            run_directory = *e + 11;
+    if (run_directory != NULL)
+        run_directory = mo_sys_strdup(run_directory);
+    int follow = 1;
+    if (run_directory == NULL) {
+        mo_fail(&error, -ENOENT,
+                "preloaded without 'memopt run' (MEMOPT_RUN names no run directory)");
+        fall_back_to_libc(&error);
+    } else if (access(run_directory, F_OK) != 0) {
+        /* The run is over and this process outlived it: nobody will read. */
+        if (mo_libc_table(&mo_process.table) < 0)
+            abort();
+    } else if (read_settings(&flat, &error) < 0 || memopt_settings(&flat, &settings, &error) < 0) {
+        fall_back_to_libc(&error);
+    } else {
+        follow = settings.follow;
+        for (size_t i = 0; i < settings.plugin_path.count; i++)
+            mo_plugin_add_directory(settings.plugin_path.items[i], NULL);
+        open_backend(&flat, &settings);
+        if (kind == MO_PROCESS_SHIM)
+            load_trackers(&flat, &settings.trackers, tracker_settings);
+        create_ledger(tracker_settings);
+    }
+    memopt_program_services.run_directory = run_directory;
+    on_exit(keep_status, NULL);
+    if (after_open != NULL)
+        after_open(&mo_process);
+    if (!follow)
+        mo_environment_forget(envp);
+}
+
+/* --------------------------------------------------------------------- end */
+
+/* Only the shim has a boot range. */
+extern uint64_t mo_boot_used(void) __attribute__((weak));
+
+static void end(int with_figures) {
+    struct memopt_figures figures = {
+        .size = sizeof(figures),
+        .live = MEMOPT_UNKNOWN,
+        .committed = MEMOPT_UNKNOWN,
+        .resident = MEMOPT_UNKNOWN,
+        .retained = MEMOPT_UNKNOWN,
+        .peak = MEMOPT_UNKNOWN,
+        .fragmentation = NAN,
+    };
+    if (mo_ledger() == NULL || mo_ledger()->pid != getpid())
+        return;
+    int known = with_figures && mo_process.allocator != NULL &&
+                mo_process.allocator->ops.allocator.figures != NULL &&
+                mo_process.allocator->ops.allocator.figures(&figures) == 0;
+    mo_ledger_end(known ? &figures : NULL, mo_boot_used != NULL ? mo_boot_used() : 0, exit_status);
+}
+
+static __attribute__((destructor)) void at_exit(void) {
+    end(1);
+}
+
+/* A process that ends without its destructors. May be called from a signal
+ * handler, so no figures: they take the backend's locks. */
+static void exit_now(int status) __attribute__((noreturn));
+static void exit_now(int status) {
+    exit_status = status;
+    end(0);
+    for (;;)
+        syscall(SYS_exit_group, status);
+}
+MEMOPT_EXPORT void _exit(int status) {
+    exit_now(status);
+}
+MEMOPT_EXPORT void _Exit(int status) {
+    exit_now(status);
+}

@@ -1,0 +1,51 @@
+/*
+ * process.h - one watched process, from the constructor to the end: what the
+ * shim (libmemopt-preload.so) and the agent (libmemopt-agent.so) share.
+ *
+ * The order at start matters and is kept in one place, mo_process_start():
+ * settings, plugins, ledger, backend, trackers, fork handlers, environment.
+ * A step that fails is noted in the ledger, or said on stderr if there is none,
+ * and the program goes on with what is left: on libc if need be.
+ */
+#ifndef MO_PRELOAD_PROCESS_H
+#define MO_PRELOAD_PROCESS_H
+
+#include "core/plugin/registry.h"
+
+enum mo_process_kind { MO_PROCESS_AGENT = 1, MO_PROCESS_SHIM = 2 }; /* = the ledger's binding */
+
+/* Everything the shim needs afterwards. */
+struct mo_process {
+    struct mo_plugin *allocator; /* NULL: plain libc */
+    struct memopt_malloc table;  /* the backend's default heap; libc's if allocator is NULL */
+    size_t tracker_count;
+    struct {
+        struct mo_plugin *plugin;
+        void *self;
+        size_t offset; /* of its state in a thread's slot */
+    } trackers[8];
+};
+
+/* `after_open` (may be NULL) is called once everything is loaded and before the
+ * fork handlers: there the shim switches its dispatch. */
+void mo_process_start(enum mo_process_kind kind, char **envp,
+                      void (*after_open)(struct mo_process *process));
+extern struct mo_process mo_process;
+
+/* preload/fork.c */
+struct mo_fork_hooks {
+    void *(*own_slot)(void); /* the thread's slot in the ledger, or NULL */
+    const struct memopt_allocator_ops *backend;
+};
+void mo_fork_install(const struct mo_fork_hooks *hooks);
+void mo_fork_add(void (*before)(void), void (*parent)(void), void (*child)(void));
+
+/* preload/libc.c: the C library's own functions, past any interposition. */
+void *mo_libc_symbol(const char *name);
+int mo_libc_table(struct memopt_malloc *ret_table);
+
+/* preload/environment.c: takes memopt's entries out, so that exec'd children
+ * are not followed. Works in place, allocates nothing. */
+void mo_environment_forget(char **envp);
+
+#endif

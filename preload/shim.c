@@ -1,0 +1,30 @@
+/*
+ * shim.c - libmemopt-preload.so: stands between the program's malloc and the
+ * backend. The names are in malloc.c and operators.c; this is the constructor.
+ *
+ * It runs after the constructors of the libraries the program is linked with and
+ * before the program's own. Until then the boot range serves.
+ */
+#include "core/dispatch/dispatch.h"
+#include "preload/process.h"
+
+static struct mo_link links[sizeof(mo_process.trackers) / sizeof(mo_process.trackers[0])];
+
+static void take_over(struct mo_process *process) {
+    for (size_t i = 0; i < process->tracker_count; i++) {
+        links[i].self = process->trackers[i].self;
+        links[i].offset = process->trackers[i].offset;
+        links[i].ops = &process->trackers[i].plugin->ops.tracker;
+    }
+    mo_dispatch_switch(&process->table, links, process->tracker_count);
+    mo_fork_install(&(struct mo_fork_hooks){
+        .own_slot = process->tracker_count > 0 ? mo_track_self : NULL,
+        .backend = process->allocator == NULL ? NULL : &process->allocator->ops.allocator,
+    });
+}
+
+static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {
+    (void)argc;
+    (void)argv;
+    mo_process_start(MO_PROCESS_SHIM, envp, take_over);
+}
