@@ -34,3 +34,18 @@ core_libcore_program_la_CFLAGS = $(PROGRAM_CFLAGS)
 core_libcore_own_la_SOURCES = $(core_program_sources) $(core_memopt_sources)
 core_libcore_own_la_CFLAGS = $(AM_CFLAGS) $(INIH_CFLAGS) $(JANSSON_CFLAGS)
 core_libcore_own_la_LIBADD = $(INIH_LIBS)
+
+# libmemopt: named heaps for programs that link it. What it exports is in the map.
+lib_LTLIBRARIES += libmemopt.la
+libmemopt_la_SOURCES = \
+	core/heap/backend.c \
+	core/heap/count.c \
+	core/heap/heap.c core/heap/heap.h \
+	core/heap/library.c \
+	core/heap/list.c
+libmemopt_la_CFLAGS = $(AM_CFLAGS)
+libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) \
+	-Wl,--version-script=$(srcdir)/core/heap/libmemopt.map
+libmemopt_la_DEPENDENCIES = core/libcore-own.la core/heap/libmemopt.map
+libmemopt_la_LIBADD = core/libcore-own.la
+EXTRA_DIST += core/heap/libmemopt.map

@@ -266,6 +266,8 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
         create_ledger(tracker_settings);
     }
     memopt_program_services.run_directory = run_directory;
+    if (mo_process.allocator != NULL)
+        memopt_program_services.allocator = mo_process.allocator->path;
     on_exit(keep_status, NULL);
     if (after_open != NULL)
         after_open(&mo_process);

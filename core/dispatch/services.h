@@ -17,9 +17,8 @@ struct mo_program_services {
     uint32_t version; /* 1 */
     uint32_t size;
     const char *run_directory; /* where settings.ini is; NULL: not under memopt run */
-    /* The allocator plugin whose open() was called in this process, by the name
-     * or path the settings have, so that libmemopt does not call it again; NULL:
-     * none, or it failed. */
+    /* The path of the allocator plugin that is open in this process, so that
+     * libmemopt does not open it again; NULL: the C library serves. */
     const char *allocator;
     /* A free heap slot of the ledger, named, with used = 1; NULL: no ledger or
      * all taken. Any thread. The slot stays at its address across fork. */

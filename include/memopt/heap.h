@@ -32,7 +32,9 @@
  * steps of `on_limit` in their order, trying again after each; then it asks the
  * limit callback, if there is one, for as long as that says to try again; then
  * the request fails with NULL and errno ENOMEM, and nothing has changed.
- *   purge   memopt_heap_purge(): the purgers, then the backend
+ *   purge   the purgers run; where it is the backend that has no memory, it gives
+ *           back what it keeps unused too (that is not live, so at the limit it
+ *           would not help)
  *   fail    no more steps
  *   spill   not in this version: memopt_heap_open() refuses it
  * A request made from inside a purger or a limit callback by the same thread

@@ -1,0 +1,102 @@
+/*
+ * backend.c - the allocator plugins that are open in this process (see heap.h).
+ *
+ * open() of a plugin is called once a process. Under `memopt run` the shim or
+ * the agent has called it already for the backend of the program's malloc: the
+ * plugin's heaps are then used as they stand, and its default heap is malloc().
+ */
+#include "core/heap/heap.h"
+
+#include "core/base/error.h"
+#include "core/base/sysmem.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct mo_backend *backends;
+
+static const struct memopt_malloc process_malloc = {
+    .size = sizeof(struct memopt_malloc),
+    .malloc = malloc,
+    .calloc = calloc,
+    .realloc = realloc,
+    .free = free,
+    .aligned_alloc = aligned_alloc,
+    .usable_size = malloc_usable_size,
+};
+
+static int open_plugin(struct mo_plugin *plugin, struct memopt_malloc *ret_malloc,
+                       struct memopt_error *error) {
+    char section[128];
+    snprintf(section, sizeof(section), "allocator.%s", plugin->descriptor.name);
+    void *settings = NULL;
+    if (plugin->descriptor.settings_size > 0) {
+        settings = mo_sys_alloc(plugin->descriptor.settings_size);
+        if (settings == NULL)
+            return mo_fail(error, -ENOMEM, "out of memory for the settings of allocator '%s'",
+                           plugin->descriptor.name);
+        int code =
+            mo_config_fill(mo_library_config(section), section, plugin->table, settings, error);
+        if (code < 0)
+            return code;
+    }
+    const struct memopt_malloc *functions;
+    int code = mo_plugin_open_allocator(plugin, settings, &functions, error);
+    if (code < 0 && plugin->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD)
+        mo_error_hint(error,
+                      "the library must be there when the program starts: run the program with "
+                      "'memopt run', or link it with -l%s, or set "
+                      "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=4096",
+                      plugin->descriptor.name);
+    if (code == 0)
+        *ret_malloc = *functions;
+    return code;
+}
+
+int mo_backend_open(const char *allocator, const struct mo_program_services *services,
+                    struct mo_backend **ret_backend, struct memopt_error *error) {
+    struct mo_plugin *plugin;
+    int code = mo_plugin_load(MEMOPT_ALLOCATOR, allocator, &plugin, error);
+    if (code < 0)
+        return code;
+    for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next)
+        if (backend->plugin == plugin) {
+            *ret_backend = backend;
+            return 0;
+        }
+    struct mo_plugin *of_process = NULL;
+    if (services != NULL && services->allocator != NULL)
+        mo_plugin_load(MEMOPT_ALLOCATOR, services->allocator, &of_process, NULL);
+    struct mo_backend *backend = mo_sys_alloc(sizeof(*backend));
+    if (backend == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory for allocator '%s'", allocator);
+    backend->plugin = plugin;
+    backend->is_process = plugin == of_process;
+    if (backend->is_process)
+        backend->malloc = process_malloc;
+    else if ((code = open_plugin(plugin, &backend->malloc, error)) < 0)
+        return code;
+    backend->next = backends;
+    backends = backend;
+    *ret_backend = backend;
+    return 0;
+}
+
+/* The shim sees to its own backend. */
+void mo_backends_before_fork(void) {
+    for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next)
+        if (!backend->is_process && backend->plugin->ops.allocator.before_fork != NULL)
+            backend->plugin->ops.allocator.before_fork();
+}
+
+void mo_backends_after_fork(int in_child) {
+    for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next) {
+        const struct memopt_allocator_ops *ops = &backend->plugin->ops.allocator;
+        void (*after)(void) = in_child ? ops->after_fork_child : ops->after_fork_parent;
+        if (!backend->is_process && after != NULL)
+            after();
+    }
+}

@@ -1,0 +1,484 @@
+/*
+ * heap.c - the operations on a heap: blocks, what happens at the limit, purge,
+ * statistics (see heap.h for the parts, memopt/heap.h for what is promised).
+ *
+ *   1. blocks: one try, counted
+ *   2. the steps of on_limit, when the try fails
+ *   3. the public block operations
+ *   4. limit, callback, purgers
+ *   5. statistics
+ *   6. raw operations of native and plain heaps
+ *
+ * A heap without a limit: backend, then count in the thread's slot. With one:
+ * the bytes asked for are reserved in `central` before the backend is called,
+ * and what the block has on top of that (its usable size is known only then) is
+ * reserved after, or the block goes back. So live never exceeds the limit.
+ */
+#include "core/heap/heap.h"
+
+#include "core/base/error.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+/* The calling thread is inside a purger or a limit callback. */
+static _Thread_local int in_hook __attribute__((tls_model("initial-exec")));
+
+/* ------------------------------------------------------------- 1. one try */
+
+enum request_kind { REQUEST_MALLOC, REQUEST_CALLOC, REQUEST_ALIGNED, REQUEST_REALLOC };
+struct request {
+    enum request_kind kind;
+    size_t size, alignment;
+    void *old; /* realloc: the block, never NULL */
+    size_t old_usable;
+    int reason; /* why the last try failed: enum memopt_limit_reason */
+};
+
+static int is_limited(struct memopt_heap *heap) {
+    return atomic_load_explicit(&heap->limited, memory_order_relaxed);
+}
+
+static void *call_backend(struct memopt_heap *heap, const struct request *request) {
+    switch (request->kind) {
+    case REQUEST_MALLOC:
+        return heap->ops->malloc(heap, request->size);
+    case REQUEST_CALLOC:
+        return heap->ops->calloc(heap, request->size);
+    case REQUEST_ALIGNED:
+        return heap->ops->aligned_alloc(heap, request->alignment, request->size);
+    case REQUEST_REALLOC:
+        return heap->ops->realloc(heap, request->old, request->size);
+    }
+    return NULL;
+}
+
+static void *try_unlimited(struct memopt_heap *heap, struct request *request) {
+    void *p = call_backend(heap, request);
+    if (p == NULL) {
+        request->reason = MEMOPT_LIMIT_BACKEND;
+        return NULL;
+    }
+    int64_t usable = (int64_t)heap->ops->usable_size(heap, p);
+    if (request->kind == REQUEST_REALLOC)
+        mo_count(heap, usable - (int64_t)request->old_usable, 1, 1);
+    else
+        mo_count(heap, usable, 1, 0);
+    return p;
+}
+
+/* A new block of exactly accounted size, or nothing. */
+static void *try_limited_new(struct memopt_heap *heap, struct request *request,
+                             uint64_t already_reserved) {
+    uint64_t reserved = request->size > already_reserved ? request->size - already_reserved : 0;
+    if (!mo_count_reserve(heap, reserved)) {
+        request->reason = MEMOPT_LIMIT_REACHED;
+        return NULL;
+    }
+    void *p = call_backend(heap, request);
+    if (p == NULL) {
+        mo_count_release(heap, reserved);
+        request->reason = MEMOPT_LIMIT_BACKEND;
+        return NULL;
+    }
+    uint64_t total = reserved + already_reserved;
+    uint64_t usable = heap->ops->usable_size(heap, p);
+    if (usable > total && !mo_count_reserve(heap, usable - total)) {
+        heap->ops->free(heap, p);
+        mo_count_release(heap, reserved);
+        request->reason = MEMOPT_LIMIT_REACHED;
+        return NULL;
+    }
+    if (usable < total)
+        mo_count_release(heap, total - usable);
+    return p;
+}
+
+static void *try_limited(struct memopt_heap *heap, struct request *request) {
+    if (request->kind != REQUEST_REALLOC) {
+        void *p = try_limited_new(heap, request, 0);
+        if (p != NULL) {
+            mo_count_peak(heap);
+            mo_count(heap, 0, 1, 0);
+        }
+        return p;
+    }
+    if (request->size <= request->old_usable) { /* needs no more than it has */
+        void *p = call_backend(heap, request);
+        if (p == NULL) {
+            request->reason = MEMOPT_LIMIT_BACKEND;
+            return NULL;
+        }
+        /* wraps to an addition if a backend should give it more than it had */
+        mo_count_release(heap, request->old_usable - heap->ops->usable_size(heap, p));
+        mo_count(heap, 0, 1, 1);
+        return p;
+    }
+    /* Growing: a new block, because what the backend's realloc makes of the size
+     * could turn out too large only when the old block is gone already. */
+    struct request fresh = {.kind = REQUEST_MALLOC, .size = request->size};
+    void *p = try_limited_new(heap, &fresh, request->old_usable);
+    if (p == NULL) {
+        request->reason = fresh.reason;
+        return NULL;
+    }
+    memcpy(p, request->old, request->old_usable);
+    heap->ops->free(heap, request->old);
+    mo_count_peak(heap);
+    mo_count(heap, 0, 1, 1);
+    return p;
+}
+
+static void *try_once(struct memopt_heap *heap, struct request *request) {
+    return is_limited(heap) ? try_limited(heap, request) : try_unlimited(heap, request);
+}
+
+/* ---------------------------------------------------------- 2. the steps */
+
+static void *refuse(struct memopt_heap *heap, const struct request *request) {
+    if (request->reason == MEMOPT_LIMIT_REACHED)
+        atomic_fetch_add_explicit(&heap->central->refused, 1, memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(&heap->failed, 1, memory_order_relaxed);
+    errno = ENOMEM;
+    return NULL;
+}
+
+static uint64_t live_bytes(struct memopt_heap *heap) {
+    struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
+    mo_count_read(heap, &stats);
+    return stats.live_bytes;
+}
+
+/* One answer of the callback; MEMOPT_LIMIT_FAIL if there is none. */
+static int ask(struct memopt_heap *heap, const struct request *request, unsigned attempt) {
+    pthread_mutex_lock(&heap->hook_lock);
+    memopt_limit_fn callback = heap->callback;
+    void *context = heap->callback_context;
+    pthread_mutex_unlock(&heap->hook_lock);
+    if (callback == NULL)
+        return MEMOPT_LIMIT_FAIL;
+    struct memopt_limit_event event = {
+        .size = sizeof(event),
+        .heap = heap,
+        .reason = request->reason,
+        .attempt = attempt,
+        .wanted = request->size,
+        .live = live_bytes(heap),
+        .limit = atomic_load_explicit(&heap->central->limit, memory_order_relaxed),
+    };
+    in_hook = 1;
+    int answer = callback(context, &event);
+    in_hook = 0;
+    return answer;
+}
+
+/* The purgers; with `backend`, it too. */
+static uint64_t purge(struct memopt_heap *heap, int with_backend) {
+    uint64_t bytes = 0;
+    if (!in_hook) {
+        struct mo_purger purgers[MEMOPT_HEAP_PURGERS];
+        pthread_mutex_lock(&heap->hook_lock);
+        size_t count = heap->purger_count;
+        memcpy(purgers, heap->purgers, count * sizeof(purgers[0]));
+        pthread_mutex_unlock(&heap->hook_lock);
+        in_hook = 1;
+        for (size_t i = 0; i < count; i++)
+            bytes += purgers[i].purge(purgers[i].context);
+        in_hook = 0;
+    }
+    if (with_backend) {
+        const struct memopt_allocator_ops *backend = &heap->backend->plugin->ops.allocator;
+        if (heap->native != NULL && backend->heap_purge != NULL)
+            bytes += backend->heap_purge(heap->native);
+        else
+            bytes += backend->purge();
+    }
+    atomic_fetch_add_explicit(&heap->purges, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&heap->purged_bytes, bytes, memory_order_relaxed);
+    return bytes;
+}
+
+/* The whole way of a request: a try, then each step and a try again. */
+static __attribute__((noinline)) void *serve(struct memopt_heap *heap, struct request *request) {
+    int saved = errno;
+    if (request->size > PTRDIFF_MAX - MO_HEAP_HEADER) { /* no step can help */
+        request->reason = MEMOPT_LIMIT_BACKEND;
+        return refuse(heap, request);
+    }
+    void *p = try_once(heap, request);
+    if (p == NULL && in_hook)
+        return refuse(heap, request);
+    for (size_t i = 0; p == NULL && i < heap->step_count; i++) {
+        if (heap->steps[i] == MO_HEAP_FAIL)
+            break;
+        /* What the backend keeps unused is not live: it can't help at the limit,
+         * and having it purged at every refusal would be slow. */
+        purge(heap, request->reason == MEMOPT_LIMIT_BACKEND);
+        p = try_once(heap, request);
+    }
+    for (unsigned attempt = 0; p == NULL; attempt++) {
+        if (ask(heap, request, attempt) != MEMOPT_LIMIT_RETRY)
+            return refuse(heap, request);
+        p = try_once(heap, request);
+    }
+    errno = saved;
+    return p;
+}
+
+/* --------------------------------------------------------- 3. blocks */
+
+void *memopt_heap_alloc(struct memopt_heap *heap, size_t size) {
+    /* The common case: two indirect calls and the count. */
+    if (__builtin_expect(!is_limited(heap) && size <= PTRDIFF_MAX - MO_HEAP_HEADER, 1)) {
+        void *p = heap->ops->malloc(heap, size);
+        if (__builtin_expect(p != NULL, 1)) {
+            mo_count(heap, (int64_t)heap->ops->usable_size(heap, p), 1, 0);
+            return p;
+        }
+    }
+    struct request request = {.kind = REQUEST_MALLOC, .size = size};
+    return serve(heap, &request);
+}
+
+void *memopt_heap_calloc(struct memopt_heap *heap, size_t count, size_t size) {
+    struct request request = {.kind = REQUEST_CALLOC};
+    if (__builtin_mul_overflow(count, size, &request.size))
+        request.size = SIZE_MAX;
+    return serve(heap, &request);
+}
+
+void *memopt_heap_aligned_alloc(struct memopt_heap *heap, size_t alignment, size_t size) {
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0) {
+        errno = EINVAL;
+        return NULL;
+    }
+    struct request request = {
+        .kind = REQUEST_ALIGNED, .size = size, .alignment = alignment < 16 ? 16 : alignment};
+    return serve(heap, &request);
+}
+
+static void not_ours(struct memopt_heap *heap) {
+    atomic_fetch_add_explicit(&heap->invalid_frees, 1, memory_order_relaxed);
+    errno = EINVAL;
+}
+
+void *memopt_heap_realloc(struct memopt_heap *heap, void *p, size_t size) {
+    if (p == NULL)
+        return memopt_heap_alloc(heap, size);
+    if (size == 0) {
+        memopt_heap_free(heap, p);
+        return NULL;
+    }
+    struct request request = {.kind = REQUEST_REALLOC, .size = size, .old = p};
+    request.old_usable = heap->ops->usable_size(heap, p);
+    if (request.old_usable == MO_HEAP_NOT_OURS) {
+        not_ours(heap);
+        return NULL;
+    }
+    return serve(heap, &request);
+}
+
+void memopt_heap_free(struct memopt_heap *heap, void *p) {
+    if (p == NULL)
+        return;
+    size_t usable = heap->ops->usable_size(heap, p);
+    if (__builtin_expect(usable == MO_HEAP_NOT_OURS, 0)) {
+        not_ours(heap);
+        return;
+    }
+    int saved = errno;
+    if (__builtin_expect(!is_limited(heap), 1)) {
+        mo_count(heap, -(int64_t)usable, 0, 1);
+        heap->ops->free(heap, p);
+    } else {
+        heap->ops->free(heap, p);
+        mo_count_release(heap, usable); /* only now may another thread have the bytes */
+        mo_count(heap, 0, 0, 1);
+    }
+    errno = saved;
+}
+
+size_t memopt_heap_usable_size(struct memopt_heap *heap, void *p) {
+    if (p == NULL)
+        return 0;
+    size_t usable = heap->ops->usable_size(heap, p);
+    if (usable != MO_HEAP_NOT_OURS)
+        return usable;
+    not_ours(heap);
+    return 0;
+}
+
+/* ------------------------------------------- 4. limit, callback, purgers */
+
+void memopt_heap_set_limit_callback(struct memopt_heap *heap, memopt_limit_fn callback,
+                                    void *context) {
+    pthread_mutex_lock(&heap->hook_lock);
+    heap->callback = callback;
+    heap->callback_context = context;
+    pthread_mutex_unlock(&heap->hook_lock);
+}
+
+void memopt_heap_set_limit(struct memopt_heap *heap, uint64_t limit) {
+    atomic_store_explicit(&heap->central->limit, limit, memory_order_relaxed);
+    if (limit == MEMOPT_NO_LIMIT || is_limited(heap))
+        return; /* a heap that had a limit goes on counting in central */
+    mo_count_flush_all(heap);
+    heap->peak_estimated = 1;
+    atomic_store_explicit(&heap->limited, 1, memory_order_relaxed);
+}
+
+static size_t find_purger(const struct memopt_heap *heap, memopt_purge_fn purge,
+                          const void *context) {
+    size_t i = 0;
+    while (i < heap->purger_count &&
+           (heap->purgers[i].purge != purge || heap->purgers[i].context != context))
+        i++;
+    return i;
+}
+
+int memopt_heap_add_purger(struct memopt_heap *heap, memopt_purge_fn purge, void *context,
+                           struct memopt_error *error) {
+    if (heap == NULL || purge == NULL)
+        return mo_fail(error, -EINVAL, "a purger needs a heap and a function");
+    int code = 0;
+    pthread_mutex_lock(&heap->hook_lock);
+    if (find_purger(heap, purge, context) < heap->purger_count)
+        code = mo_fail(error, -EEXIST, "heap '%s' has this purger already", heap->name);
+    else if (heap->purger_count == MEMOPT_HEAP_PURGERS)
+        code = mo_fail(error, -ENOSPC, "heap '%s' has %d purgers already, the most there can be",
+                       heap->name, MEMOPT_HEAP_PURGERS);
+    else
+        heap->purgers[heap->purger_count++] = (struct mo_purger){purge, context};
+    pthread_mutex_unlock(&heap->hook_lock);
+    return code;
+}
+
+int memopt_heap_remove_purger(struct memopt_heap *heap, memopt_purge_fn purge, void *context,
+                              struct memopt_error *error) {
+    if (heap == NULL || purge == NULL)
+        return mo_fail(error, -EINVAL, "a purger needs a heap and a function");
+    int code = 0;
+    pthread_mutex_lock(&heap->hook_lock);
+    size_t i = find_purger(heap, purge, context);
+    if (i == heap->purger_count)
+        code = mo_fail(error, -ENOENT, "heap '%s' has no such purger", heap->name);
+    else
+        memmove(&heap->purgers[i], &heap->purgers[i + 1],
+                (--heap->purger_count - i) * sizeof(heap->purgers[0]));
+    pthread_mutex_unlock(&heap->hook_lock);
+    return code;
+}
+
+uint64_t memopt_heap_purge(struct memopt_heap *heap) {
+    return purge(heap, 1);
+}
+
+/* -------------------------------------------------------- 5. statistics */
+
+static void read_figures(struct memopt_heap *heap, struct memopt_heap_stats *stats) {
+    const struct memopt_allocator_ops *backend = &heap->backend->plugin->ops.allocator;
+    struct memopt_figures figures = {
+        .size = sizeof(figures), .committed = MEMOPT_UNKNOWN, .fragmentation = (double)NAN};
+    int code;
+    stats->whole_backend = heap->native == NULL || backend->heap_figures == NULL;
+    if (stats->whole_backend)
+        code = backend->figures(&figures);
+    else
+        code = backend->heap_figures(heap->native, &figures);
+    stats->committed = code == 0 ? figures.committed : MEMOPT_UNKNOWN;
+    stats->fragmentation = code == 0 ? figures.fragmentation : (double)NAN;
+}
+
+int memopt_heap_stats(struct memopt_heap *heap, struct memopt_heap_stats *stats) {
+    if (heap == NULL || stats == NULL || stats->size < offsetof(struct memopt_heap_stats, name) ||
+        stats->size > sizeof(*stats))
+        return -EINVAL;
+    struct memopt_heap_stats all = {
+        .size = stats->size,
+        .name = heap->name,
+        .allocator = heap->allocator,
+        .limit = atomic_load_explicit(&heap->central->limit, memory_order_relaxed),
+        .refused = atomic_load_explicit(&heap->central->refused, memory_order_relaxed),
+        .failed = atomic_load_explicit(&heap->failed, memory_order_relaxed),
+        .invalid_frees = atomic_load_explicit(&heap->invalid_frees, memory_order_relaxed),
+        .purges = atomic_load_explicit(&heap->purges, memory_order_relaxed),
+        .purged_bytes = atomic_load_explicit(&heap->purged_bytes, memory_order_relaxed),
+    };
+    mo_count_read(heap, &all);
+    read_figures(heap, &all);
+    atomic_store_explicit(&heap->central->committed, all.committed, memory_order_relaxed);
+    memcpy(stats, &all, stats->size);
+    return 0;
+}
+
+const char *memopt_heap_name(const struct memopt_heap *heap) {
+    return heap->name;
+}
+
+/* ------------------------------------------------------ 6. raw operations */
+
+#define BACKEND(heap) ((heap)->backend->plugin->ops.allocator)
+
+static void *native_malloc(struct memopt_heap *heap, size_t size) {
+    return BACKEND(heap).heap_malloc(heap->native, size);
+}
+static void *native_calloc(struct memopt_heap *heap, size_t size) {
+    return BACKEND(heap).heap_calloc(heap->native, 1, size);
+}
+static void *native_realloc(struct memopt_heap *heap, void *p, size_t size) {
+    return BACKEND(heap).heap_realloc(heap->native, p, size);
+}
+static void *native_aligned_alloc(struct memopt_heap *heap, size_t alignment, size_t size) {
+    return BACKEND(heap).heap_aligned_alloc(heap->native, alignment, size);
+}
+static void native_free(struct memopt_heap *heap, void *p) {
+    BACKEND(heap).heap_free(heap->native, p);
+}
+static size_t native_usable_size(struct memopt_heap *heap, void *p) {
+    return BACKEND(heap).heap_usable_size(heap->native, p);
+}
+static void native_destroy(struct memopt_heap *heap) {
+    BACKEND(heap).heap_destroy(heap->native);
+}
+
+const struct mo_heap_ops mo_heap_native_ops = {
+    .malloc = native_malloc,
+    .calloc = native_calloc,
+    .realloc = native_realloc,
+    .aligned_alloc = native_aligned_alloc,
+    .free = native_free,
+    .usable_size = native_usable_size,
+    .destroy = native_destroy,
+};
+
+static void *plain_malloc(struct memopt_heap *heap, size_t size) {
+    return heap->malloc.malloc(size);
+}
+static void *plain_calloc(struct memopt_heap *heap, size_t size) {
+    return heap->malloc.calloc(1, size);
+}
+static void *plain_realloc(struct memopt_heap *heap, void *p, size_t size) {
+    return heap->malloc.realloc(p, size);
+}
+static void *plain_aligned_alloc(struct memopt_heap *heap, size_t alignment, size_t size) {
+    return heap->malloc.aligned_alloc(alignment, size);
+}
+static void plain_free(struct memopt_heap *heap, void *p) {
+    heap->malloc.free(p);
+}
+static size_t plain_usable_size(struct memopt_heap *heap, void *p) {
+    return heap->malloc.usable_size(p);
+}
+
+/* The default heap: it is never destroyed. */
+const struct mo_heap_ops mo_heap_plain_ops = {
+    .malloc = plain_malloc,
+    .calloc = plain_calloc,
+    .realloc = plain_realloc,
+    .aligned_alloc = plain_aligned_alloc,
+    .free = plain_free,
+    .usable_size = plain_usable_size,
+    .destroy = NULL,
+};

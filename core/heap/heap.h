@@ -1,0 +1,159 @@
+/*
+ * heap.h - inside libmemopt: what a named heap is made of.
+ *
+ *   heap.c     the public operations: blocks, limit, purge, statistics
+ *   count.c    the counters: a slot a thread, flushed to `central` in batches
+ *   list.c     heaps over a backend that has none: every block in a list
+ *   backend.c  allocator plugins, opened once a process
+ *   library.c  configuration, the list of heaps, open and destroy, fork, exit
+ *   report.c   memopt_report()
+ *
+ * A heap has one of three kinds of raw operations (struct mo_heap_ops): those of
+ * the backend's own heaps, a list over the backend's malloc, or the backend's
+ * malloc as it is (the default heap, which is never destroyed).
+ *
+ * Lock order: the library's mutex, a heap's hook_lock, its shards, the backend.
+ * No lock is held while a function of the program's runs, but the library's
+ * during memopt_heap_each().
+ * Memory: a heap is one private mapping, gone after destroy: use after destroy
+ * faults.
+ */
+#ifndef MO_HEAP_HEAP_H
+#define MO_HEAP_HEAP_H
+
+#include "core/config/config.h"
+#include "core/dispatch/services.h"
+#include "core/plugin/registry.h"
+
+#include <memopt/memopt.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    MO_HEAP_OWN_SLOTS = 128,   /* one thread each: plain adds */
+    MO_HEAP_SHARED_SLOTS = 16, /* for all further threads: atomic adds */
+    MO_HEAP_SLOTS = MO_HEAP_OWN_SLOTS + MO_HEAP_SHARED_SLOTS,
+    MO_HEAP_BATCH_BYTES = 64 * 1024, /* the error bound of peak_bytes, a slot */
+    MO_HEAP_BATCH_EVENTS = 256,
+    MO_HEAP_SHARDS = 16,
+    MO_HEAP_STEPS = 8,
+    MO_HEAP_HEADER = 32, /* before each block of a list heap */
+};
+
+/* What is not yet in `central`. */
+struct mo_heap_slot {
+    _Atomic int64_t bytes; /* 0 in a heap with a limit: it counts in central at once */
+    _Atomic uint64_t allocations, frees;
+    _Atomic uint32_t touched;
+} __attribute__((aligned(64)));
+
+/* The header of a block in a list heap; the block follows. */
+struct mo_heap_link {
+    struct mo_heap_link *previous, *next;
+    uintptr_t cookie; /* proves that the block is this heap's and lives */
+    uint32_t offset;  /* from what the backend gave to the block */
+    uint32_t shard;
+};
+_Static_assert(sizeof(struct mo_heap_link) == MO_HEAP_HEADER, "keeps 16-byte alignment");
+
+struct mo_heap_shard {
+    pthread_mutex_t lock;
+    struct mo_heap_link head; /* circular */
+} __attribute__((aligned(64)));
+
+/* The contracts of struct memopt_malloc, with a heap. */
+#define MO_HEAP_NOT_OURS SIZE_MAX
+struct mo_heap_ops {
+    void *(*malloc)(struct memopt_heap *heap, size_t size);
+    void *(*calloc)(struct memopt_heap *heap, size_t size);
+    void *(*realloc)(struct memopt_heap *heap, void *p, size_t size);
+    void *(*aligned_alloc)(struct memopt_heap *heap, size_t alignment, size_t size);
+    void (*free)(struct memopt_heap *heap, void *p);
+    /* MO_HEAP_NOT_OURS: the heap can tell that p is none of its blocks */
+    size_t (*usable_size)(struct memopt_heap *heap, void *p);
+    void (*destroy)(struct memopt_heap *heap);
+};
+extern const struct mo_heap_ops mo_heap_native_ops, mo_heap_list_ops, mo_heap_plain_ops;
+
+enum mo_heap_step { MO_HEAP_PURGE = 1, MO_HEAP_FAIL = 2 };
+
+/* An allocator plugin that is open in this process. */
+struct mo_backend {
+    struct mo_plugin *plugin;
+    struct memopt_malloc malloc;
+    int is_process; /* the shim or the agent opened it: malloc is the process's */
+    struct mo_backend *next;
+};
+
+struct mo_purger {
+    memopt_purge_fn purge;
+    void *context;
+};
+
+struct memopt_heap {
+    const struct mo_heap_ops *ops;
+    struct memopt_malloc malloc;    /* list and plain: the backend's */
+    void *native;                   /* native: the backend's heap */
+    _Atomic int limited;            /* live and peak are kept in central at every call */
+    int peak_estimated;             /* it was without a limit once: the peak has an error */
+    struct mo_ledger_heap *central; /* in the process's ledger, or `own` */
+    struct mo_backend *backend;
+    char name[MEMOPT_HEAP_NAME_MAX];
+    const char *allocator;
+    int is_default;
+    int steps[MO_HEAP_STEPS];
+    size_t step_count;
+    void *mapped_region; /* of the library's making, or NULL */
+    size_t mapped_size;
+    struct memopt_heap *next;
+
+    pthread_mutex_t hook_lock; /* callback and purgers */
+    memopt_limit_fn callback;
+    void *callback_context;
+    struct mo_purger purgers[MEMOPT_HEAP_PURGERS];
+    size_t purger_count;
+
+    _Atomic uint64_t failed, invalid_frees, purges, purged_bytes;
+    struct mo_ledger_heap own;
+    struct mo_heap_shard shards[MO_HEAP_SHARDS];
+    struct mo_heap_slot slots[MO_HEAP_SLOTS];
+};
+
+/* ----------------------------------------------------------------- count.c */
+
+/* Adds to the calling thread's slot. */
+void mo_count(struct memopt_heap *heap, int64_t bytes, unsigned allocations, unsigned frees);
+/* Adds to live if that stays within the limit; 0: it would not. */
+int mo_count_reserve(struct memopt_heap *heap, uint64_t bytes);
+void mo_count_release(struct memopt_heap *heap, uint64_t bytes);
+/* Live is what it is: let the peak see it. */
+void mo_count_peak(struct memopt_heap *heap);
+/* Every slot into central. Exact only if no other thread is in the heap. */
+void mo_count_flush_all(struct memopt_heap *heap);
+/* Fills live_*, peak_*, allocations and frees. */
+void mo_count_read(struct memopt_heap *heap, struct memopt_heap_stats *stats);
+/* A number for the calling thread, for choosing a shard. */
+unsigned mo_count_thread(void);
+int mo_count_start(void);       /* once, before the first heap; 0 or -errno */
+void mo_count_fork_child(void); /* all other threads are gone */
+
+/* --------------------------------------------------------------- backend.c */
+
+/* Call with the library's mutex held. A name is opened once; `services` may be
+ * NULL. */
+int mo_backend_open(const char *allocator, const struct mo_program_services *services,
+                    struct mo_backend **ret_backend, struct memopt_error *error);
+void mo_backends_before_fork(void);
+void mo_backends_after_fork(int in_child);
+
+/* --------------------------------------------------------------- library.c */
+
+/* The configuration that has `section`: the run's, else the file given to
+ * memopt_init(). After start only. */
+struct mo_config *mo_library_config(const char *section);
+/* Starts the library if need be; 0 or -errno. */
+int mo_library_start(struct memopt_error *error);
+const struct mo_program_services *mo_library_services(void);
+
+#endif

@@ -1,0 +1,532 @@
+/*
+ * library.c - libmemopt as a whole: its configuration, the list of heaps, how a
+ * heap begins and ends, fork, the end of the process (see heap.h).
+ *
+ * Nothing happens before the first call that needs the configuration; what
+ * fails then is tried again by the next call.
+ */
+#include "config.h"
+
+#include "core/heap/heap.h"
+
+#include "core/base/error.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define DEFAULT_NAME "default"
+
+/* Error-checking: open() and destroy() from inside memopt_heap_each() have to
+ * fail, not hang. */
+static pthread_mutex_t lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+static struct memopt_heap *heaps; /* in the order they were opened */
+
+static struct {
+    int hooked; /* fork handlers and the thread key are there */
+    int ready;
+    const struct mo_program_services *services; /* of the shim or the agent, or NULL */
+    struct mo_config *run; /* the run's configuration; NULL: not under memopt run */
+    struct mo_config *own; /* the usual files; under memopt run: only memopt_init()'s, or NULL */
+    const char *allocator; /* [memopt] allocator */
+} library;
+
+/* ----------------------------------------------------------- configuration */
+
+const char *memopt_version(void) {
+    return PACKAGE_VERSION;
+}
+
+static int enter(struct memopt_error *error, const char *what) {
+    if (pthread_mutex_lock(&lock) == 0)
+        return 0;
+    return mo_fail(error, -EDEADLK, "can't %s from inside memopt_heap_each(): do it after the walk",
+                   what);
+}
+
+static void leave(void) {
+    pthread_mutex_unlock(&lock);
+}
+
+static int has_section(const struct mo_config *config, const char *section) {
+    const char *name;
+    for (size_t i = 0; (name = mo_config_section(config, NULL, i)) != NULL; i++)
+        if (strcmp(name, section) == 0)
+            return 1;
+    return 0;
+}
+
+struct mo_config *mo_library_config(const char *section) {
+    if (library.run == NULL)
+        return library.own;
+    if (library.own != NULL && !has_section(library.run, section) &&
+        has_section(library.own, section))
+        return library.own;
+    return library.run;
+}
+
+const struct mo_program_services *mo_library_services(void) {
+    return library.services;
+}
+
+static void before_fork(void);
+static void after_fork_parent(void);
+static void after_fork_child(void);
+
+static int load(const char *file, int only_file, struct mo_config **ret_config,
+                struct memopt_error *error) {
+    struct mo_config_request request = {.file = file, .only_file = only_file};
+    return mo_config_load(&request, ret_config, error);
+}
+
+static void note_nothing(int level, const char *text) {
+    (void)level, (void)text;
+}
+
+/* With the mutex held. */
+static int start(const char *config_file, struct memopt_error *error) {
+    if (library.ready)
+        return 0;
+    const struct mo_program_services *services = dlsym(RTLD_DEFAULT, MO_PROGRAM_SERVICES_SYMBOL);
+    int code;
+    if (!library.hooked) {
+        code = mo_count_start();
+        if (code < 0)
+            return mo_fail(error, code, "can't make a thread key: %s", strerror(-code));
+        if (services != NULL && services->at_fork != NULL)
+            services->at_fork(before_fork, after_fork_parent, after_fork_child);
+        else if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) != 0)
+            return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
+        library.hooked = 1;
+    }
+    struct mo_config *run = NULL, *own = NULL;
+    char path[PATH_MAX] = "";
+    if (services != NULL && services->run_directory != NULL)
+        snprintf(path, sizeof(path), "%s/settings.ini", services->run_directory);
+    /* A process that outlives its run finds the directory gone. */
+    if (path[0] != '\0' && access(path, F_OK) == 0) {
+        code = load(path, 1, &run, error);
+        if (code == 0 && config_file != NULL)
+            code = load(config_file, 1, &own, error);
+    } else {
+        code = load(config_file, 0, &own, error);
+    }
+    struct mo_settings_memopt settings;
+    if (code == 0)
+        code = mo_config_fill(run != NULL ? run : own, "memopt", mo_core_section("memopt")->table,
+                              &settings, error);
+    for (size_t i = 0; code == 0 && i < settings.plugin_path.count; i++)
+        code = mo_plugin_add_directory(settings.plugin_path.items[i], error);
+    if (code < 0) {
+        mo_config_free(run);
+        mo_config_free(own);
+        return code;
+    }
+    mo_host.in_program = 1;
+    mo_host_set_note(services != NULL && services->note != NULL ? services->note : note_nothing);
+    library.services = services;
+    library.run = run;
+    library.own = own;
+    library.allocator = settings.allocator;
+    library.ready = 1;
+    return 0;
+}
+
+int memopt_init(const char *config_file, struct memopt_error *error) {
+    int code = enter(error, "read the configuration");
+    if (code < 0)
+        return code;
+    if (library.ready)
+        code = mo_fail(error, -EALREADY,
+                       "the configuration has been read already: call memopt_init() before any "
+                       "other function of the library");
+    else
+        code = start(config_file, error);
+    leave();
+    return code;
+}
+
+int mo_library_start(struct memopt_error *error) {
+    int code = enter(error, "start the library");
+    if (code == 0) {
+        code = start(NULL, error);
+        leave();
+    }
+    return code;
+}
+
+/* ---------------------------------------------------------- opening a heap */
+
+/* Everything that options and INI say, together. */
+struct plan {
+    const char *allocator;
+    uint64_t limit;
+    int steps[MO_HEAP_STEPS];
+    size_t step_count;
+    void *region;
+    size_t region_size;
+};
+
+static int check_name(const char *name, struct memopt_error *error) {
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                  "_-.";
+    size_t length = name == NULL ? 0 : strlen(name);
+    if (length == 0 || length >= MEMOPT_HEAP_NAME_MAX || strspn(name, allowed) != length)
+        return mo_fail(error, -EINVAL,
+                       "heap name '%.80s': expected 1 to %d letters, digits, '_', '-' or '.'",
+                       name == NULL ? "" : name, MEMOPT_HEAP_NAME_MAX - 1);
+    return 0;
+}
+
+/* Room for the list of a caller's on_limit, on the stack. */
+struct scratch {
+    size_t used;
+    _Alignas(16) char bytes[1024];
+};
+static void *scratch_alloc(void *context, size_t size) {
+    struct scratch *scratch = context;
+    size = (size + 15) & ~(size_t)15;
+    if (size > sizeof(scratch->bytes) - scratch->used)
+        return NULL;
+    void *p = scratch->bytes + scratch->used;
+    scratch->used += size;
+    return p;
+}
+
+static int plan_steps(const struct memopt_list *list, struct plan *plan,
+                      struct memopt_error *error) {
+    plan->step_count = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        if (strcmp(list->items[i], "spill") == 0)
+            return mo_fail(error, -ENOTSUP,
+                           "on_limit: 'spill' is not available in this version; use purge, fail");
+        if (plan->step_count == MO_HEAP_STEPS)
+            return mo_fail(error, -EINVAL, "on_limit: more than %d steps", MO_HEAP_STEPS);
+        plan->steps[plan->step_count++] =
+            strcmp(list->items[i], "purge") == 0 ? MO_HEAP_PURGE : MO_HEAP_FAIL;
+    }
+    return 0;
+}
+
+/* The message says where the INI had it. */
+static int blame(struct mo_config *config, const char *section, const char *key,
+                 struct memopt_error *error) {
+    struct mo_origin origin;
+    if (mo_config_get(config, section, key, &origin) == NULL || origin.file == NULL)
+        return mo_error_prefix(error, "[%s]", section);
+    if (origin.kind == MO_ORIGIN_FILE)
+        return mo_error_prefix(error, "%s:%d: [%s]", origin.file, origin.line, section);
+    return mo_error_prefix(error, "%s: [%s]", origin.file, section);
+}
+
+static int make_plan(const char *name, const struct memopt_heap_options *given, struct plan *plan,
+                     struct memopt_error *error) {
+    struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
+    if (given != NULL) {
+        if (given->size < offsetof(struct memopt_heap_options, allocator) ||
+            given->size > sizeof(options))
+            return mo_fail(error, -EINVAL,
+                           "heap '%s': the options' size is %zu: begin with "
+                           "MEMOPT_HEAP_OPTIONS_INIT",
+                           name, given->size);
+        memcpy(&options, given, given->size);
+    }
+    char section[sizeof("heap.") + MEMOPT_HEAP_NAME_MAX];
+    snprintf(section, sizeof(section), "heap.%s", name);
+    struct mo_config *config = mo_library_config(section);
+    struct mo_option_table table = mo_core_section("heap")->table;
+    struct mo_settings_heap settings;
+    int code = mo_config_fill(config, section, table, &settings, error);
+    if (code < 0)
+        return code;
+
+    plan->allocator = options.allocator != NULL    ? options.allocator
+                      : settings.allocator != NULL ? settings.allocator
+                                                   : library.allocator;
+    plan->limit = options.limit != 0 ? options.limit : settings.limit;
+    plan->region = options.region;
+    plan->region_size = options.region_size;
+    if ((options.region == NULL) != (options.region_size == 0))
+        return mo_fail(error, -EINVAL, "heap '%s': region and region_size must be given together",
+                       name);
+    if (options.region == NULL && settings.region != UINT64_MAX)
+        plan->region_size = settings.region;
+    if (strcmp(name, DEFAULT_NAME) == 0) {
+        if (options.allocator != NULL || settings.allocator != NULL)
+            return mo_fail(error, -EINVAL,
+                           "heap 'default': its allocator is that of [memopt], and can't be set "
+                           "for the heap");
+        if (plan->region_size != 0)
+            return mo_fail(error, -EINVAL, "heap 'default' can't have a region");
+    }
+    if (options.on_limit == NULL) {
+        code = plan_steps(&settings.on_limit, plan, error);
+        return code < 0 ? blame(config, section, "on_limit", error) : 0;
+    }
+    struct scratch scratch = {.used = 0};
+    struct mo_allocator allocator = {scratch_alloc, &scratch};
+    code = mo_option_parse(mo_option_find(table, "on_limit"), options.on_limit, NULL, &settings,
+                           &allocator, error);
+    if (code == 0)
+        code = plan_steps(&settings.on_limit, plan, error);
+    return code < 0 ? mo_error_prefix(error, "heap '%s'", name) : 0;
+}
+
+static void init_lists(struct memopt_heap *heap) {
+    pthread_mutex_init(&heap->hook_lock, NULL);
+    for (unsigned i = 0; i < MO_HEAP_SHARDS; i++) {
+        pthread_mutex_init(&heap->shards[i].lock, NULL);
+        heap->shards[i].head.previous = heap->shards[i].head.next = &heap->shards[i].head;
+    }
+}
+
+/* Decides on the kind of raw operations and starts them. */
+static int begin_backend(struct memopt_heap *heap, const struct plan *plan,
+                         struct memopt_error *error) {
+    struct mo_plugin *plugin = heap->backend->plugin;
+    heap->malloc = heap->backend->malloc;
+    if (heap->is_default) {
+        heap->ops = &mo_heap_plain_ops;
+        return 0;
+    }
+    if (!plugin->has_heaps) {
+        if (plan->region_size != 0)
+            return mo_fail(error, -ENOTSUP,
+                           "heap '%s': allocator '%s' can't allocate from a region; use arena",
+                           heap->name, plan->allocator);
+        heap->ops = &mo_heap_list_ops;
+        return 0;
+    }
+    struct memopt_heap_params params = {
+        .size = sizeof(params),
+        .name = heap->name,
+        .limit = plan->limit,
+        .region = plan->region,
+        .region_size = plan->region_size,
+    };
+    if (plan->region == NULL && plan->region_size != 0) {
+        void *region = mmap(NULL, plan->region_size, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (region == MAP_FAILED)
+            return mo_fail(error, -ENOMEM, "heap '%s': can't map a region of %zu bytes: %s",
+                           heap->name, plan->region_size, strerror(errno));
+        params.region = heap->mapped_region = region;
+        heap->mapped_size = plan->region_size;
+    }
+    int code = plugin->ops.allocator.heap_create(&params, &heap->native, error);
+    if (code < 0) {
+        if (heap->mapped_region != NULL)
+            munmap(heap->mapped_region, heap->mapped_size);
+        return mo_error_prefix(error, "heap '%s'", heap->name);
+    }
+    heap->ops = &mo_heap_native_ops;
+    return 0;
+}
+
+/* Counters in the process's ledger if there is one with room, else in `own`. */
+static void begin_counters(struct memopt_heap *heap, uint64_t limit) {
+    struct mo_ledger_heap *slot = NULL;
+    if (library.services != NULL && library.services->heap_slot != NULL)
+        slot = library.services->heap_slot(heap->name, heap->allocator);
+    heap->central = slot != NULL ? slot : &heap->own;
+    atomic_store(&heap->central->limit, limit);
+    atomic_store(&heap->central->committed, MEMOPT_UNKNOWN);
+    atomic_store(&heap->limited, limit != MEMOPT_NO_LIMIT);
+    heap->peak_estimated = limit == MEMOPT_NO_LIMIT;
+}
+
+static int create(const char *name, const struct memopt_heap_options *options,
+                  struct memopt_heap **ret_heap, struct memopt_error *error) {
+    struct plan plan;
+    struct mo_backend *backend;
+    int is_default = strcmp(name, DEFAULT_NAME) == 0;
+    int code = make_plan(name, options, &plan, error);
+    if (code < 0)
+        return code;
+    /* Under memopt run the process's malloc is what the shim or the agent made it. */
+    if (is_default && library.services != NULL)
+        plan.allocator = library.services->allocator != NULL ? library.services->allocator : "libc";
+    code = mo_backend_open(plan.allocator, library.services, &backend, error);
+    if (code < 0)
+        return mo_error_prefix(error, "heap '%s'", name);
+    if (is_default && backend->plugin->ops.allocator.flags & MEMOPT_ALLOCATOR_HEAPS_ONLY)
+        return mo_fail(error, -ENOTSUP,
+                       "heap 'default': allocator '%s' can only be that of a named heap",
+                       plan.allocator);
+    struct memopt_heap *heap =
+        mmap(NULL, sizeof(*heap), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (heap == MAP_FAILED)
+        return mo_fail(error, -ENOMEM, "heap '%s': out of memory for its counters", name);
+    memcpy(heap->name, name, strlen(name) + 1);
+    heap->backend = backend;
+    heap->allocator = backend->plugin->descriptor.name;
+    heap->is_default = is_default;
+    memcpy(heap->steps, plan.steps, sizeof(heap->steps));
+    heap->step_count = plan.step_count;
+    init_lists(heap);
+    code = begin_backend(heap, &plan, error);
+    if (code < 0) {
+        munmap(heap, sizeof(*heap));
+        return code;
+    }
+    begin_counters(heap, plan.limit);
+    struct memopt_heap **last = &heaps;
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = heap;
+    *ret_heap = heap;
+    return 0;
+}
+
+static struct memopt_heap *find(const char *name) {
+    struct memopt_heap *heap = heaps;
+    while (heap != NULL && strcmp(heap->name, name) != 0)
+        heap = heap->next;
+    return heap;
+}
+
+int memopt_heap_open(const char *name, const struct memopt_heap_options *options,
+                     struct memopt_heap **ret_heap, struct memopt_error *error) {
+    struct memopt_error unwanted; /* from here on there is one to put prefixes to */
+    if (error == NULL)
+        error = &unwanted;
+    int code = check_name(name, error);
+    if (code < 0)
+        return code;
+    code = enter(error, "open a heap");
+    if (code < 0)
+        return code;
+    struct memopt_heap *heap = find(name);
+    if (heap == NULL) {
+        code = start(NULL, error);
+        if (code == 0)
+            code = create(name, options, &heap, error);
+    }
+    leave();
+    if (code == 0)
+        *ret_heap = heap;
+    return code;
+}
+
+struct memopt_heap *memopt_heap_find(const char *name) {
+    /* Inside memopt_heap_each() the list is held by this very thread. */
+    int walking = pthread_mutex_lock(&lock) == EDEADLK;
+    struct memopt_heap *heap = name == NULL ? NULL : find(name);
+    if (!walking)
+        leave();
+    return heap;
+}
+
+struct memopt_heap *memopt_heap_default(struct memopt_error *error) {
+    struct memopt_heap *heap = memopt_heap_find(DEFAULT_NAME);
+    if (heap == NULL && memopt_heap_open(DEFAULT_NAME, NULL, &heap, error) < 0)
+        return NULL;
+    return heap;
+}
+
+/* ---------------------------------------------------------- ending a heap */
+
+static void destroy_locks(struct memopt_heap *heap) {
+    pthread_mutex_destroy(&heap->hook_lock);
+    for (unsigned i = 0; i < MO_HEAP_SHARDS; i++)
+        pthread_mutex_destroy(&heap->shards[i].lock);
+}
+
+/* The ledger's slot outlives the heap. */
+static void end_counters(struct memopt_heap *heap) {
+    mo_count_flush_all(heap);
+    struct mo_ledger_heap *central = heap->central;
+    atomic_fetch_add(&central->frees, atomic_exchange(&central->live_blocks, 0));
+    atomic_store(&central->live_bytes, 0);
+    atomic_store(&central->used, 2);
+}
+
+int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
+    if (heap == NULL)
+        return 0;
+    if (heap->is_default)
+        return mo_fail(error, -EINVAL, "the default heap can't be destroyed");
+    int code = enter(error, "destroy a heap");
+    if (code < 0)
+        return code;
+    struct memopt_heap **at = &heaps;
+    while (*at != heap)
+        at = &(*at)->next;
+    *at = heap->next;
+    heap->ops->destroy(heap);
+    end_counters(heap);
+    destroy_locks(heap);
+    if (heap->mapped_region != NULL)
+        munmap(heap->mapped_region, heap->mapped_size);
+    munmap(heap, sizeof(*heap));
+    leave();
+    return 0;
+}
+
+/* ------------------------------------------------------------------- walk */
+
+int memopt_heap_each(memopt_heap_visit_fn visit, void *context) {
+    if (pthread_mutex_lock(&lock) != 0)
+        return -EDEADLK;
+    int result = 0;
+    for (struct memopt_heap *heap = heaps; heap != NULL && result == 0; heap = heap->next) {
+        struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
+        memopt_heap_stats(heap, &stats);
+        result = visit(context, heap, &stats);
+    }
+    leave();
+    return result;
+}
+
+/* --------------------------------------------------------- fork and exit */
+
+static void each_lock(int (*operation)(pthread_mutex_t *)) {
+    for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next) {
+        operation(&heap->hook_lock);
+        for (unsigned i = 0; i < MO_HEAP_SHARDS; i++)
+            operation(&heap->shards[i].lock);
+    }
+}
+
+/* fork() from inside memopt_heap_each(): the walk has the lock and keeps it. */
+static _Thread_local int walking_fork __attribute__((tls_model("initial-exec")));
+
+static void before_fork(void) {
+    walking_fork = pthread_mutex_lock(&lock) == EDEADLK;
+    each_lock(pthread_mutex_lock);
+    mo_backends_before_fork();
+}
+
+static void after_fork_parent(void) {
+    mo_backends_after_fork(0);
+    each_lock(pthread_mutex_unlock);
+    if (!walking_fork)
+        leave();
+}
+
+static void after_fork_child(void) {
+    mo_backends_after_fork(1);
+    each_lock(pthread_mutex_unlock);
+    /* An error-checking mutex knows its owner by a number that is another one in
+     * the child. */
+    lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+    if (walking_fork)
+        pthread_mutex_lock(&lock);
+    mo_count_fork_child();
+}
+
+/* What threads have not flushed yet reaches the ledger. */
+static __attribute__((destructor)) void finish(void) {
+    if (library.services == NULL || pthread_mutex_trylock(&lock) != 0)
+        return;
+    for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next) {
+        struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
+        memopt_heap_stats(heap, &stats); /* leaves `committed` in the ledger */
+        mo_count_flush_all(heap);
+    }
+    leave();
+}
