@@ -175,7 +175,7 @@ static int ask(struct memopt_heap *heap, const struct request *request, unsigned
 }
 
 /* The purgers; with `backend`, it too. */
-static uint64_t purge(struct memopt_heap *heap, int with_backend) {
+static uint64_t purge_heap(struct memopt_heap *heap, int with_backend) {
     uint64_t bytes = 0;
     if (!in_hook) {
         struct mo_purger purgers[MEMOPT_HEAP_PURGERS];
@@ -215,7 +215,7 @@ static __attribute__((noinline)) void *serve(struct memopt_heap *heap, struct re
             break;
         /* What the backend keeps unused is not live: it can't help at the limit,
          * and having it purged at every refusal would be slow. */
-        purge(heap, request->reason == MEMOPT_LIMIT_BACKEND);
+        purge_heap(heap, request->reason == MEMOPT_LIMIT_BACKEND);
         p = try_once(heap, request);
     }
     for (unsigned attempt = 0; p == NULL; attempt++) {
@@ -372,7 +372,7 @@ int memopt_heap_remove_purger(struct memopt_heap *heap, memopt_purge_fn purge, v
 }
 
 uint64_t memopt_heap_purge(struct memopt_heap *heap) {
-    return purge(heap, 1);
+    return purge_heap(heap, 1);
 }
 
 /* -------------------------------------------------------- 5. statistics */
