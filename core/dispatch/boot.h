@@ -20,7 +20,7 @@ struct mo_reserved {
     uintptr_t base;
     size_t size; /* 0: nothing is reserved yet */
 };
-extern struct mo_reserved mo_reserved;
+extern __attribute__((visibility("hidden"))) struct mo_reserved mo_reserved;
 
 static inline bool mo_is_reserved(const void *p) {
     return (uintptr_t)p - mo_reserved.base < mo_reserved.size;

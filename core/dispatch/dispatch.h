@@ -31,9 +31,12 @@
 #define mo_likely(x) __builtin_expect(!!(x), 1)
 #define mo_unlikely(x) __builtin_expect(!!(x), 0)
 
-extern struct memopt_malloc mo_dispatch;
+/* Hidden in the declaration, so that they are reached without the GOT. */
+#define MO_HIDDEN __attribute__((visibility("hidden")))
+
+extern MO_HIDDEN struct memopt_malloc mo_dispatch;
 /* The backend itself, below any tracker. Valid once mo_dispatch_switch() ran. */
-extern struct memopt_malloc mo_backend;
+extern MO_HIDDEN struct memopt_malloc mo_backend;
 
 /* One link of the chain of trackers. An operation's list has only those links
  * that implement it. */
