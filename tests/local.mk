@@ -22,3 +22,17 @@ valgrind_tests += tests/test_option
 tests_test_option_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_option_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_dispatch tests/test_ledger_writer tests/test_environment
+TESTS += tests/test_dispatch tests/test_ledger_writer tests/test_environment
+valgrind_tests += tests/test_dispatch tests/test_ledger_writer tests/test_environment
+tests_test_dispatch_SOURCES = tests/test_dispatch.c $(core_dispatch_sources)
+tests_test_dispatch_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_dispatch_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+tests_test_ledger_writer_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_ledger_writer_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+tests_test_environment_SOURCES = tests/test_environment.c preload/environment.c
+tests_test_environment_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_environment_LDADD = $(CMOCKA_LIBS)
+endif

@@ -45,8 +45,10 @@ void *mo_realloc_rare(void *p, size_t size) {
         return NULL; /* as glibc does; errno stays */
     }
     size_t old = mo_boot_usable_size(p);
+    if (size <= old)
+        return p;
     void *q = mo_malloc(size);
     if (q != NULL)
-        memcpy(q, p, old < size ? old : size);
+        memcpy(q, p, old);
     return q;
 }
