@@ -21,6 +21,13 @@ TESTS += tests/test_option
 valgrind_tests += tests/test_option
 tests_test_option_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_option_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/test_mmap
+TESTS += tests/test_mmap
+tests_test_mmap_SOURCES = tests/test_mmap.c tests/own.h tests/own_faults.h
+tests_test_mmap_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_mmap_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_mmap_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
 if HAVE_CMOCKA

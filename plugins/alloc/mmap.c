@@ -53,9 +53,8 @@ struct settings {
 };
 
 /* One entry of the side table, for the page a block begins on. `size` is a
- * multiple of 4096, so its low bits are free for flags; 0: no block; CLAIMED: a
- * block that a thread is about to take away. */
-enum { FLAG_HUGETLB = 1, CLAIMED = 2, FLAG_MASK = 0xfff };
+ * multiple of 4096, so its low bits are free for flags; 0: no block. */
+enum { FLAG_HUGETLB = 1, FLAG_MASK = 0xfff };
 struct heap;
 struct entry {
     _Atomic size_t size;
@@ -156,7 +155,7 @@ static struct entry *entry_make(const void *p) {
 /* The entry of a live block of `heap`, or the end of the program. */
 static struct entry *entry_live(const char *operation, struct heap *heap, const void *p) {
     struct entry *entry = ((uintptr_t)p & (state.page - 1)) == 0 ? entry_find(p) : NULL;
-    if (entry == NULL || entry->base != p || atomic_load(&entry->size) <= FLAG_MASK)
+    if (entry == NULL || entry->base != p || atomic_load(&entry->size) == 0)
         die(operation, p,
             entry != NULL && entry->base == p ? "the block was freed before (double free)"
                                               : "no block of this allocator begins there");
@@ -178,6 +177,8 @@ static void counters_subtract(struct counters *counters, uint64_t bytes) {
     atomic_fetch_sub_explicit(&counters->live, bytes, memory_order_relaxed);
 }
 
+/* In a named heap the list and `size` change together under the lock, so that
+ * the child of a fork finds both or neither. */
 static void link_block(struct entry *entry, struct heap *heap, void *base, size_t size_flags) {
     size_t bytes = size_flags & ~(size_t)FLAG_MASK;
     /* Whoever had the range before left with a release of this. */
@@ -185,40 +186,45 @@ static void link_block(struct entry *entry, struct heap *heap, void *base, size_
     entry->base = base;
     entry->heap = heap;
     counters_add(&total, bytes);
-    if (heap != NULL) {
-        counters_add(&heap->counters, bytes);
-        pthread_mutex_lock(&heap->lock);
-        entry->prev = NULL;
-        entry->next = heap->first;
-        if (heap->first != NULL)
-            heap->first->prev = entry;
-        heap->first = entry;
-        pthread_mutex_unlock(&heap->lock);
+    if (heap == NULL) {
+        atomic_store_explicit(&entry->size, size_flags, memory_order_release);
+        return;
     }
+    counters_add(&heap->counters, bytes);
+    pthread_mutex_lock(&heap->lock);
+    entry->prev = NULL;
+    entry->next = heap->first;
+    if (heap->first != NULL)
+        heap->first->prev = entry;
+    heap->first = entry;
     atomic_store_explicit(&entry->size, size_flags, memory_order_release);
+    pthread_mutex_unlock(&heap->lock);
 }
 
 /* Claims the block and takes it out of the books. Of two threads that free the
  * same block one ends the program. */
 static size_t unlink_block(const char *operation, struct entry *entry) {
-    size_t size_flags = atomic_exchange(&entry->size, CLAIMED);
-    if (size_flags <= FLAG_MASK)
-        die(operation, entry->base, "two threads free the same block (double free)");
-    size_t bytes = size_flags & ~(size_t)FLAG_MASK;
     struct heap *heap = entry->heap;
-    counters_subtract(&total, bytes);
-    if (heap != NULL) {
-        counters_subtract(&heap->counters, bytes);
+    if (heap != NULL)
         pthread_mutex_lock(&heap->lock);
-        if (entry->prev != NULL)
-            entry->prev->next = entry->next;
-        else
-            heap->first = entry->next;
-        if (entry->next != NULL)
-            entry->next->prev = entry->prev;
+    size_t size_flags = atomic_exchange(&entry->size, 0);
+    if (heap != NULL) {
+        if (size_flags != 0) {
+            if (entry->prev != NULL)
+                entry->prev->next = entry->next;
+            else
+                heap->first = entry->next;
+            if (entry->next != NULL)
+                entry->next->prev = entry->prev;
+        }
         pthread_mutex_unlock(&heap->lock);
     }
-    atomic_store_explicit(&entry->size, 0, memory_order_release);
+    if (size_flags == 0)
+        die(operation, entry->base, "two threads free the same block (double free)");
+    size_t bytes = size_flags & ~(size_t)FLAG_MASK;
+    counters_subtract(&total, bytes);
+    if (heap != NULL)
+        counters_subtract(&heap->counters, bytes);
     return size_flags;
 }
 
