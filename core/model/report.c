@@ -165,6 +165,7 @@ void mo_process_init(struct memopt_process *process) {
         .heap_committed = MEMOPT_UNKNOWN,
         .heap_resident = MEMOPT_UNKNOWN,
         .heap_retained = MEMOPT_UNKNOWN,
+        .heap_peak = MEMOPT_UNKNOWN,
         .fragmentation = NAN,
         .thread_size = sizeof(struct memopt_thread),
         .histogram_size = sizeof(struct memopt_histogram_bin),

@@ -31,8 +31,8 @@ struct run {
     size_t tracker_count;
 };
 
-/* One ledger's place in the order of processes; the ledger itself is read twice
- * rather than kept, there may be thousands. */
+/* One ledger's place in the order of processes. The ledger is read twice rather
+ * than kept: there may be thousands. */
 struct entry {
     char *name;
     int64_t pid;
@@ -191,6 +191,7 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
         process->heap_committed = h->figures.committed;
         process->heap_resident = h->figures.resident;
         process->heap_retained = h->figures.retained;
+        process->heap_peak = h->figures.peak;
         process->fragmentation = ratio_of(h->figures.fragmentation);
     }
     int level;
@@ -200,6 +201,11 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
     int r = read_heaps(run, ledger, process, error);
     for (size_t i = 0; i < h->tracker_count && r == 0; i++)
         r = read_tracker(run, ledger, i, process, error);
+    uint64_t failures = atomic_load(&h->failures);
+    if (r == 0 && failures > 0 && !process->has_counts)
+        mo_report_note(run->report, MEMOPT_NOTE_WARNING, process->pid,
+                       "%llu allocations failed: the program was told that there is no memory",
+                       (unsigned long long)failures);
     return r;
 }
 

@@ -102,6 +102,7 @@ struct memopt_process {
     uint64_t peak_rss;
     /* the backend's own figures, at the end or at the last reading */
     uint64_t heap_live, heap_committed, heap_resident, heap_retained;
+    uint64_t heap_peak; /* highest heap_live, where the backend keeps it */
     double fragmentation;
     int has_counts; /* a tracker counted */
     struct memopt_counts counts;

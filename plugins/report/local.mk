@@ -1,1 +1,7 @@
-# Reporter plugins run in the memopt command only.
+# Reporter plugins run in the memopt command only, with its sanitizers.
+report_ldflags = -module -avoid-version -shared -Wl,-z,now $(SANITIZE_CFLAGS)
+
+pkglib_LTLIBRARIES += plugins/report-text.la
+plugins_report_text_la_SOURCES = plugins/report/text.c
+plugins_report_text_la_CFLAGS = $(AM_CFLAGS)
+plugins_report_text_la_LDFLAGS = $(report_ldflags)

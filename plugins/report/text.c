@@ -1,0 +1,572 @@
+/*
+ * text - the report for people: a few lines at the end of `memopt run`, or with
+ * `detail = full` everything there is.
+ *
+ * What is not known is not mentioned. Strings that come from a program are
+ * escaped: a file name must not be able to move the cursor.
+ */
+#define _GNU_SOURCE /* sigabbrev_np */
+#include <memopt/plugin.h>
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SUMMARY, FULL };
+enum { AUTO, YES, NO };
+enum { CHILDREN = 8 }; /* listed in a summary */
+
+struct settings {
+    int detail, color;
+};
+
+/* What is being written, and how it went so far. */
+struct pen {
+    struct memopt_output *output;
+    int failed; /* the first negative errno */
+    int color, full;
+};
+
+static __attribute__((format(printf, 2, 3))) void say(struct pen *pen, const char *format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (pen->failed == 0 && length > 0)
+        pen->failed = pen->output->write(
+            pen->output, text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
+}
+
+static void color(struct pen *pen, const char *code) {
+    if (pen->color)
+        say(pen, "\033[%sm", code);
+}
+
+/* ----------------------------------------------------------------- numbers */
+
+struct word {
+    char text[48];
+};
+
+/* Three significant digits: 512 B, 1.23 MiB, 45.2 GiB. */
+static struct word size_word(uint64_t bytes) {
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    struct word word;
+    if (bytes < 1024) {
+        snprintf(word.text, sizeof(word.text), "%u B", (unsigned)bytes);
+        return word;
+    }
+    double value = (double)bytes / 1024;
+    size_t unit = 0;
+    while (value >= 999.5 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        value /= 1024;
+        unit++;
+    }
+    int digits = value < 0.9995 ? 3 : value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+    snprintf(word.text, sizeof(word.text), "%.*f %s", digits, value, units[unit]);
+    return word;
+}
+
+static struct word signed_size_word(int64_t bytes) {
+    if (bytes >= 0)
+        return size_word((uint64_t)bytes);
+    struct word word, positive = size_word(0 - (uint64_t)bytes);
+    snprintf(word.text, sizeof(word.text), "-%.40s", positive.text);
+    return word;
+}
+
+/* 1,234,567 */
+static struct word count_word(uint64_t count) {
+    struct word word;
+    char digits[24];
+    int length = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)count);
+    char *to = word.text;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0)
+            *to++ = ',';
+        *to++ = digits[i];
+    }
+    *to = '\0';
+    return word;
+}
+
+static struct word signed_count_word(int64_t count) {
+    if (count >= 0)
+        return count_word((uint64_t)count);
+    struct word word, positive = count_word(0 - (uint64_t)count);
+    snprintf(word.text, sizeof(word.text), "-%.40s", positive.text);
+    return word;
+}
+
+static struct word time_word(uint64_t nanoseconds) {
+    struct word word;
+    double seconds = (double)nanoseconds / 1e9;
+    if (seconds < 0.9995e-3)
+        snprintf(word.text, sizeof(word.text), "%.3g us", seconds * 1e6);
+    else if (seconds < 0.9995)
+        snprintf(word.text, sizeof(word.text), "%.3g ms", seconds * 1e3);
+    else if (seconds < 59.95)
+        snprintf(word.text, sizeof(word.text), "%.*f s", seconds < 9.995 ? 2 : 1, seconds);
+    else if (seconds < 3599.5)
+        snprintf(word.text, sizeof(word.text), "%u min %02u s", (unsigned)((seconds + 0.5) / 60),
+                 (unsigned)(seconds + 0.5) % 60);
+    else
+        snprintf(word.text, sizeof(word.text), "%llu h %02u min",
+                 (unsigned long long)((seconds + 30) / 3600),
+                 (unsigned)((unsigned long long)(seconds + 30) / 60 % 60));
+    return word;
+}
+
+#define SIZE(X) size_word(X).text
+#define SIGNED_SIZE(X) signed_size_word(X).text
+#define COUNT(X) count_word(X).text
+#define SIGNED_COUNT(X) signed_count_word(X).text
+#define TIME(X) time_word(X).text
+
+static int known(uint64_t value) {
+    return value != MEMOPT_UNKNOWN;
+}
+
+/* ----------------------------------------------------------------- strings */
+
+/* The length of the UTF-8 character at `s` that may be printed as it is, or 0. */
+static size_t printable(const unsigned char *s) {
+    if (s[0] < 0x80)
+        return s[0] >= ' ' && s[0] != 0x7f;
+    size_t length = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
+                    : (s[0] & 0xf0) == 0xe0        ? 3
+                    : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+                                                   : 0;
+    for (size_t i = 1; i < length; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xc2 && s[1] < 0xa0) || /* C1 controls */
+        (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
+        return 0;
+    return length;
+}
+
+/* `indent`: what a new line begins with, or NULL: newlines are escaped too. */
+static void say_string(struct pen *pen, const char *string, const char *indent) {
+    for (const unsigned char *s = (const unsigned char *)string; *s != '\0';) {
+        const unsigned char *start = s;
+        for (size_t n; (n = printable(s)) > 0 && s - start < 256;)
+            s += n;
+        if (s > start) {
+            say(pen, "%.*s", (int)(s - start), (const char *)start);
+            continue;
+        }
+        if (*s == '\n' && indent != NULL)
+            say(pen, "\n%s", indent);
+        else if (*s == '\t' && indent != NULL)
+            say(pen, "    ");
+        else
+            say(pen, "\\x%02x", *s);
+        s++;
+    }
+}
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash == NULL || slash[1] == '\0' ? path : slash + 1;
+}
+
+/* ------------------------------------------------------------------- lines */
+
+/* "label   fact, fact, fact", or nothing if there is no fact. */
+struct facts {
+    size_t used;
+    char text[512];
+};
+
+static __attribute__((format(printf, 2, 3))) void fact(struct facts *facts, const char *format,
+                                                       ...) {
+    size_t room = sizeof(facts->text) - facts->used;
+    int n = snprintf(facts->text + facts->used, room, "%s", facts->used > 0 ? ", " : "");
+    va_list arguments;
+    va_start(arguments, format);
+    int m = vsnprintf(facts->text + facts->used + n, room - (size_t)n, format, arguments);
+    va_end(arguments);
+    if (m > 0 && (size_t)(n + m) < room)
+        facts->used += (size_t)(n + m);
+    facts->text[facts->used] = '\0';
+}
+
+static void line(struct pen *pen, const char *label, const struct facts *facts) {
+    if (facts->used > 0)
+        say(pen, "  %-14s%s\n", label, facts->text);
+}
+
+static void say_end(struct pen *pen, const struct memopt_process *process) {
+    const char *name;
+    switch (process->end) {
+    case MEMOPT_END_EXIT:
+        say(pen, "exit status %d", process->end_value);
+        break;
+    case MEMOPT_END_SIGNAL:
+        name = sigabbrev_np(process->end_value);
+        if (name != NULL)
+            say(pen, "killed by SIG%s", name);
+        else
+            say(pen, "killed by signal %d", process->end_value);
+        break;
+    case MEMOPT_END_EXEC:
+        say(pen, "became another program");
+        break;
+    case MEMOPT_END_RUNNING:
+        say(pen, "still running");
+        break;
+    default:
+        say(pen, "ended without saying how");
+    }
+}
+
+static void say_allocator(struct pen *pen, const struct memopt_process *process) {
+    if (process->allocator == NULL)
+        return;
+    say(pen, ", on ");
+    say_string(pen, process->allocator, NULL);
+    if (process->allocator_version != NULL) {
+        say(pen, " ");
+        say_string(pen, process->allocator_version, NULL);
+    }
+    if (process->binding != NULL)
+        say(pen, " (%s)", process->binding);
+}
+
+/* ----------------------------------------------------------- one process */
+
+static void say_heap_line(struct pen *pen, const struct memopt_process *process) {
+    const struct memopt_counts *counts = &process->counts;
+    struct facts facts = {0};
+    if (process->has_counts) {
+        fact(&facts, "%s live at the end", SIGNED_SIZE(counts->live_bytes));
+        if (known(counts->peak_bytes) && counts->peak_error > 0)
+            fact(&facts, "%s peak (give or take %s)", SIZE(counts->peak_bytes),
+                 SIZE(counts->peak_error));
+        else if (known(counts->peak_bytes))
+            fact(&facts, "%s peak", SIZE(counts->peak_bytes));
+    } else {
+        if (known(process->heap_live))
+            fact(&facts, "%s live at the end", SIZE(process->heap_live));
+        if (known(process->heap_peak))
+            fact(&facts, "%s peak", SIZE(process->heap_peak));
+    }
+    if (known(process->heap_committed))
+        fact(&facts, "%s held from the system", SIZE(process->heap_committed));
+    if (pen->full && known(process->heap_resident))
+        fact(&facts, "%s of it in RAM", SIZE(process->heap_resident));
+    if (pen->full && known(process->heap_retained))
+        fact(&facts, "%s kept for reuse", SIZE(process->heap_retained));
+    line(pen, "heap", &facts);
+
+    struct facts fragmentation = {0};
+    if (isfinite(process->fragmentation))
+        fact(&fragmentation, "%.1f %%", process->fragmentation * 100);
+    line(pen, "fragmentation", &fragmentation);
+}
+
+static void say_counts(struct pen *pen, const struct memopt_process *process) {
+    if (!process->has_counts)
+        return;
+    const struct memopt_counts *counts = &process->counts;
+    struct facts calls = {0}, kinds = {0}, bytes = {0};
+    fact(&calls, "%s", COUNT(counts->allocations));
+    fact(&calls, "%s freed", COUNT(counts->frees));
+    fact(&calls, "%s left", SIGNED_COUNT(counts->live_blocks));
+    if (counts->failures > 0 && known(counts->failures))
+        fact(&calls, "%s refused", COUNT(counts->failures));
+    line(pen, "allocations", &calls);
+    if (pen->full) {
+        fact(&kinds, "%s by realloc", COUNT(counts->reallocations));
+        fact(&kinds, "%s by calloc", COUNT(counts->zeroed));
+        fact(&kinds, "%s aligned", COUNT(counts->aligned));
+        line(pen, "", &kinds);
+    }
+    fact(&bytes, "%s asked for", SIZE(counts->bytes_requested));
+    fact(&bytes, "%s handed out", SIZE(counts->bytes_allocated));
+    if (counts->allocations > 0)
+        fact(&bytes, "%s on average", SIZE(counts->bytes_requested / counts->allocations));
+    line(pen, "bytes", &bytes);
+}
+
+static void say_heaps(struct pen *pen, const struct memopt_process *process) {
+    if (process->heap_count == 0)
+        return;
+    say(pen, "  %-24s %-10s %10s %10s %10s %10s %8s\n", "named heap", "allocator", "live", "peak",
+        "limit", "blocks", "refused");
+    for (size_t i = 0; i < process->heap_count; i++) {
+        const struct memopt_heap_report *heap =
+            (const void *)((const char *)process->heaps + i * process->heap_size);
+        say(pen, "  ");
+        say_string(pen, heap->name, NULL);
+        size_t length = strlen(heap->name);
+        say(pen, "%*s %-10.10s %10s %10s %10s %10s %8s\n", (int)(length < 24 ? 24 - length : 0), "",
+            heap->allocator != NULL ? heap->allocator : "",
+            known(heap->live_bytes) ? SIZE(heap->live_bytes) : "",
+            known(heap->peak_bytes) ? SIZE(heap->peak_bytes) : "",
+            known(heap->limit) ? SIZE(heap->limit) : "none",
+            known(heap->live_blocks) ? COUNT(heap->live_blocks) : "",
+            known(heap->refused) ? COUNT(heap->refused) : "");
+    }
+}
+
+static void say_events(struct pen *pen, const struct memopt_process *process) {
+    for (size_t i = 0; i < process->event_count; i++) {
+        const struct memopt_event_report *event =
+            (const void *)((const char *)process->events + i * process->event_size);
+        color(pen, "31");
+        say(pen, "  %s: ", event->kind);
+        color(pen, "0");
+        say_string(pen, event->text, "    ");
+        say(pen, "\n");
+    }
+}
+
+static void say_threads(struct pen *pen, const struct memopt_process *process) {
+    if (process->thread_count == 0)
+        return;
+    say(pen, "  %-14s %15s %15s %12s %12s\n", "thread", "allocations", "frees", "live", "peak");
+    for (size_t i = 0; i < process->thread_count; i++) {
+        const struct memopt_thread *thread =
+            (const void *)((const char *)process->threads + i * process->thread_size);
+        char name[24] = "ended";
+        if (thread->tid != 0)
+            snprintf(name, sizeof(name), "%lld", (long long)thread->tid);
+        const struct memopt_counts *counts = &thread->counts;
+        say(pen, "  %-14s %15s %15s %12s %12s\n", name, COUNT(counts->allocations),
+            COUNT(counts->frees), SIGNED_SIZE(counts->live_bytes),
+            known(counts->peak_bytes) ? SIZE(counts->peak_bytes) : "");
+    }
+}
+
+static void say_histogram(struct pen *pen, const struct memopt_process *process) {
+    uint64_t most = 0, all = 0;
+    for (size_t i = 0; i < process->histogram_count; i++) {
+        const struct memopt_histogram_bin *bin =
+            (const void *)((const char *)process->histogram + i * process->histogram_size);
+        all += bin->allocations;
+        if (bin->allocations > most)
+            most = bin->allocations;
+    }
+    if (most == 0)
+        return;
+    int room = pen->output->columns - 62;
+    int width = room < 10 ? 10 : room > 60 ? 60 : room;
+    say(pen, "  %-21s %15s %7s %10s\n", "size", "allocations", "share", "bytes");
+    for (size_t i = 0; i < process->histogram_count; i++) {
+        const struct memopt_histogram_bin *bin =
+            (const void *)((const char *)process->histogram + i * process->histogram_size);
+        char range[64];
+        if (bin->min == bin->max)
+            snprintf(range, sizeof(range), "%s", SIZE(bin->min));
+        else if (bin->min < 10000)
+            snprintf(range, sizeof(range), "%llu .. %llu B", (unsigned long long)bin->min,
+                     (unsigned long long)bin->max);
+        else
+            snprintf(range, sizeof(range), "%s and more", SIZE(bin->min));
+        int bar = (int)((double)bin->allocations / (double)most * width + 0.5);
+        say(pen, "  %-21s %15s %5.1f %% %10s", range, COUNT(bin->allocations),
+            100 * (double)bin->allocations / (double)all, SIZE(bin->bytes));
+        if (bar > 0)
+            say(pen, " ");
+        for (int b = 0; b < bar; b++)
+            say(pen, "#");
+        say(pen, "\n");
+    }
+}
+
+static void say_rest(struct pen *pen, const struct memopt_process *process) {
+    say_heap_line(pen, process);
+    say_counts(pen, process);
+    say_heaps(pen, process);
+    say_events(pen, process);
+    if (pen->full) {
+        say_threads(pen, process);
+        say_histogram(pen, process);
+    }
+}
+
+/* --------------------------------------------------------- other processes */
+
+static const struct memopt_process *process_at(const struct memopt_report *report, size_t i) {
+    return (const void *)((const char *)report->processes + i * report->process_size);
+}
+
+static void say_name(struct pen *pen, const struct memopt_process *process) {
+    say(pen, "%lld ", (long long)process->pid);
+    if (process->program != NULL)
+        say_string(pen, base_name(process->program), NULL);
+    say(pen, ": ");
+    say_end(pen, process);
+}
+
+static void say_child(struct pen *pen, const struct memopt_process *process) {
+    say(pen, "    ");
+    say_name(pen, process);
+    if (known(process->peak_rss))
+        say(pen, ", peak RSS %s", SIZE(process->peak_rss));
+    if (process->has_counts && known(process->counts.peak_bytes))
+        say(pen, ", heap peak %s, %s allocations", SIZE(process->counts.peak_bytes),
+            COUNT(process->counts.allocations));
+    say(pen, "\n");
+}
+
+/* How much a child counts in a summary: what went wrong, then what was large. */
+static double weight(const struct memopt_process *process) {
+    double weight = known(process->peak_rss) ? (double)process->peak_rss : 0;
+    if (process->end == MEMOPT_END_SIGNAL || process->event_count > 0)
+        weight += 1e19;
+    return weight;
+}
+
+static void say_children(struct pen *pen, const struct memopt_report *report) {
+    size_t count = report->process_count < 1 ? 0 : report->process_count - 1;
+    if (count == 0)
+        return;
+    if (pen->full) {
+        for (size_t i = 1; i <= count; i++) {
+            const struct memopt_process *process = process_at(report, i);
+            say(pen, "\n");
+            color(pen, "1");
+            say_name(pen, process);
+            color(pen, "0");
+            say_allocator(pen, process);
+            say(pen, "\n");
+            struct facts rss = {0};
+            if (known(process->peak_rss))
+                fact(&rss, "%s", SIZE(process->peak_rss));
+            line(pen, "peak RSS", &rss);
+            say_rest(pen, process);
+        }
+        return;
+    }
+    say(pen, "  %s other process%s%s\n", COUNT(count), count == 1 ? "" : "es",
+        count > CHILDREN ? ", the largest:" : ":");
+    /* The heaviest that is not lighter than any yet to be shown, by order. */
+    size_t shown[CHILDREN], n = 0;
+    while (n < CHILDREN && n < count) {
+        size_t best = 0;
+        for (size_t i = 1; i <= count; i++) {
+            int seen = 0;
+            for (size_t s = 0; s < n; s++)
+                seen |= shown[s] == i;
+            if (!seen && (best == 0 || (count > CHILDREN && weight(process_at(report, i)) >
+                                                                weight(process_at(report, best)))))
+                best = i;
+        }
+        shown[n++] = best;
+        say_child(pen, process_at(report, best));
+    }
+    if (count > n)
+        say(pen, "    and %s more (detail = full lists all)\n", COUNT(count - n));
+}
+
+/* -------------------------------------------------------------- the report */
+
+static void say_run(struct pen *pen, const struct memopt_report *report) {
+    const struct memopt_process *main = report->process_count > 0 ? process_at(report, 0) : NULL;
+    const char *name = report->argv != NULL && report->argv[0] != NULL ? report->argv[0]
+                       : main != NULL                                  ? main->program
+                                                                       : NULL;
+    color(pen, "1");
+    say(pen, "memopt: ");
+    say_string(pen, name != NULL ? base_name(name) : report->source, NULL);
+    color(pen, "0");
+    if (main != NULL) {
+        say(pen, ": ");
+        say_end(pen, main);
+        say_allocator(pen, main);
+    }
+    say(pen, "\n");
+
+    struct facts time = {0}, rss = {0}, faults = {0}, switches = {0};
+    if (known(report->wall_time))
+        fact(&time, "%s wall", TIME(report->wall_time));
+    if (known(report->user_time) && known(report->system_time))
+        fact(&time, "%s CPU (%s user + %s system)", TIME(report->user_time + report->system_time),
+             TIME(report->user_time), TIME(report->system_time));
+    line(pen, "time", &time);
+    if (known(report->peak_rss))
+        fact(&rss, "%s%s", SIZE(report->peak_rss),
+             report->process_count > 1 ? " in the largest process" : "");
+    line(pen, "peak RSS", &rss);
+    if (pen->full) {
+        if (known(report->minor_faults))
+            fact(&faults, "%s minor", COUNT(report->minor_faults));
+        if (known(report->major_faults))
+            fact(&faults, "%s major", COUNT(report->major_faults));
+        line(pen, "page faults", &faults);
+        if (known(report->voluntary_switches))
+            fact(&switches, "%s voluntary", COUNT(report->voluntary_switches));
+        if (known(report->involuntary_switches))
+            fact(&switches, "%s involuntary", COUNT(report->involuntary_switches));
+        line(pen, "switches", &switches);
+    }
+    if (main != NULL)
+        say_rest(pen, main);
+    say_children(pen, report);
+}
+
+static void say_notes(struct pen *pen, const struct memopt_report *report) {
+    static const char *const words[] = {"note", "note", "warning", "error"};
+    static const char *const colors[] = {"0", "0", "33", "31"};
+    for (size_t i = 0; i < report->note_count; i++) {
+        const struct memopt_note *note =
+            (const void *)((const char *)report->notes + i * report->note_size);
+        int level = note->level < 0 || note->level > MEMOPT_NOTE_ERROR ? 0 : note->level;
+        color(pen, colors[level]);
+        say(pen, "  %s: ", words[level]);
+        color(pen, "0");
+        if (note->pid != 0 && report->process_count > 1)
+            say(pen, "process %lld: ", (long long)note->pid);
+        say_string(pen, note->text, "    ");
+        say(pen, "\n");
+    }
+}
+
+static int text_write(const struct memopt_host *host, const void *settings_,
+                      const struct memopt_report *report, struct memopt_output *output,
+                      struct memopt_error *error) {
+    const struct settings *settings = settings_;
+    struct pen pen = {
+        .output = output,
+        .color = settings->color == YES || (settings->color == AUTO && output->is_terminal),
+        .full = settings->detail == FULL,
+    };
+    say_run(&pen, report);
+    say_notes(&pen, report);
+    return pen.failed == 0 ? 0 : host->fail(error, pen.failed, "%s", strerror(-pen.failed));
+}
+
+static const char *const details[] = {"summary", "full", NULL};
+static const char *const colors[] = {"auto", "yes", "no", NULL};
+
+static const struct memopt_option options[] = {
+    MEMOPT_OPT_ENUM(struct settings, detail, "detail", "summary", details,
+                    "a few lines, or everything: threads, sizes, all processes"),
+    MEMOPT_OPT_ENUM(struct settings, color, "color", "auto", colors,
+                    "colours: on a terminal without NO_COLOR in the environment, always, never"),
+    MEMOPT_OPT_END,
+};
+
+static const struct memopt_reporter_ops ops = {
+    .size = sizeof(ops),
+    .default_output = "stderr",
+    .write = text_write,
+};
+
+MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
+    MEMOPT_PLUGIN_HEADER(MEMOPT_REPORTER),
+    .name = "text",
+    .version = "1.0",
+    .summary = "a summary for people, or with detail = full everything",
+    .options = options,
+    .settings_size = sizeof(struct settings),
+    .ops = &ops,
+};
