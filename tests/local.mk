@@ -28,6 +28,13 @@ tests_test_mmap_SOURCES = tests/test_mmap.c tests/own.h tests/own_faults.h
 tests_test_mmap_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_mmap_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
 tests_test_mmap_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/test_arena
+TESTS += tests/test_arena
+tests_test_arena_SOURCES = tests/test_arena.c tests/own.h tests/own_faults.h
+tests_test_arena_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_arena_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_arena_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
 if HAVE_CMOCKA
