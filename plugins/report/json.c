@@ -1,0 +1,296 @@
+/*
+ * json - the whole report for programs: one object, documented key by key in
+ * memopt-report(5), which tests/test_report_json.c holds against this file.
+ *
+ * What is not known is null. JSON has no NaN, no bytes that aren't UTF-8 and, in
+ * jansson, no integer above 2^63: those become null, U+FFFD and null.
+ */
+#include <memopt/plugin.h>
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct settings {
+    int64_t indent;
+};
+
+/* The tree while it is built. After the first failure it only shrinks. */
+struct tree {
+    int failed;
+};
+
+/* Takes over `value`; NULL: it could not be made. */
+static void put(struct tree *tree, json_t *object, const char *key, json_t *value) {
+    if (json_object_set_new(object, key, value) < 0)
+        tree->failed = 1;
+}
+
+static void append(struct tree *tree, json_t *array, json_t *value) {
+    if (json_array_append_new(array, value) < 0)
+        tree->failed = 1;
+}
+
+static json_t *number(uint64_t value) {
+    return value > INT64_MAX ? json_null() : json_integer((json_int_t)value);
+}
+
+static json_t *ratio(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* How many bytes of well-formed UTF-8 begin here: 0 if it is none. */
+static size_t utf8_length(const unsigned char *s) {
+    if (s[0] < 0x80)
+        return 1;
+    size_t length = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
+                    : (s[0] & 0xf0) == 0xe0        ? 3
+                    : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+                                                   : 0;
+    for (size_t i = 1; i < length; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
+        return 0;
+    return length;
+}
+
+static json_t *string(const char *text) {
+    static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
+    if (text == NULL)
+        return json_null();
+    char *clean = malloc(strlen(text) * (sizeof(replacement) - 1) + 1);
+    if (clean == NULL)
+        return NULL;
+    size_t used = 0;
+    for (const unsigned char *s = (const unsigned char *)text; *s != '\0';) {
+        size_t length = utf8_length(s);
+        if (length > 0) {
+            memcpy(clean + used, s, length);
+            used += length;
+            s += length;
+        } else {
+            memcpy(clean + used, replacement, sizeof(replacement) - 1);
+            used += sizeof(replacement) - 1;
+            s++;
+        }
+    }
+    json_t *value = json_stringn_nocheck(clean, used);
+    free(clean);
+    return value;
+}
+
+/* The i-th of an array whose elements may be larger than we know. */
+static const void *element(const void *array, size_t size, size_t i) {
+    return (const char *)array + i * size;
+}
+
+static json_t *counts_of(struct tree *tree, const struct memopt_counts *counts) {
+    json_t *o = json_object();
+    put(tree, o, "allocations", number(counts->allocations));
+    put(tree, o, "frees", number(counts->frees));
+    put(tree, o, "reallocations", number(counts->reallocations));
+    put(tree, o, "zeroed", number(counts->zeroed));
+    put(tree, o, "aligned", number(counts->aligned));
+    put(tree, o, "failures", number(counts->failures));
+    put(tree, o, "bytes_requested", number(counts->bytes_requested));
+    put(tree, o, "bytes_allocated", number(counts->bytes_allocated));
+    put(tree, o, "bytes_freed", number(counts->bytes_freed));
+    put(tree, o, "live_bytes", json_integer(counts->live_bytes));
+    put(tree, o, "live_blocks", json_integer(counts->live_blocks));
+    put(tree, o, "peak_bytes", number(counts->peak_bytes));
+    put(tree, o, "peak_error", number(counts->peak_error));
+    return o;
+}
+
+static json_t *thread_of(struct tree *tree, const struct memopt_thread *thread) {
+    json_t *o = json_object();
+    put(tree, o, "tid", thread->tid == 0 ? json_null() : json_integer(thread->tid));
+    put(tree, o, "counts", counts_of(tree, &thread->counts));
+    return o;
+}
+
+static json_t *bin_of(struct tree *tree, const struct memopt_histogram_bin *bin) {
+    json_t *o = json_object();
+    put(tree, o, "min", number(bin->min));
+    put(tree, o, "max", number(bin->max));
+    put(tree, o, "allocations", number(bin->allocations));
+    put(tree, o, "bytes", number(bin->bytes));
+    return o;
+}
+
+static json_t *heap_of(struct tree *tree, const struct memopt_heap_report *heap) {
+    json_t *o = json_object();
+    put(tree, o, "name", string(heap->name));
+    put(tree, o, "allocator", string(heap->allocator));
+    put(tree, o, "limit", number(heap->limit));
+    put(tree, o, "live_bytes", number(heap->live_bytes));
+    put(tree, o, "peak_bytes", number(heap->peak_bytes));
+    put(tree, o, "live_blocks", number(heap->live_blocks));
+    put(tree, o, "allocations", number(heap->allocations));
+    put(tree, o, "frees", number(heap->frees));
+    put(tree, o, "refused", number(heap->refused));
+    put(tree, o, "committed", number(heap->committed));
+    put(tree, o, "fragmentation", ratio(heap->fragmentation));
+    return o;
+}
+
+static json_t *event_of(struct tree *tree, const struct memopt_event_report *event) {
+    json_t *o = json_object();
+    put(tree, o, "time", number(event->time));
+    put(tree, o, "kind", string(event->kind));
+    put(tree, o, "text", string(event->text));
+    return o;
+}
+
+static json_t *process_of(struct tree *tree, const struct memopt_process *process) {
+    static const char *const ends[] = {NULL, "exit", "signal", "exec", "running"};
+    json_t *o = json_object();
+    int end = process->end < 0 || process->end > MEMOPT_END_RUNNING ? 0 : process->end;
+    put(tree, o, "pid", json_integer(process->pid));
+    put(tree, o, "ppid", json_integer(process->ppid));
+    put(tree, o, "main", json_boolean(process->is_main));
+    put(tree, o, "program", string(process->program));
+    put(tree, o, "command", string(process->command));
+    put(tree, o, "end", string(ends[end]));
+    put(tree, o, "end_value",
+        end == MEMOPT_END_EXIT || end == MEMOPT_END_SIGNAL ? json_integer(process->end_value)
+                                                           : json_null());
+    put(tree, o, "allocator", string(process->allocator));
+    put(tree, o, "allocator_version", string(process->allocator_version));
+    put(tree, o, "binding", string(process->binding));
+    put(tree, o, "start_time", number(process->start_time));
+    put(tree, o, "end_time", number(process->end_time));
+    put(tree, o, "peak_rss", number(process->peak_rss));
+    put(tree, o, "heap_live", number(process->heap_live));
+    put(tree, o, "heap_peak", number(process->heap_peak));
+    put(tree, o, "heap_committed", number(process->heap_committed));
+    put(tree, o, "heap_resident", number(process->heap_resident));
+    put(tree, o, "heap_retained", number(process->heap_retained));
+    put(tree, o, "fragmentation", ratio(process->fragmentation));
+    put(tree, o, "counts", process->has_counts ? counts_of(tree, &process->counts) : json_null());
+    json_t *threads = json_array(), *bins = json_array(), *heaps = json_array(),
+           *events = json_array();
+    for (size_t i = 0; i < process->thread_count; i++)
+        append(tree, threads, thread_of(tree, element(process->threads, process->thread_size, i)));
+    for (size_t i = 0; i < process->histogram_count; i++)
+        append(tree, bins, bin_of(tree, element(process->histogram, process->histogram_size, i)));
+    for (size_t i = 0; i < process->heap_count; i++)
+        append(tree, heaps, heap_of(tree, element(process->heaps, process->heap_size, i)));
+    for (size_t i = 0; i < process->event_count; i++)
+        append(tree, events, event_of(tree, element(process->events, process->event_size, i)));
+    put(tree, o, "threads", threads);
+    put(tree, o, "histogram", bins);
+    put(tree, o, "heaps", heaps);
+    put(tree, o, "events", events);
+    return o;
+}
+
+static json_t *note_of(struct tree *tree, const struct memopt_note *note) {
+    json_t *o = json_object();
+    put(tree, o, "level",
+        string(note->level == MEMOPT_NOTE_ERROR     ? "error"
+               : note->level == MEMOPT_NOTE_WARNING ? "warning"
+                                                    : "info"));
+    put(tree, o, "pid", note->pid == 0 ? json_null() : json_integer(note->pid));
+    put(tree, o, "text", string(note->text));
+    return o;
+}
+
+static json_t *argv_of(struct tree *tree, char *const *argv) {
+    if (argv == NULL)
+        return json_null();
+    json_t *array = json_array();
+    for (size_t i = 0; argv[i] != NULL; i++)
+        append(tree, array, string(argv[i]));
+    return array;
+}
+
+static json_t *report_of(struct tree *tree, const struct memopt_report *report) {
+    json_t *o = json_object();
+    put(tree, o, "schema", string("memopt-report"));
+    put(tree, o, "version", json_integer(MEMOPT_REPORT_VERSION));
+    put(tree, o, "memopt_version", string(report->memopt_version));
+    put(tree, o, "source", string(report->source));
+    put(tree, o, "host", string(report->host));
+    put(tree, o, "system", string(report->system));
+    put(tree, o, "argv", argv_of(tree, report->argv));
+    put(tree, o, "directory", string(report->directory));
+    put(tree, o, "start_time", number(report->start_time));
+    put(tree, o, "wall_time", number(report->wall_time));
+    put(tree, o, "user_time", number(report->user_time));
+    put(tree, o, "system_time", number(report->system_time));
+    put(tree, o, "peak_rss", number(report->peak_rss));
+    put(tree, o, "minor_faults", number(report->minor_faults));
+    put(tree, o, "major_faults", number(report->major_faults));
+    put(tree, o, "voluntary_switches", number(report->voluntary_switches));
+    put(tree, o, "involuntary_switches", number(report->involuntary_switches));
+    put(tree, o, "exit_status", json_integer(report->exit_status));
+    put(tree, o, "exit_signal",
+        report->exit_signal == 0 ? json_null() : json_integer(report->exit_signal));
+    json_t *processes = json_array(), *notes = json_array();
+    for (size_t i = 0; i < report->process_count; i++)
+        append(tree, processes,
+               process_of(tree, element(report->processes, report->process_size, i)));
+    for (size_t i = 0; i < report->note_count; i++)
+        append(tree, notes, note_of(tree, element(report->notes, report->note_size, i)));
+    put(tree, o, "processes", processes);
+    put(tree, o, "notes", notes);
+    return o;
+}
+
+struct sink {
+    struct memopt_output *output;
+    int failed;
+};
+
+static int dump(const char *bytes, size_t count, void *sink_) {
+    struct sink *sink = sink_;
+    if (sink->failed == 0)
+        sink->failed = sink->output->write(sink->output, bytes, count);
+    return sink->failed == 0 ? 0 : -1;
+}
+
+static int json_write(const struct memopt_host *host, const void *settings_,
+                      const struct memopt_report *report, struct memopt_output *output,
+                      struct memopt_error *error) {
+    const struct settings *settings = settings_;
+    struct tree tree = {0};
+    struct sink sink = {.output = output};
+    json_t *root = report_of(&tree, report);
+    int r = root == NULL || tree.failed ? -ENOMEM : 0;
+    /* Six digits: a ratio's seventh is noise. */
+    if (r == 0 &&
+        json_dump_callback(root, dump, &sink,
+                           JSON_INDENT((size_t)settings->indent) | JSON_REAL_PRECISION(6)) < 0)
+        r = sink.failed != 0 ? sink.failed : -ENOMEM;
+    json_decref(root);
+    if (r == 0)
+        r = output->write(output, "\n", 1);
+    return r == 0 ? 0 : host->fail(error, r, "%s", strerror(-r));
+}
+
+static const struct memopt_option options[] = {
+    MEMOPT_OPT_INT(struct settings, indent, "indent", "2", "0", "8", "blanks",
+                   "how far each level is indented; 0: all on one line"),
+    MEMOPT_OPT_END,
+};
+
+static const struct memopt_reporter_ops ops = {
+    .size = sizeof(ops),
+    .default_output = "memopt-%p.json",
+    .write = json_write,
+};
+
+MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
+    MEMOPT_PLUGIN_HEADER(MEMOPT_REPORTER),
+    .name = "json",
+    .version = "1.0",
+    .summary = "the whole report for programs, as memopt-report(5) describes it",
+    .options = options,
+    .settings_size = sizeof(struct settings),
+    .ops = &ops,
+};
