@@ -49,3 +49,15 @@ libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) \
 libmemopt_la_DEPENDENCIES = core/libcore-own.la core/heap/libmemopt.map
 libmemopt_la_LIBADD = core/libcore-own.la
 EXTRA_DIST += core/heap/libmemopt.map
+
+# What starts programs and watches them from outside: the memopt command only.
+noinst_LTLIBRARIES += core/libcore-launch.la
+core_libcore_launch_la_SOURCES = \
+	core/launch/environment.c core/launch/environment.h \
+	core/launch/launch.c core/launch/launch.h \
+	core/launch/lsan.c core/launch/lsan.h \
+	core/launch/plan.c core/launch/plan.h \
+	core/launch/session.c core/launch/session.h \
+	core/launch/target.c core/launch/target.h \
+	core/launch/watch.c core/launch/watch.h
+core_libcore_launch_la_CFLAGS = $(AM_CFLAGS)

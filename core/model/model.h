@@ -2,7 +2,8 @@
  * model.h - what the parts of core/model share: a report that is being built.
  *
  * struct memopt_report is all that reporters see; the builder around it knows
- * how much room its arrays have. Used by core/model only.
+ * how much room its arrays have. Used by core/model and, for what
+ * it sees from outside, by core/launch.
  */
 #ifndef MO_MODEL_MODEL_H
 #define MO_MODEL_MODEL_H

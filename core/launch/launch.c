@@ -1,0 +1,376 @@
+/*
+ * launch.c - see launch.h.
+ *
+ *   1. holding signals
+ *   2. the sentinel
+ *   3. the new process until execve()
+ *   4. waiting: signals, stops, ticks
+ */
+#include "config.h"
+
+#include "core/launch/launch.h"
+#include "core/base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND UINT64_C(1000000000)
+
+static uint64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
+}
+
+/* ---------------------------------------------------- 1. holding signals */
+
+void mo_signals_hold(struct mo_signals *ret_before) {
+    sigset_t all;
+    sigfillset(&all);
+    /* faults of memopt's own must still kill it */
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigdelset(&all, faults[i]);
+    sigprocmask(SIG_BLOCK, &all, &ret_before->mask);
+    /* ignored, it would make wait4() lose the program's end */
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigaction(SIGCHLD, &standard, &ret_before->child);
+}
+
+void mo_signals_release(const struct mo_signals *before) {
+    sigset_t pending;
+    struct timespec none = {0, 0};
+    sigfillset(&pending);
+    while (sigtimedwait(&pending, NULL, &none) > 0)
+        ;
+    sigaction(SIGCHLD, &before->child, NULL);
+    sigprocmask(SIG_SETMASK, &before->mask, NULL);
+}
+
+/* ------------------------------------------------------- 2. the sentinel */
+
+struct sentinel {
+    pid_t pid;
+    int fd;        /* a byte in: the set of signals since the last time comes out */
+    uint64_t seen; /* of those, what has not been asked for yet */
+};
+
+static _Noreturn void be_sentinel(int fd) {
+    /* nobody's pipe may stay open because of it */
+    if (fd != 0)
+        dup2(fd, 0);
+    for (int i = 1; i < 3; i++)
+        close(i);
+    if (close_range(3, ~0U, 0) != 0)
+        for (int i = 3; i < 1024; i++)
+            close(i);
+    prctl(PR_SET_NAME, "memopt-signals");
+    char byte;
+    sigset_t all;
+    struct timespec none = {0, 0};
+    sigfillset(&all);
+    while (read(0, &byte, 1) == 1) {
+        uint64_t seen = 0;
+        int signal;
+        while ((signal = sigtimedwait(&all, NULL, &none)) > 0)
+            seen |= UINT64_C(1) << (signal - 1);
+        if (write(0, &seen, sizeof(seen)) != (ssize_t)sizeof(seen))
+            break;
+    }
+    _exit(0);
+}
+
+/* Without one (no memory, no process left), every signal counts as memopt's. */
+static void sentinel_start(struct sentinel *sentinel) {
+    int ends[2];
+    *sentinel = (struct sentinel){-1, -1, 0};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return;
+    pid_t parent = getpid();
+    sentinel->pid = fork();
+    if (sentinel->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() == parent)
+            be_sentinel(ends[1]);
+        _exit(0);
+    }
+    close(ends[1]);
+    if (sentinel->pid < 0)
+        close(ends[0]);
+    else
+        sentinel->fd = ends[0];
+}
+
+/* Whether the whole group got `signal`. What else the sentinel had is kept for
+ * when memopt takes its own copy. */
+static int sent_to_all(struct sentinel *sentinel, int signal) {
+    uint64_t seen = 0;
+    /* it may be stopped, alone; that must not stop us too */
+    struct pollfd answer = {.fd = sentinel->fd, .events = POLLIN};
+    if (sentinel->fd >= 0 && send(sentinel->fd, "?", 1, MSG_NOSIGNAL) == 1 &&
+        poll(&answer, 1, 200) == 1 && read(sentinel->fd, &seen, sizeof(seen)) == sizeof(seen))
+        sentinel->seen |= seen;
+    uint64_t bit = UINT64_C(1) << (signal - 1);
+    int to_all = (sentinel->seen & bit) != 0;
+    sentinel->seen &= ~bit;
+    return to_all;
+}
+
+static void sentinel_end(struct sentinel *sentinel) {
+    if (sentinel->fd >= 0)
+        close(sentinel->fd);
+    if (sentinel->pid > 0) {
+        kill(sentinel->pid, SIGKILL);
+        while (waitpid(sentinel->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+}
+
+/* ------------------------------------- 3. the new process until execve() */
+
+/* What the new process says before it becomes the program, and after, if it
+ * could not. */
+struct word {
+    int error; /* 0: about to call execve() */
+    uint64_t time;
+    uint64_t peak_rss;
+    struct rusage usage;
+};
+
+static uint64_t own_peak_rss(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)usage.ru_maxrss * 1024;
+}
+
+static void say(int fd, const struct word *word) {
+    ssize_t ignored = write(fd, word, sizeof(*word)); /* less than PIPE_BUF: all or nothing */
+    (void)ignored;
+}
+
+static _Noreturn void become_program(const struct mo_launch *launch, char *const *shell_argv,
+                                     int fd) {
+    struct word word = {.error = 0};
+    for (int i = 0; i < 3 && word.error == 0; i++)
+        if (launch->descriptors[i] >= 0 && dup2(launch->descriptors[i], i) < 0)
+            word.error = errno;
+    sigaction(SIGCHLD, &launch->signals->child, NULL);
+    sigprocmask(SIG_SETMASK, &launch->signals->mask, NULL);
+    if (word.error == 0) {
+        getrusage(RUSAGE_SELF, &word.usage);
+        word.peak_rss = own_peak_rss();
+        word.time = now();
+        say(fd, &word);
+        if (launch->needs_shell)
+            execve("/bin/sh", shell_argv, launch->environment);
+        else
+            execve(launch->path, launch->argv, launch->environment);
+        word.error = errno;
+    }
+    say(fd, &word);
+    _exit(127);
+}
+
+/* ------------------------------------ 4. waiting: signals, stops, ticks */
+
+struct wait {
+    pid_t pid;
+    struct sentinel sentinel;
+    int terminal;     /* descriptor of the controlling terminal, or -1 */
+    int had_terminal; /* the program's own group had it when it stopped */
+    int interrupted;
+};
+
+/* The program has stopped: so do we, in the same way, until we are continued. */
+static void stop_likewise(struct wait *wait, int signal) {
+    pid_t group = getpgid(wait->pid);
+    wait->had_terminal = wait->terminal >= 0 && group > 0 && group != getpgrp() &&
+                         tcgetpgrp(wait->terminal) == group;
+    struct sigaction standard = {.sa_handler = SIG_DFL}, before;
+    sigset_t one;
+    /* SIGTSTP and its kin do nothing where they are ignored */
+    if (sigaction(signal, NULL, &before) != 0 || before.sa_handler == SIG_IGN)
+        signal = SIGSTOP;
+    if (signal != SIGSTOP) {
+        sigaction(signal, &standard, &before);
+        sigemptyset(&one);
+        sigaddset(&one, signal);
+        raise(signal);
+        sigprocmask(SIG_UNBLOCK, &one, NULL);
+        sigprocmask(SIG_BLOCK, &one, NULL);
+        sigaction(signal, &before, NULL);
+    } else {
+        raise(SIGSTOP);
+    }
+}
+
+static void pass_on(struct wait *wait, const siginfo_t *info) {
+    int signal = info->si_signo;
+    if (signal == SIGCHLD)
+        return;
+    if (signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT)
+        wait->interrupted = signal;
+    pid_t group = getpgid(wait->pid);
+    int to_all = sent_to_all(&wait->sentinel, signal) || info->si_code == SI_KERNEL;
+    if (to_all && group == getpgrp())
+        return;
+    if (signal == SIGCONT) {
+        if (wait->had_terminal && tcgetpgrp(wait->terminal) == getpgrp())
+            tcsetpgrp(wait->terminal, group);
+        wait->had_terminal = 0;
+        if (group > 0 && group != getpgrp()) {
+            kill(-group, SIGCONT);
+            return;
+        }
+    }
+    /* a signal of the terminal's to our group is none to the program's other one */
+    if (info->si_code == SI_KERNEL)
+        return;
+    if (info->si_code == SI_QUEUE)
+        sigqueue(wait->pid, signal, info->si_value);
+    else
+        kill(wait->pid, signal);
+}
+
+static void wait_for(const struct mo_launch *launch, struct wait *wait, int *ret_status,
+                     struct rusage *ret_usage) {
+    sigset_t set;
+    sigfillset(&set);
+    uint64_t interval = launch->interval;
+    uint64_t next = now();
+    for (;;) {
+        int status;
+        pid_t pid;
+        while ((pid = wait4(wait->pid, &status, WUNTRACED | WNOHANG, ret_usage)) == wait->pid) {
+            if (!WIFSTOPPED(status)) {
+                *ret_status = status;
+                return;
+            }
+            stop_likewise(wait, WSTOPSIG(status));
+        }
+        siginfo_t info;
+        int signal;
+        if (launch->tick != NULL) {
+            uint64_t time = now();
+            if (time >= next) {
+                launch->tick(launch->context, wait->pid, &interval);
+                next = time + interval;
+            }
+            uint64_t left = next > time ? next - time : 0;
+            struct timespec timeout = {(time_t)(left / SECOND), (long)(left % SECOND)};
+            signal = sigtimedwait(&set, &info, &timeout);
+        } else {
+            signal = sigwaitinfo(&set, &info);
+        }
+        if (signal > 0)
+            pass_on(wait, &info);
+    }
+}
+
+static void subtract_time(struct timeval *time, const struct timeval *before) {
+    int64_t left =
+        ((int64_t)time->tv_sec - before->tv_sec) * 1000000 + time->tv_usec - before->tv_usec;
+    if (left < 0)
+        left = 0;
+    time->tv_sec = left / 1000000;
+    time->tv_usec = left % 1000000;
+}
+
+static void subtract(long *count, long before) {
+    *count = *count > before ? *count - before : 0;
+}
+
+static void settle(const struct word *before, uint64_t end, struct mo_launch_result *result) {
+    struct rusage *usage = &result->usage;
+    subtract_time(&usage->ru_utime, &before->usage.ru_utime);
+    subtract_time(&usage->ru_stime, &before->usage.ru_stime);
+    subtract(&usage->ru_minflt, before->usage.ru_minflt);
+    subtract(&usage->ru_majflt, before->usage.ru_majflt);
+    subtract(&usage->ru_nvcsw, before->usage.ru_nvcsw);
+    subtract(&usage->ru_nivcsw, before->usage.ru_nivcsw);
+    uint64_t peak = (uint64_t)usage->ru_maxrss * 1024;
+    result->peak_rss = peak > before->peak_rss ? peak : UINT64_MAX;
+    if (result->peak_rss == UINT64_MAX)
+        usage->ru_maxrss = 0;
+    result->wall_time = end > before->time ? end - before->time : 0;
+}
+
+/* argv for /bin/sh: "sh", the file, the program's arguments. */
+static char **shell_arguments(const struct mo_launch *launch) {
+    size_t count = 0;
+    while (launch->argv[count] != NULL)
+        count++;
+    char **argv = calloc(count + 3, sizeof(*argv));
+    if (argv == NULL)
+        return NULL;
+    argv[0] = (char *)"/bin/sh";
+    memcpy(&argv[1], &launch->path, sizeof(*argv));
+    for (size_t i = 1; i < count; i++)
+        argv[i + 1] = launch->argv[i];
+    return argv;
+}
+
+int mo_launch(const struct mo_launch *launch, struct mo_launch_result *ret_result,
+              struct memopt_error *error) {
+    mo_auto_free char **shell_argv = NULL;
+    if (launch->needs_shell && (shell_argv = shell_arguments(launch)) == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return mo_fail(error, -errno, "can't start '%s': %s", launch->path, strerror(errno));
+    struct wait wait = {.pid = -1, .terminal = -1};
+    sentinel_start(&wait.sentinel);
+    wait.pid = fork();
+    if (wait.pid == 0) {
+        close(ends[0]);
+        become_program(launch, shell_argv, ends[1]);
+    }
+    int r = wait.pid < 0 ? -errno : 0;
+    close(ends[1]);
+    if (r < 0) {
+        mo_fail(error, r, "can't start '%s': %s", launch->path, strerror(-r));
+    } else {
+        struct word before = {.error = 0}, after = {.error = 0};
+        ssize_t got;
+        /* the pipe closes when execve() succeeds; a signal may come first */
+        while ((got = read(ends[0], &before, sizeof(before))) < 0 && errno == EINTR)
+            ;
+        int refused = got == (ssize_t)sizeof(before) && before.error != 0;
+        if (!refused && got == (ssize_t)sizeof(before)) {
+            while ((got = read(ends[0], &after, sizeof(after))) < 0 && errno == EINTR)
+                ;
+            refused = got == (ssize_t)sizeof(after);
+            before.error = after.error;
+        }
+        struct mo_launch_result result = {.pid = wait.pid};
+        wait.terminal = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+        wait_for(launch, &wait, &result.wait_status, &result.usage);
+        uint64_t end = now();
+        if (wait.terminal >= 0)
+            close(wait.terminal);
+        if (refused) {
+            r = mo_fail(error, -before.error, "can't execute '%s': %s", launch->path,
+                        strerror(before.error));
+        } else {
+            settle(&before, end, &result);
+            result.interrupted = wait.interrupted;
+            *ret_result = result;
+        }
+    }
+    close(ends[0]);
+    sentinel_end(&wait.sentinel);
+    return r;
+}
+
+int mo_exit_status(int wait_status) {
+    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}

@@ -1,0 +1,314 @@
+/*
+ * plan.c - see plan.h.
+ *
+ *   1. the binding
+ *   2. the environment: what is preloaded, what the backends want
+ *   3. all of it in order
+ */
+#include "config.h"
+
+#include "core/launch/plan.h"
+
+#include "core/base/error.h"
+#include "core/launch/lsan.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --------------------------------------------------------- 1. the binding */
+
+int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret_binding,
+                      struct memopt_error *error) {
+    const char *against = NULL;
+    if (!(facts->flags & MEMOPT_ALLOCATOR_DIRECT))
+        against = "this allocator works behind memopt's dispatch only";
+    else if (facts->trackers > 0)
+        against = "a tracker has to see each call (leave it out with: -t '')";
+    else if (facts->heap_rules)
+        against = "[heap.default] has settings that apply to each call";
+    else if (!facts->follow)
+        against = "follow = no needs memopt in between (children inherit what is preloaded)";
+    if (facts->wanted == MO_BINDING_DIRECT && against != NULL)
+        return mo_fail(error, -EINVAL,
+                       "binding = direct is impossible with allocator '%s': %s; use binding = auto "
+                       "or dispatch",
+                       facts->allocator, against);
+    *ret_binding = facts->wanted == MO_BINDING_DISPATCH || against != NULL ? MO_BINDING_DISPATCH
+                                                                           : MO_BINDING_DIRECT;
+    return 0;
+}
+
+/* ----------------------------------------------------- 2. the environment */
+
+/* ld.so splits LD_PRELOAD at blanks and colons and expands '$': a library with
+ * such a path gets a plain name in the run directory. */
+static int plain_path(const struct mo_session *session, const char *path, char plain[PATH_MAX],
+                      struct memopt_error *error) {
+    static const char special[] = " \t\n:$";
+    if (strpbrk(path, special) == NULL) {
+        snprintf(plain, PATH_MAX, "%s", path);
+        return 0;
+    }
+    const char *name = strrchr(path, '/') == NULL ? path : strrchr(path, '/') + 1;
+    int length = snprintf(plain, PATH_MAX, "%s/%s", session->directory, name);
+    if (length >= PATH_MAX || strpbrk(plain, special) != NULL)
+        return mo_fail(error, -EINVAL,
+                       "'%s' can't be preloaded: neither its path nor that of the run directory "
+                       "'%s' may have blanks, colons or '$'",
+                       path, session->directory);
+    if (symlink(path, plain) != 0 && errno != EEXIST)
+        return mo_fail(error, -errno, "can't link '%s' into the run directory: %s", path,
+                       strerror(errno));
+    return 0;
+}
+
+/* What an outer `memopt run` preloaded is not the user's. */
+static int is_own(const char *item, size_t length) {
+    static const char *const own[] = {"libmemopt-preload.so", "libmemopt-agent.so"};
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        size_t size = strlen(own[i]);
+        if (length >= size && memcmp(item + length - size, own[i], size) == 0 &&
+            (length == size || item[length - size - 1] == '/'))
+            return 1;
+    }
+    return 0;
+}
+
+static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
+    char own[PATH_MAX], plain[PATH_MAX], backend[PATH_MAX];
+    int direct = plan->binding == MO_BINDING_DIRECT;
+    int r = mo_plugin_own_library(direct ? "libmemopt-agent.so" : "libmemopt-preload.so", own,
+                                  sizeof(own), error);
+    if (r < 0)
+        return r;
+    r = mo_plugin_backend_library(plan->allocator, backend, sizeof(backend), error);
+    if (r < 0)
+        return r;
+    r = plain_path(&plan->session, own, plain, error);
+    if (r < 0)
+        return r;
+    mo_auto_free char *old = NULL;
+    const char *users = mo_environment_get(&plan->environment, "LD_PRELOAD");
+    if (users != NULL && (old = strdup(users)) == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    mo_environment_set(&plan->environment, "LD_PRELOAD", plain);
+    if (backend[0] != '\0' &&
+        (direct || (plan->allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD) != 0)) {
+        r = plain_path(&plan->session, backend, plain, error);
+        if (r < 0)
+            return r;
+        mo_environment_append(&plan->environment, "LD_PRELOAD", plain, ":");
+    }
+    for (char *item = old; item != NULL && *item != '\0';) {
+        size_t length = strcspn(item, " :");
+        char *next = item + length + (item[length] != '\0');
+        item[length] = '\0';
+        if (length > 0 && !is_own(item, length))
+            mo_environment_append(&plan->environment, "LD_PRELOAD", item, ":");
+        item = next;
+    }
+    mo_environment_set(&plan->environment, "MEMOPT_RUN", plan->session.directory);
+    return 0;
+}
+
+static void set_variable(void *context, const char *name, const char *value, char mode,
+                         const char *separator) {
+    struct mo_environment *environment = context;
+    if (mode == '+')
+        mo_environment_append(environment, name, value, separator);
+    else
+        mo_environment_set(environment, name, value);
+}
+
+static int ask_plugin(struct mo_plan *plan, struct mo_config *config, struct mo_plugin *plugin,
+                      struct memopt_error *error) {
+    if (plugin->ops.allocator.environment == NULL)
+        return 0;
+    char section[128];
+    snprintf(section, sizeof(section), "allocator.%s", plugin->descriptor.name);
+    mo_auto_free void *settings = calloc(1, plugin->descriptor.settings_size + 1);
+    if (settings == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    int r = mo_config_fill(config, section, plugin->table, settings, error);
+    if (r < 0)
+        return r;
+    r = plugin->ops.allocator.environment(&mo_host, settings, set_variable, &plan->environment,
+                                          error);
+    return r < 0 ? mo_error_prefix(error, "allocator '%s'", plugin->descriptor.name) : 0;
+}
+
+/* Allocators that only named heaps use: their variables, and room for the
+ * thread-local storage of those that would be preloaded as the default heap. */
+static int ask_heaps(struct mo_plan *plan, struct mo_config *config, struct memopt_error *error) {
+    const char *heap;
+    for (size_t i = 0; (heap = mo_config_section(config, "heap.", i)) != NULL; i++) {
+        char section[256];
+        struct mo_plugin *plugin;
+        snprintf(section, sizeof(section), "heap.%s", heap);
+        const char *name = mo_config_get(config, section, "allocator", NULL);
+        if (name == NULL)
+            continue;
+        int r = mo_plugin_load(MEMOPT_ALLOCATOR, name, &plugin, error);
+        if (r < 0)
+            return r;
+        if (plugin == plan->allocator)
+            continue;
+        r = ask_plugin(plan, config, plugin, error);
+        if (r < 0)
+            return r;
+        const char *tunables = mo_environment_get(&plan->environment, "GLIBC_TUNABLES");
+        if ((plugin->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD) != 0 &&
+            (tunables == NULL || strstr(tunables, "optional_static_tls") == NULL))
+            mo_environment_append(&plan->environment, "GLIBC_TUNABLES",
+                                  "glibc.rtld.optional_static_tls=8192", ":");
+    }
+    return 0;
+}
+
+/* The sanitizer writes to the run directory, unless the user has a place. */
+static void set_sanitizer_log(struct mo_plan *plan) {
+    static const char *const variables[] = {
+        [MO_SANITIZER_ADDRESS] = "ASAN_OPTIONS",     [MO_SANITIZER_LEAK] = "LSAN_OPTIONS",
+        [MO_SANITIZER_THREAD] = "TSAN_OPTIONS",      [MO_SANITIZER_MEMORY] = "MSAN_OPTIONS",
+        [MO_SANITIZER_HWADDRESS] = "HWASAN_OPTIONS",
+    };
+    static const char *const all[] = {"ASAN_OPTIONS", "LSAN_OPTIONS",   "TSAN_OPTIONS",
+                                      "MSAN_OPTIONS", "HWASAN_OPTIONS", "UBSAN_OPTIONS"};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        const char *value = mo_environment_get(&plan->environment, all[i]);
+        if (value != NULL && strstr(value, "log_path") != NULL)
+            return;
+    }
+    char option[PATH_MAX + 32];
+    snprintf(option, sizeof(option), "log_path=\"%s/" MO_LSAN_FILE "\"", plan->session.directory);
+    mo_environment_append(&plan->environment, variables[plan->target.sanitizer], option, ":");
+    plan->sanitizes = 1;
+}
+
+/* -------------------------------------------------- 3. all of it in order */
+
+static int write_settings(const struct mo_plan *plan, const struct mo_config *config,
+                          struct memopt_error *error) {
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "%s/settings.ini", plan->session.directory);
+    FILE *stream = fopen(path, "wxe");
+    if (stream == NULL)
+        return mo_fail(error, -errno, "can't create '%s': %s", path, strerror(errno));
+    int r = mo_config_write(config, stream, error);
+    if (fclose(stream) != 0 && r == 0)
+        r = mo_fail(error, -errno, "can't write '%s': %s", path, strerror(errno));
+    return r;
+}
+
+static int choose(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
+    const struct mo_core_section *core = mo_core_section("memopt");
+    int r = mo_config_fill(config, "memopt", core->table, &plan->settings, error);
+    if (r < 0)
+        return r;
+    const struct mo_settings_memopt *settings = &plan->settings;
+    for (size_t i = 0; i < settings->plugin_path.count; i++) {
+        r = mo_plugin_add_directory(settings->plugin_path.items[i], error);
+        if (r < 0)
+            return r;
+    }
+    r = mo_plugin_load(MEMOPT_ALLOCATOR, settings->allocator, &plan->allocator, error);
+    if (r < 0)
+        return r;
+    const struct mo_plugin *allocator = plan->allocator;
+    if ((allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_HEAPS_ONLY) != 0)
+        return mo_fail(error, -EINVAL,
+                       "allocator '%s' serves named heaps only ([heap.NAME] allocator = %s), not a "
+                       "program's malloc",
+                       allocator->descriptor.name, allocator->descriptor.name);
+    int heap_rules = 0;
+    const char *heap;
+    for (size_t i = 0; (heap = mo_config_section(config, "heap.", i)) != NULL; i++)
+        heap_rules |= strcmp(heap, "default") == 0;
+    struct mo_binding_facts facts = {
+        .wanted = (enum mo_binding)settings->binding,
+        .trackers = settings->trackers.count,
+        .follow = settings->follow,
+        .heap_rules = heap_rules,
+        .flags = allocator->ops.allocator.flags,
+        .allocator = allocator->descriptor.name,
+    };
+    return mo_choose_binding(&facts, &plan->binding, error);
+}
+
+static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
+    enum mo_obstacle obstacle = plan->target.obstacle;
+    int r = mo_session_create(&plan->session, error);
+    if (r == 0)
+        r = write_settings(plan, config, error);
+    if (r < 0) {
+        /* the program matters more than the look at it */
+        mo_session_remove(&plan->session);
+        plan->watches = 1;
+        snprintf(plan->obstacle, sizeof(plan->obstacle),
+                 "%.400s; the program runs as it is, watched from outside", error->message);
+        return 0;
+    }
+    plan->watches = obstacle != MO_OBSTACLE_NONE;
+    mo_target_explain(&plan->target, plan->obstacle, sizeof(plan->obstacle));
+    /* a static program ignores LD_PRELOAD, but hands it on */
+    plan->preloads =
+        obstacle == MO_OBSTACLE_NONE || (obstacle == MO_OBSTACLE_STATIC && plan->settings.follow);
+    if (plan->preloads) {
+        r = set_preload(plan, error);
+        if (r == 0)
+            r = ask_plugin(plan, config, plan->allocator, error);
+        if (r == 0)
+            r = ask_heaps(plan, config, error);
+        if (r < 0)
+            return r;
+    }
+    if (obstacle == MO_OBSTACLE_SANITIZED)
+        set_sanitizer_log(plan);
+    return 0;
+}
+
+int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,
+                 enum mo_plan_failure *ret_failure, struct memopt_error *error) {
+    struct memopt_error own = MEMOPT_ERROR_INIT;
+    if (error == NULL)
+        error = &own;
+    struct mo_plan plan = {.session = MO_SESSION_NONE};
+    *ret_failure = MO_PLAN_MEMOPT;
+    int r = choose(config, &plan, error);
+    if (r < 0)
+        return r;
+    r = mo_target_find(argv[0], getenv("PATH"), &plan.target, error);
+    if (r < 0) {
+        *ret_failure = r == -ENOENT ? MO_PLAN_NO_PROGRAM : MO_PLAN_CANNOT;
+        return r;
+    }
+    mo_environment_init(&plan.environment, environ);
+    r = prepare(config, &plan, error);
+    if (r == 0 && mo_environment_error(&plan.environment) != 0)
+        r = mo_fail(error, -ENOMEM, "out of memory");
+    if (r < 0)
+        mo_plan_free(&plan);
+    else
+        *ret_plan = plan;
+    return r;
+}
+
+void mo_plan_free(struct mo_plan *plan) {
+    mo_session_remove(&plan->session);
+    mo_environment_free(&plan->environment);
+}
+
+enum mo_plan_failure mo_plan_failure_of(int code) {
+    switch (-code) {
+    case EAGAIN:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+        return MO_PLAN_MEMOPT;
+    default:
+        return MO_PLAN_CANNOT;
+    }
+}

@@ -1,0 +1,155 @@
+/* session.c - see session.h. */
+#include "core/launch/session.h"
+#include "core/base/error.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PREFIX "memopt-"
+/* Younger directories are left alone: their memopt may not have the lock yet. */
+enum { SETTLED = 60 };
+
+static int create_in(const char *base, struct mo_session *ret_session) {
+    struct mo_session session = MO_SESSION_NONE;
+    struct stat status;
+    if (base == NULL || base[0] != '/' || stat(base, &status) != 0)
+        return base == NULL || base[0] != '/' ? -EINVAL : -errno;
+    if (snprintf(session.directory, sizeof(session.directory), "%s/" PREFIX "%u-XXXXXX", base,
+                 (unsigned)geteuid()) >= (int)sizeof(session.directory) - NAME_MAX)
+        return -ENAMETOOLONG;
+    if (mkdtemp(session.directory) == NULL)
+        return -errno;
+    session.fd = open(session.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (session.fd < 0 || flock(session.fd, LOCK_EX | LOCK_NB) != 0) {
+        int code = -errno;
+        if (session.fd >= 0)
+            close(session.fd);
+        rmdir(session.directory);
+        return code;
+    }
+    *ret_session = session;
+    return 0;
+}
+
+int mo_session_create(struct mo_session *ret_session, struct memopt_error *error) {
+    const char *const bases[] = {"/dev/shm", getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
+    int first = 0;
+    mo_fail(error, 0, "%s", "");
+    for (size_t i = 0; i < sizeof(bases) / sizeof(bases[0]); i++) {
+        int r = create_in(bases[i], ret_session);
+        if (r == 0)
+            return 0;
+        if (bases[i] != NULL)
+            mo_error_hint(error, "no run directory in '%s': %s", bases[i], strerror(-r));
+        if (first == 0)
+            first = r;
+    }
+    if (error != NULL)
+        error->code = first;
+    return first;
+}
+
+/* opendir() allocates; this runs in signal handlers too. */
+struct entry {
+    uint64_t inode;
+    int64_t offset;
+    unsigned short length;
+    unsigned char type;
+    char name[];
+};
+
+static void empty(int fd) {
+    _Alignas(struct entry) char buffer[4096];
+    int again = 1;
+    /* deleting while reading may skip names: read anew until a pass finds none */
+    for (int pass = 0; again && pass < 1000; pass++) {
+        again = 0;
+        if (lseek(fd, 0, SEEK_SET) < 0)
+            return;
+        long got;
+        while ((got = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0)
+            for (long at = 0; at < got;) {
+                const struct entry *entry = (const struct entry *)(const void *)(buffer + at);
+                if (strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0 &&
+                    unlinkat(fd, entry->name, 0) == 0)
+                    again = 1;
+                at += entry->length;
+            }
+    }
+}
+
+void mo_session_remove(struct mo_session *session) {
+    if (session->fd < 0)
+        return;
+    int kept = errno;
+    empty(session->fd);
+    rmdir(session->directory);
+    close(session->fd);
+    session->fd = -1;
+    errno = kept;
+}
+
+/* Whether a process that writes a ledger in the directory is still there. */
+static int has_living(int fd) {
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = copy < 0 ? NULL : fdopendir(copy);
+    if (directory == NULL) {
+        if (copy >= 0)
+            close(copy);
+        return 1;
+    }
+    int living = 0;
+    struct dirent *entry;
+    while (!living && (entry = readdir(directory)) != NULL) {
+        char *end;
+        long pid = strtol(entry->d_name, &end, 10);
+        if (end != entry->d_name && *end == '-' && pid > 0 && pid <= INT_MAX)
+            living = kill((pid_t)pid, 0) == 0 || errno == EPERM;
+    }
+    closedir(directory);
+    return living;
+}
+
+void mo_session_clean_stale(const struct mo_session *session) {
+    char base[PATH_MAX], mine[64];
+    if (session->fd < 0)
+        return;
+    snprintf(base, sizeof(base), "%s", session->directory);
+    *strrchr(base, '/') = '\0';
+    int prefix = snprintf(mine, sizeof(mine), PREFIX "%u-", (unsigned)geteuid());
+    DIR *directory = opendir(base[0] == '\0' ? "/" : base);
+    if (directory == NULL)
+        return;
+    struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+        struct stat status;
+        if (strncmp(entry->d_name, mine, (size_t)prefix) != 0 ||
+            strcmp(entry->d_name, strrchr(session->directory, '/') + 1) == 0)
+            continue;
+        int fd = openat(dirfd(directory), entry->d_name,
+                        O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+            continue;
+        /* rmdir() by name is safe: in a sticky directory nobody else can have
+         * put another directory of ours under it */
+        if (fstat(fd, &status) == 0 && status.st_uid == geteuid() &&
+            (status.st_mode & 0777) == 0700 && time(NULL) - status.st_mtime > SETTLED &&
+            flock(fd, LOCK_EX | LOCK_NB) == 0 && !has_living(fd)) {
+            empty(fd);
+            unlinkat(dirfd(directory), entry->d_name, AT_REMOVEDIR);
+        }
+        close(fd);
+    }
+    closedir(directory);
+}

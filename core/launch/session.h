@@ -1,0 +1,38 @@
+/*
+ * session.h - the run directory: where memopt and the programs it watches meet.
+ *
+ *     DIR/settings.ini       the effective configuration, read by the shim
+ *     DIR/PID-N.ledger       one a process, written by it
+ *     DIR/sanitizer.PID      a sanitizer's log
+ *     DIR/lib….so            a link, where a library's path is none for LD_PRELOAD
+ *
+ * It is memory, not disk, where there is such a file system: /dev/shm, else
+ * $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp. Mode 0700, flat, locked (flock on
+ * the directory) for as long as memopt lives. One whose memopt has died without
+ * removing it, and whose programs are gone too, is removed by a later run.
+ *
+ * Used by the memopt command only.
+ */
+#ifndef MO_LAUNCH_SESSION_H
+#define MO_LAUNCH_SESSION_H
+
+#include <memopt/error.h>
+
+#include <limits.h>
+
+struct mo_session {
+    char directory[PATH_MAX];
+    int fd; /* of the directory, holding the lock; -1: there is none */
+};
+#define MO_SESSION_NONE                                                                            \
+    { .directory = "", .fd = -1 }
+
+/* On failure the message has a line for each place that was tried. */
+int mo_session_create(struct mo_session *ret_session, struct memopt_error *error);
+/* Removes it with all its files. Safe in a signal handler; twice is nothing. */
+void mo_session_remove(struct mo_session *session);
+
+/* Removes what dead runs of this user left behind next to `session`. */
+void mo_session_clean_stale(const struct mo_session *session);
+
+#endif

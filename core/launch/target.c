@@ -1,0 +1,574 @@
+/*
+ * target.c - see target.h.
+ *
+ *   1. ELF: headers, loader, needed libraries, symbols
+ *   2. set-uid and capabilities
+ *   3. scripts and the search path
+ *   4. what to say
+ */
+#include "core/launch/target.h"
+#include "core/base/error.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <linux/capability.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------- 1. ELF */
+
+/* The header of the memopt command itself: what a native program looks like.
+ * The linker defines it. */
+extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
+
+struct image {
+    const unsigned char *bytes;
+    size_t size;
+};
+
+/* `count` things of `size` bytes at `offset`, or NULL if they are not all there
+ * or not aligned for their type. */
+static const void *at(const struct image *image, uint64_t offset, uint64_t count, uint64_t size,
+                      size_t alignment) {
+    if (offset > image->size || (size != 0 && count > (image->size - offset) / size))
+        return NULL;
+    const unsigned char *p = image->bytes + offset;
+    return (uintptr_t)p % alignment != 0 ? NULL : p;
+}
+
+/* A NUL-ended string that begins at `offset` of a table within the image. */
+static const char *string_at(const struct image *image, uint64_t table, uint64_t table_size,
+                             uint64_t offset) {
+    const char *strings = at(image, table, 1, table_size, 1);
+    if (strings == NULL || offset >= table_size ||
+        memchr(strings + offset, '\0', table_size - offset) == NULL)
+        return "";
+    return strings + offset;
+}
+
+static const char *machine_name(unsigned machine, unsigned class) {
+    switch (machine) {
+    case EM_386:
+        return "32-bit x86";
+    case EM_X86_64:
+        return class == ELFCLASS32 ? "x32" : "x86-64";
+    case EM_ARM:
+        return "32-bit ARM";
+    case EM_AARCH64:
+        return "AArch64";
+    case EM_RISCV:
+        return class == ELFCLASS32 ? "32-bit RISC-V" : "64-bit RISC-V";
+    case EM_PPC:
+        return "32-bit PowerPC";
+    case EM_PPC64:
+        return "64-bit PowerPC";
+    case EM_S390:
+        return "s390";
+    case EM_MIPS:
+        return "MIPS";
+    case EM_LOONGARCH:
+        return "LoongArch";
+    default:
+        return NULL;
+    }
+}
+
+static int is_foreign(const struct image *image, struct mo_target *target) {
+    const ElfW(Ehdr) *header = (const void *)image->bytes;
+    const ElfW(Ehdr) *native = &__ehdr_start;
+    if (header->e_ident[EI_CLASS] == native->e_ident[EI_CLASS] &&
+        header->e_ident[EI_DATA] == native->e_ident[EI_DATA] &&
+        header->e_machine == native->e_machine)
+        return 0;
+    unsigned machine = header->e_machine;
+    if (header->e_ident[EI_DATA] != native->e_ident[EI_DATA])
+        machine = (machine >> 8 | machine << 8) & 0xffff;
+    const char *name = machine_name(machine, header->e_ident[EI_CLASS]);
+    if (name != NULL)
+        snprintf(target->detail, sizeof(target->detail), "%s", name);
+    else
+        snprintf(target->detail, sizeof(target->detail), "machine %u", machine);
+    return 1;
+}
+
+/* The dynamic section: which strings it names. */
+struct dynamic {
+    const ElfW(Dyn) * entries;
+    size_t count;
+    uint64_t strings, strings_size; /* in the file */
+};
+
+static uint64_t file_offset(const ElfW(Phdr) * segments, size_t count, uint64_t address) {
+    for (size_t i = 0; i < count; i++)
+        if (segments[i].p_type == PT_LOAD && address >= segments[i].p_vaddr &&
+            address - segments[i].p_vaddr < segments[i].p_filesz)
+            return segments[i].p_offset + (address - segments[i].p_vaddr);
+    return UINT64_MAX;
+}
+
+static void read_dynamic(const struct image *image, const ElfW(Phdr) * segments, size_t count,
+                         struct dynamic *dynamic) {
+    memset(dynamic, 0, sizeof(*dynamic));
+    for (size_t i = 0; i < count; i++) {
+        if (segments[i].p_type != PT_DYNAMIC)
+            continue;
+        size_t entries = segments[i].p_filesz / sizeof(ElfW(Dyn));
+        dynamic->entries =
+            at(image, segments[i].p_offset, entries, sizeof(ElfW(Dyn)), _Alignof(ElfW(Dyn)));
+        dynamic->count = dynamic->entries == NULL ? 0 : entries;
+    }
+    for (size_t i = 0; i < dynamic->count && dynamic->entries[i].d_tag != DT_NULL; i++) {
+        if (dynamic->entries[i].d_tag == DT_STRTAB)
+            dynamic->strings = file_offset(segments, count, dynamic->entries[i].d_un.d_ptr);
+        if (dynamic->entries[i].d_tag == DT_STRSZ)
+            dynamic->strings_size = dynamic->entries[i].d_un.d_val;
+    }
+}
+
+static const struct {
+    const char *library, *symbol;
+    enum mo_sanitizer sanitizer;
+} run_times[] = {
+    {"libasan.so", "__asan_init", MO_SANITIZER_ADDRESS},
+    {"libclang_rt.asan", "__asan_init", MO_SANITIZER_ADDRESS},
+    {"libhwasan.so", "__hwasan_init", MO_SANITIZER_HWADDRESS},
+    {"libclang_rt.hwasan", "__hwasan_init", MO_SANITIZER_HWADDRESS},
+    {"libtsan.so", "__tsan_init", MO_SANITIZER_THREAD},
+    {"libclang_rt.tsan", "__tsan_init", MO_SANITIZER_THREAD},
+    {"libclang_rt.msan", "__msan_init", MO_SANITIZER_MEMORY},
+    {"liblsan.so", "__lsan_init", MO_SANITIZER_LEAK},
+    {"libclang_rt.lsan", "__lsan_init", MO_SANITIZER_LEAK},
+};
+enum { RUN_TIMES = sizeof(run_times) / sizeof(run_times[0]) };
+
+static enum mo_sanitizer sanitizer_of_symbol(const char *name) {
+    if (name[0] != '_' || name[1] != '_')
+        return MO_SANITIZER_NONE;
+    for (size_t i = 0; i < RUN_TIMES; i++)
+        if (strcmp(name, run_times[i].symbol) == 0)
+            return run_times[i].sanitizer;
+    return MO_SANITIZER_NONE;
+}
+
+struct symbols {
+    int defines_malloc;
+    enum mo_sanitizer sanitizer;
+    const char *allocator; /* a guess by its own names, or NULL */
+};
+
+static void look_at_symbol(const char *name, int defined, struct symbols *found) {
+    static const struct {
+        const char *symbol, *allocator;
+    } known[] = {{"mallctl", "jemalloc"},         {"_rjem_mallctl", "jemalloc"},
+                 {"tc_malloc", "tcmalloc"},       {"mi_malloc", "mimalloc"},
+                 {"rpmalloc", "rpmalloc"},        {"snmalloc_check_bounds", "snmalloc"},
+                 {"scalable_malloc", "tbbmalloc"}};
+    enum mo_sanitizer sanitizer = sanitizer_of_symbol(name);
+    if (sanitizer != MO_SANITIZER_NONE)
+        found->sanitizer = sanitizer;
+    if (!defined)
+        return;
+    if (strcmp(name, "malloc") == 0 || strcmp(name, "free") == 0)
+        found->defines_malloc = 1;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(name, known[i].symbol) == 0)
+            found->allocator = known[i].allocator;
+}
+
+static void look_at_table(const struct image *image, uint64_t symbols, uint64_t count,
+                          uint64_t strings, uint64_t strings_size, struct symbols *found) {
+    const ElfW(Sym) *table = at(image, symbols, count, sizeof(ElfW(Sym)), _Alignof(ElfW(Sym)));
+    for (uint64_t i = 1; table != NULL && i < count; i++)
+        look_at_symbol(string_at(image, strings, strings_size, table[i].st_name),
+                       table[i].st_shndx != SHN_UNDEF, found);
+}
+
+/* Through the section headers: `type` SHT_DYNSYM or SHT_SYMTAB. Returns whether
+ * there was such a section. */
+static int look_at_sections(const struct image *image, uint32_t type, struct symbols *found) {
+    const ElfW(Ehdr) *header = (const void *)image->bytes;
+    const ElfW(Shdr) *sections =
+        at(image, header->e_shoff, header->e_shnum, sizeof(ElfW(Shdr)), _Alignof(ElfW(Shdr)));
+    int there = 0;
+    if (sections == NULL || header->e_shoff == 0 || header->e_shentsize != sizeof(ElfW(Shdr)))
+        return 0;
+    for (size_t i = 0; i < header->e_shnum; i++) {
+        if (sections[i].sh_type != type || sections[i].sh_link >= header->e_shnum)
+            continue;
+        const ElfW(Shdr) *strings = &sections[sections[i].sh_link];
+        there = 1;
+        look_at_table(image, sections[i].sh_offset, sections[i].sh_size / sizeof(ElfW(Sym)),
+                      strings->sh_offset, strings->sh_size, found);
+    }
+    return there;
+}
+
+/* Without section headers, as the loader does: the symbol table's length is
+ * what lies before the string table, which linkers put right behind it. */
+static void look_at_dynamic(const struct image *image, const struct dynamic *dynamic,
+                            const ElfW(Phdr) * segments, size_t segment_count,
+                            struct symbols *found) {
+    for (size_t i = 0; i < dynamic->count && dynamic->entries[i].d_tag != DT_NULL; i++) {
+        if (dynamic->entries[i].d_tag != DT_SYMTAB)
+            continue;
+        uint64_t symbols = file_offset(segments, segment_count, dynamic->entries[i].d_un.d_ptr);
+        if (symbols < dynamic->strings)
+            look_at_table(image, symbols, (dynamic->strings - symbols) / sizeof(ElfW(Sym)),
+                          dynamic->strings, dynamic->strings_size, found);
+    }
+}
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+/* The loader an image asks for, or NULL. */
+static const char *loader_of(const struct image *image, const ElfW(Phdr) * segments, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (segments[i].p_type == PT_INTERP) {
+            const char *name = string_at(image, segments[i].p_offset, segments[i].p_filesz, 0);
+            return name[0] == '\0' ? NULL : name;
+        }
+    return NULL;
+}
+
+/* The loader memopt itself runs under: one of the same name has our C library. */
+static const char *own_loader(void) {
+    const ElfW(Ehdr) *header = &__ehdr_start;
+    const ElfW(Phdr) *segments = (const void *)((const char *)header + header->e_phoff);
+    for (size_t i = 0; i < header->e_phnum; i++)
+        if (segments[i].p_type == PT_INTERP)
+            return (const char *)header + segments[i].p_offset;
+    return "";
+}
+
+int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *target,
+                          struct memopt_error *error) {
+    struct image image = {bytes, size};
+    target->obstacle = MO_OBSTACLE_NONE;
+    target->sanitizer = MO_SANITIZER_NONE;
+    target->detail[0] = '\0';
+    if (size < sizeof(ElfW(Ehdr)) || memcmp(bytes, ELFMAG, SELFMAG) != 0)
+        return mo_fail(error, -ENOEXEC, "not an ELF file, or cut short");
+    if (is_foreign(&image, target)) {
+        target->obstacle = MO_OBSTACLE_FOREIGN;
+        return 0;
+    }
+    const ElfW(Ehdr) *header = bytes;
+    if (header->e_type != ET_EXEC && header->e_type != ET_DYN)
+        return mo_fail(error, -ENOEXEC, "an ELF file, but no executable");
+    const ElfW(Phdr) *segments =
+        at(&image, header->e_phoff, header->e_phnum, sizeof(ElfW(Phdr)), _Alignof(ElfW(Phdr)));
+    if (segments == NULL || header->e_phentsize != sizeof(ElfW(Phdr)))
+        return mo_fail(error, -ENOEXEC, "an ELF file, but its program headers are damaged");
+    size_t count = header->e_phnum;
+    struct dynamic dynamic;
+    read_dynamic(&image, segments, count, &dynamic);
+    struct symbols found = {0, MO_SANITIZER_NONE, NULL};
+    const char *soname = "";
+    for (size_t i = 0; i < dynamic.count && dynamic.entries[i].d_tag != DT_NULL; i++) {
+        const char *name =
+            string_at(&image, dynamic.strings, dynamic.strings_size, dynamic.entries[i].d_un.d_val);
+        if (dynamic.entries[i].d_tag == DT_SONAME)
+            soname = name;
+        for (size_t j = 0; dynamic.entries[i].d_tag == DT_NEEDED && j < RUN_TIMES; j++)
+            if (strncmp(name, run_times[j].library, strlen(run_times[j].library)) == 0)
+                found.sanitizer = run_times[j].sanitizer;
+    }
+    const char *loader = loader_of(&image, segments, count);
+    /* the loader itself, started by hand, preloads like any program */
+    int is_loader = strcmp(soname, base_name(own_loader())) == 0 && soname[0] != '\0';
+    if (!look_at_sections(&image, SHT_DYNSYM, &found))
+        look_at_dynamic(&image, &dynamic, segments, count, &found);
+    /* A sanitizer that was linked statically may keep its own names to itself,
+     * but not malloc; only then is the large table worth a look. */
+    if ((found.defines_malloc || loader == NULL) && found.sanitizer == MO_SANITIZER_NONE &&
+        !is_loader)
+        look_at_sections(&image, SHT_SYMTAB, &found);
+
+    if (found.sanitizer != MO_SANITIZER_NONE) {
+        target->obstacle = MO_OBSTACLE_SANITIZED;
+        target->sanitizer = found.sanitizer;
+    } else if (is_loader) {
+        target->obstacle = MO_OBSTACLE_NONE;
+    } else if (loader == NULL) {
+        target->obstacle = MO_OBSTACLE_STATIC;
+    } else if (strcmp(base_name(loader), base_name(own_loader())) != 0) {
+        target->obstacle = MO_OBSTACLE_OTHER_LIBC;
+        snprintf(target->detail, sizeof(target->detail), "%s", base_name(loader));
+    } else if (found.defines_malloc) {
+        target->obstacle = MO_OBSTACLE_OWN_MALLOC;
+        snprintf(target->detail, sizeof(target->detail), "%s",
+                 found.allocator == NULL ? "" : found.allocator);
+    }
+    return 0;
+}
+
+/* ------------------------------------------- 2. set-uid and capabilities */
+
+int mo_target_is_secure(const struct mo_identity *who, uid_t owner, gid_t group, mode_t mode,
+                        int nosuid, const void *capabilities, size_t capabilities_size) {
+    uid_t euid = who->euid;
+    gid_t egid = who->egid;
+    int honoured = !nosuid && !who->no_new_privileges;
+    if (honoured && (mode & S_ISUID) != 0)
+        euid = owner;
+    /* without the group's x bit, S_ISGID once meant mandatory locking */
+    if (honoured && (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+        egid = group;
+    if (euid != who->uid || egid != who->gid)
+        return 1;
+    /* file capabilities: nothing for a real root, who had them all along */
+    if (!honoured || who->uid == 0 || capabilities_size < sizeof(uint32_t) * 3)
+        return 0;
+    uint32_t words[5] = {0};
+    memcpy(words, capabilities,
+           capabilities_size < sizeof(words) ? capabilities_size : sizeof(words));
+    /* little-endian: magic and flags, then permitted and inheritable, twice */
+    unsigned char effective = ((const unsigned char *)words)[0] & VFS_CAP_FLAGS_EFFECTIVE;
+    return effective != 0 || words[1] != 0 || words[3] != 0;
+}
+
+static int is_secure(const char *path, const struct stat *status) {
+    struct mo_identity who = {
+        .uid = getuid(),
+        .euid = geteuid(),
+        .gid = getgid(),
+        .egid = getegid(),
+        .no_new_privileges = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
+    };
+    struct statvfs mount;
+    int nosuid = statvfs(path, &mount) == 0 && (mount.f_flag & ST_NOSUID) != 0;
+    unsigned char capabilities[64];
+    ssize_t size = getxattr(path, "security.capability", capabilities, sizeof(capabilities));
+    return mo_target_is_secure(&who, status->st_uid, status->st_gid, status->st_mode, nosuid,
+                               capabilities, size < 0 ? 0 : (size_t)size);
+}
+
+/* ------------------------------------------- 3. scripts and the search path */
+
+enum { FIRST_LINE = 256, DEEPEST = 5 }; /* the kernel's own bounds for "#!" */
+
+static int examine(const char *path, int depth, struct mo_target *target,
+                   struct memopt_error *error);
+
+/* As execvp(): a name with a slash is a path; else the first match that may be
+ * executed, and EACCES only if there was none. */
+static int find(const char *name, const char *search, char path[PATH_MAX],
+                struct memopt_error *error) {
+    if (name[0] == '\0')
+        return mo_fail(error, -ENOENT, "the program's name is empty");
+    if (strchr(name, '/') != NULL) {
+        if (snprintf(path, PATH_MAX, "%s", name) >= PATH_MAX)
+            return mo_fail(error, -ENAMETOOLONG, "'%.64s…': the name is too long", name);
+        if (access(path, F_OK) != 0)
+            return mo_fail(error, errno == ENOTDIR ? -ENOENT : -errno, "'%s': %s", name,
+                           errno == EACCES ? "permission denied on the way to it"
+                                           : strerror(errno == ENOTDIR ? ENOENT : errno));
+        return 0;
+    }
+    int denied = 0;
+    for (const char *part = search == NULL ? "/bin:/usr/bin" : search;;) {
+        size_t length = strcspn(part, ":");
+        int needed = length == 0 ? snprintf(path, PATH_MAX, "./%s", name)
+                                 : snprintf(path, PATH_MAX, "%.*s/%s", (int)length, part, name);
+        struct stat status;
+        if (needed < PATH_MAX && stat(path, &status) == 0) {
+            if (S_ISREG(status.st_mode) && access(path, X_OK) == 0)
+                return 0;
+            denied = 1;
+        }
+        if (part[length] == '\0')
+            break;
+        part += length + 1;
+    }
+    if (denied)
+        return mo_fail(error, -EACCES, "'%s' is on the path, but not as an executable file", name);
+    return mo_fail(error, -ENOENT, "there is no program '%s' on the path", name);
+}
+
+/* The next word of a "#!" line, cut off in place; NULL: no more. */
+static char *next_word(char **line) {
+    *line += strspn(*line, " \t");
+    if (**line == '\0')
+        return NULL;
+    char *word = *line;
+    *line += strcspn(*line, " \t");
+    if (**line != '\0')
+        *(*line)++ = '\0';
+    return word;
+}
+
+static int examine_script(const char *script, char *line, int depth, struct mo_target *target,
+                          struct memopt_error *error) {
+    char *interpreter = next_word(&line);
+    if (interpreter == NULL)
+        return mo_fail(error, -ENOEXEC, "'%s' begins with '#!' but names no interpreter", script);
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s", interpreter);
+    /* env looks for the next word that is neither an option nor a variable */
+    if (strcmp(base_name(interpreter), "env") == 0) {
+        char *word;
+        while ((word = next_word(&line)) != NULL && (word[0] == '-' || strchr(word, '=') != NULL))
+            if (strcmp(word, "-u") == 0 || strcmp(word, "-C") == 0)
+                next_word(&line);
+        if (word == NULL || find(word, getenv("PATH"), path, NULL) != 0)
+            snprintf(path, sizeof(path), "%s", interpreter);
+    }
+    if (access(path, F_OK) != 0)
+        return mo_fail(error, -ENOEXEC, "'%s' is a script whose interpreter '%s' is not there",
+                       script, path);
+    if (depth >= DEEPEST)
+        return mo_fail(error, -ELOOP, "'%s': scripts that interpret scripts, more than %d deep",
+                       script, DEEPEST);
+    return examine(path, depth + 1, target, error);
+}
+
+static int examine_elf_file(const char *path, int fd, const struct stat *status,
+                            struct mo_target *target, struct memopt_error *error) {
+    size_t size = (size_t)status->st_size;
+    void *image = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (image == MAP_FAILED)
+        return mo_fail(error, -errno, "can't read '%s': %s", path, strerror(errno));
+    int r = mo_target_examine_elf(image, size, target, error);
+    munmap(image, size);
+    if (r < 0)
+        return mo_error_prefix(error, "'%s' can't be executed", path);
+    if (target->obstacle != MO_OBSTACLE_FOREIGN && is_secure(path, status)) {
+        target->obstacle = MO_OBSTACLE_SECURE;
+        snprintf(target->detail, sizeof(target->detail), "%s",
+                 (status->st_mode & S_ISUID) != 0   ? "set-uid"
+                 : (status->st_mode & S_ISGID) != 0 ? "set-gid"
+                                                    : "privileged by file capabilities");
+    }
+    return 0;
+}
+
+static int examine(const char *path, int depth, struct mo_target *target,
+                   struct memopt_error *error) {
+    snprintf(target->binary, sizeof(target->binary), "%s", path);
+    target->obstacle = MO_OBSTACLE_NONE;
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return mo_fail(error, -errno, "'%s': %s", path, strerror(errno));
+    if (S_ISDIR(status.st_mode))
+        return mo_fail(error, -EISDIR, "'%s' is a directory", path);
+    if (!S_ISREG(status.st_mode))
+        return mo_fail(error, -EACCES, "'%s' is not a regular file", path);
+    if (access(path, X_OK) != 0)
+        return mo_fail(error, -EACCES, "'%s' is not executable for you (chmod +x would make it so)",
+                       path);
+    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        /* may be executed but not read: only the kernel can say what it is */
+        if (is_secure(path, &status)) {
+            target->obstacle = MO_OBSTACLE_SECURE;
+            snprintf(target->detail, sizeof(target->detail), "set-uid");
+        }
+        return 0;
+    }
+    char line[FIRST_LINE + 1];
+    ssize_t length = pread(fd, line, FIRST_LINE, 0);
+    if (length < 0)
+        return mo_fail(error, -errno, "can't read '%s': %s", path, strerror(errno));
+    line[length] = '\0';
+    if (length >= SELFMAG && memcmp(line, ELFMAG, SELFMAG) == 0)
+        return examine_elf_file(path, fd, &status, target, error);
+    if (length >= 2 && line[0] == '#' && line[1] == '!') {
+        char *text = line + 2;
+        text[strcspn(text, "\n")] = '\0';
+        return examine_script(path, text, depth, target, error);
+    }
+    /* no magic number: a text goes to the shell, as execvp() has it; a NUL in
+     * the first line is no text, and the kernel may know it (binfmt_misc) */
+    size_t first = 0;
+    while (first < (size_t)length && line[first] != '\n' && line[first] != '\0')
+        first++;
+    if (first < (size_t)length && line[first] == '\0') {
+        target->obstacle = MO_OBSTACLE_FORMAT;
+        return 0;
+    }
+    if (depth > 0)
+        return mo_fail(error, -ENOEXEC, "'%s' is an interpreter, but no program", path);
+    target->needs_shell = 1;
+    return examine("/bin/sh", depth + 1, target, error);
+}
+
+int mo_target_find(const char *name, const char *search, struct mo_target *ret_target,
+                   struct memopt_error *error) {
+    struct mo_target target = {.needs_shell = 0};
+    int r = find(name, search, target.path, error);
+    if (r < 0)
+        return r;
+    r = examine(target.path, 0, &target, error);
+    if (r < 0)
+        return r == -ENOENT ? -EACCES : r;
+    *ret_target = target;
+    return 0;
+}
+
+/* ---------------------------------------------------------- 4. what to say */
+
+const char *mo_sanitizer_name(enum mo_sanitizer sanitizer) {
+    static const char *const names[] = {
+        [MO_SANITIZER_NONE] = "none",
+        [MO_SANITIZER_ADDRESS] = "AddressSanitizer",
+        [MO_SANITIZER_LEAK] = "LeakSanitizer",
+        [MO_SANITIZER_THREAD] = "ThreadSanitizer",
+        [MO_SANITIZER_MEMORY] = "MemorySanitizer",
+        [MO_SANITIZER_HWADDRESS] = "HWAddressSanitizer",
+    };
+    return names[sanitizer];
+}
+
+void mo_target_explain(const struct mo_target *target, char *buffer, size_t size) {
+    static const char outside[] = "it runs as it is, watched from outside";
+    const char *what = target->binary;
+    switch (target->obstacle) {
+    case MO_OBSTACLE_NONE:
+        snprintf(buffer, size, "%s", "");
+        break;
+    case MO_OBSTACLE_STATIC:
+        snprintf(buffer, size, "'%s' is statically linked, so nothing can be preloaded into it; %s",
+                 what, outside);
+        break;
+    case MO_OBSTACLE_SECURE:
+        snprintf(buffer, size, "'%s' is %s, so the loader preloads nothing into it; %s", what,
+                 target->detail, outside);
+        break;
+    case MO_OBSTACLE_FOREIGN:
+        snprintf(buffer, size, "'%s' is a program for %s, and memopt's libraries are not; %s", what,
+                 target->detail, outside);
+        break;
+    case MO_OBSTACLE_SANITIZED:
+        snprintf(buffer, size,
+                 "'%s' is built with %s, whose allocator it must keep; it runs as it "
+                 "is, and what the sanitizer reports is collected",
+                 what, mo_sanitizer_name(target->sanitizer));
+        break;
+    case MO_OBSTACLE_OWN_MALLOC:
+        snprintf(buffer, size, "'%s' brings an allocator of its own%s%s%s, which it must keep; %s",
+                 what, target->detail[0] != '\0' ? " (" : "", target->detail,
+                 target->detail[0] != '\0' ? ")" : "", outside);
+        break;
+    case MO_OBSTACLE_OTHER_LIBC:
+        snprintf(buffer, size,
+                 "'%s' runs on another C library (%s), and memopt's libraries need glibc; %s", what,
+                 target->detail, outside);
+        break;
+    case MO_OBSTACLE_FORMAT:
+        snprintf(buffer, size, "'%s' is no ELF program; %s", what, outside);
+        break;
+    }
+}

@@ -1,0 +1,245 @@
+/* watch.c - see watch.h. */
+#include "config.h"
+
+#include "core/launch/watch.h"
+
+#include "core/base/error.h"
+#include "core/model/model.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST = 4096 }; /* processes that are remembered, and looked at in one go */
+#define MILLISECOND UINT64_C(1000000)
+/* Looks begin this close together and grow apart, for a while not further than
+ * EARLY, at last to what [monitor] says. */
+#define FIRST (10 * MILLISECOND)
+#define EARLY (250 * MILLISECOND)
+enum { EARLY_LOOKS = 32 };
+
+struct seen {
+    pid_t pid, ppid;
+    uint64_t start;          /* clock ticks since boot: tells a reused pid apart */
+    uint64_t peak;           /* bytes */
+    char *program, *command; /* may be NULL */
+};
+
+struct mo_watch {
+    uint64_t interval;
+    unsigned looks;
+    struct seen *seen;
+    size_t count;
+};
+
+int mo_watch_new(struct mo_config *config, struct mo_watch **ret_watch,
+                 struct memopt_error *error) {
+    struct mo_settings_monitor settings;
+    const struct mo_core_section *section = mo_core_section("monitor");
+    int r = mo_config_fill(config, "monitor", section->table, &settings, error);
+    if (r < 0)
+        return r;
+    struct mo_watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    watch->interval = settings.interval < FIRST ? FIRST : settings.interval;
+    *ret_watch = watch;
+    return 0;
+}
+
+void mo_watch_free(struct mo_watch *watch) {
+    if (watch == NULL)
+        return;
+    for (size_t i = 0; i < watch->count; i++) {
+        free(watch->seen[i].program);
+        free(watch->seen[i].command);
+    }
+    free(watch->seen);
+    free(watch);
+}
+
+/* A file of /proc, NUL-ended; its length, or 0. */
+static size_t read_proc(pid_t pid, const char *name, char *buffer, size_t size) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, buffer, size - 1);
+    buffer[got < 0 ? 0 : got] = '\0';
+    return got < 0 ? 0 : (size_t)got;
+}
+
+static int read_stat(pid_t pid, pid_t *ret_ppid, uint64_t *ret_start) {
+    char text[1024];
+    int ppid;
+    uint64_t start;
+    if (read_proc(pid, "stat", text, sizeof(text)) == 0)
+        return 0;
+    /* the name may have blanks and brackets of its own */
+    const char *end = strrchr(text, ')');
+    if (end == NULL ||
+        sscanf(end + 1,
+               " %*c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+               "%" SCNu64,
+               &ppid, &start) != 2)
+        return 0;
+    *ret_ppid = ppid;
+    *ret_start = start;
+    return 1;
+}
+
+static uint64_t read_peak(pid_t pid) {
+    char text[4096];
+    uint64_t kilobytes;
+    read_proc(pid, "status", text, sizeof(text));
+    const char *line = strstr(text, "\nVmHWM:");
+    return line != NULL && sscanf(line, "\nVmHWM: %" SCNu64, &kilobytes) == 1 ? kilobytes * 1024
+                                                                              : 0;
+}
+
+/* What it runs now: execve() may have changed it since the last look. */
+static void read_names(struct seen *seen) {
+    char path[64], text[4096];
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)seen->pid);
+    ssize_t length = readlink(path, text, sizeof(text) - 1);
+    if (length <= 0)
+        return;
+    text[length] = '\0';
+    if (seen->program != NULL && strcmp(seen->program, text) == 0)
+        return;
+    free(seen->program);
+    free(seen->command);
+    seen->program = strdup(text);
+    seen->command = NULL;
+    size_t size = read_proc(seen->pid, "cmdline", text, sizeof(text));
+    for (size_t i = 0; i + 1 < size; i++)
+        if (text[i] == '\0')
+            text[i] = ' ';
+    if (size > 0)
+        seen->command = strdup(text);
+}
+
+static void look(struct mo_watch *watch, pid_t pid, pid_t ppid, uint64_t start) {
+    struct seen *seen = NULL;
+    for (size_t i = 0; i < watch->count && seen == NULL; i++)
+        if (watch->seen[i].pid == pid && watch->seen[i].start == start)
+            seen = &watch->seen[i];
+    uint64_t peak = read_peak(pid);
+    if (peak == 0) /* a zombie, or gone */
+        return;
+    if (seen == NULL) {
+        if (watch->count == MOST)
+            return;
+        struct seen *larger = realloc(watch->seen, (watch->count + 1) * sizeof(*larger));
+        if (larger == NULL)
+            return;
+        watch->seen = larger;
+        seen = &larger[watch->count++];
+        *seen = (struct seen){.pid = pid, .ppid = ppid, .start = start};
+    }
+    if (peak > seen->peak)
+        seen->peak = peak;
+    read_names(seen);
+}
+
+struct relation {
+    pid_t pid, ppid;
+    uint64_t start;
+    int ours;
+};
+
+/* Every process of the system with its parent, to find who descends from ours. */
+static size_t read_relations(struct relation *relations) {
+    size_t count = 0;
+    DIR *proc = opendir("/proc");
+    struct dirent *entry;
+    while (proc != NULL && count < MOST && (entry = readdir(proc)) != NULL) {
+        char *end;
+        long pid = strtol(entry->d_name, &end, 10);
+        struct relation *relation = &relations[count];
+        if (pid <= 0 || *end != '\0' || !read_stat((pid_t)pid, &relation->ppid, &relation->start))
+            continue;
+        relation->pid = (pid_t)pid;
+        relation->ours = 0;
+        count++;
+    }
+    if (proc != NULL)
+        closedir(proc);
+    return count;
+}
+
+static int was_seen(const struct mo_watch *watch, const struct relation *relation) {
+    for (size_t i = 0; i < watch->count; i++)
+        if (watch->seen[i].pid == relation->pid && watch->seen[i].start == relation->start)
+            return 1;
+    return 0;
+}
+
+void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval) {
+    mo_auto_free struct relation *relations = malloc(MOST * sizeof(*relations));
+    size_t count = relations == NULL ? 0 : read_relations(relations);
+    /* one that was ours stays ours when its parent goes and init takes it */
+    for (size_t i = 0; i < count; i++)
+        relations[i].ours = relations[i].pid == pid || was_seen(watch, &relations[i]);
+    for (int found = 1; found;) {
+        found = 0;
+        for (size_t i = 0; i < count; i++)
+            for (size_t j = 0; j < count && !relations[i].ours; j++)
+                if (relations[j].ours && relations[i].ppid == relations[j].pid)
+                    found = relations[i].ours = 1;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (relations[i].ours)
+            look(watch, relations[i].pid, relations[i].ppid, relations[i].start);
+    uint64_t next = *interval < FIRST ? FIRST : *interval * 2;
+    uint64_t most = watch->looks < EARLY_LOOKS && watch->interval > EARLY ? EARLY : watch->interval;
+    watch->looks++;
+    *interval = next < most ? next : most;
+}
+
+/* Clock ticks since boot as nanoseconds since the epoch. */
+static uint64_t since_epoch(uint64_t ticks) {
+    struct timespec real, boot;
+    clock_gettime(CLOCK_REALTIME, &real);
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    int64_t offset =
+        (int64_t)(real.tv_sec - boot.tv_sec) * 1000000000 + real.tv_nsec - boot.tv_nsec;
+    return (uint64_t)(offset + (int64_t)(ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK))));
+}
+
+static struct memopt_process *find_process(struct mo_model *model, const struct seen *seen) {
+    for (size_t i = 0; i < model->report.process_count; i++)
+        if (model->processes[i].pid == seen->pid)
+            return &model->processes[i];
+    return NULL;
+}
+
+int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
+                    struct memopt_error *error) {
+    struct mo_model *model = mo_model_of(report);
+    for (size_t i = 0; i < watch->count; i++) {
+        const struct seen *seen = &watch->seen[i];
+        struct memopt_process *process = find_process(model, seen);
+        if (process == NULL) {
+            process = mo_model_add_process(model);
+            if (process == NULL)
+                return mo_fail(error, -ENOMEM, "out of memory");
+            process->pid = seen->pid;
+            process->ppid = seen->ppid;
+            process->binding = "none";
+            process->start_time = since_epoch(seen->start);
+        }
+        if (process->peak_rss == MEMOPT_UNKNOWN || process->peak_rss < seen->peak)
+            process->peak_rss = seen->peak;
+        if (seen->program != NULL && strcmp(process->binding, "none") == 0)
+            process->program = mo_report_strdup(report, seen->program);
+        if (process->command == NULL)
+            process->command = mo_report_strdup(report, seen->command);
+    }
+    return 0;
+}

@@ -1,0 +1,35 @@
+/*
+ * watch.h - what can be seen of a program from outside: /proc.
+ *
+ * For programs that nothing can be preloaded into. The program and its children
+ * are looked at a few times a second, more often at the start; the kernel's own
+ * high-water mark (VmHWM) makes up for most of what happens between two looks.
+ *
+ * Used by the memopt command only, between two looks at nothing.
+ */
+#ifndef MO_LAUNCH_WATCH_H
+#define MO_LAUNCH_WATCH_H
+
+#include "core/config/config.h"
+
+#include <memopt/report.h>
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct mo_watch;
+
+/* [monitor] says how often. */
+int mo_watch_new(struct mo_config *config, struct mo_watch **ret_watch, struct memopt_error *error);
+void mo_watch_free(struct mo_watch *watch); /* NULL: nothing */
+
+/* Looks at `pid` and its descendants; *interval becomes the time to the next
+ * look. Processes that come and go between two looks are not seen. */
+void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval);
+
+/* Puts what was seen into the report: the peak of processes that are there, and
+ * those that are not. */
+int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
+                    struct memopt_error *error);
+
+#endif
