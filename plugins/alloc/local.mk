@@ -16,6 +16,27 @@ plugins_alloc_arena_la_SOURCES = plugins/alloc/arena.c
 plugins_alloc_arena_la_CFLAGS = $(PROGRAM_CFLAGS)
 plugins_alloc_arena_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 
+if HAVE_JEMALLOC
+pkglib_LTLIBRARIES += plugins/alloc-jemalloc.la
+plugins_alloc_jemalloc_la_SOURCES = plugins/alloc/jemalloc.c
+plugins_alloc_jemalloc_la_CFLAGS = $(PROGRAM_CFLAGS)
+plugins_alloc_jemalloc_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+endif
+
+if HAVE_TCMALLOC
+pkglib_LTLIBRARIES += plugins/alloc-tcmalloc.la
+plugins_alloc_tcmalloc_la_SOURCES = plugins/alloc/tcmalloc.c
+plugins_alloc_tcmalloc_la_CFLAGS = $(PROGRAM_CFLAGS)
+plugins_alloc_tcmalloc_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+endif
+
+if HAVE_MIMALLOC
+pkglib_LTLIBRARIES += plugins/alloc-mimalloc.la
+plugins_alloc_mimalloc_la_SOURCES = plugins/alloc/mimalloc.c
+plugins_alloc_mimalloc_la_CFLAGS = $(PROGRAM_CFLAGS)
+plugins_alloc_mimalloc_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+endif
+
 # The same once more with the sanitizer, for tests that load plugins into a test
 # program that has its run-time: MEMOPT_PLUGIN_PATH leads there in `make check`.
 if SANITIZED
@@ -33,4 +54,25 @@ check_LTLIBRARIES += plugins-san/alloc-arena.la
 plugins_san_alloc_arena_la_SOURCES = plugins/alloc/arena.c
 plugins_san_alloc_arena_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
 plugins_san_alloc_arena_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
+
+if HAVE_JEMALLOC
+check_LTLIBRARIES += plugins-san/alloc-jemalloc.la
+plugins_san_alloc_jemalloc_la_SOURCES = plugins/alloc/jemalloc.c
+plugins_san_alloc_jemalloc_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
+plugins_san_alloc_jemalloc_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
+endif
+
+if HAVE_TCMALLOC
+check_LTLIBRARIES += plugins-san/alloc-tcmalloc.la
+plugins_san_alloc_tcmalloc_la_SOURCES = plugins/alloc/tcmalloc.c
+plugins_san_alloc_tcmalloc_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
+plugins_san_alloc_tcmalloc_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
+endif
+
+if HAVE_MIMALLOC
+check_LTLIBRARIES += plugins-san/alloc-mimalloc.la
+plugins_san_alloc_mimalloc_la_SOURCES = plugins/alloc/mimalloc.c
+plugins_san_alloc_mimalloc_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
+plugins_san_alloc_mimalloc_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
+endif
 endif
