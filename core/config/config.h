@@ -4,14 +4,26 @@
  * Layers, later over earlier: built-in defaults, $(sysconfdir)/memopt/memopt.ini,
  * $XDG_CONFIG_HOME/memopt/memopt.ini (~/.config), ./memopt.ini, then $MEMOPT_CONF
  * or -c FILE, then --set section.key=value. In a secure-execution context only
- * the first two count.
+ * the first two count, and -c and --set are refused.
  *
  * Everything is checked while loading: unknown sections and keys, types, ranges,
  * heaps and plugins that are named but are not there. All errors of all files
- * are reported at once.
+ * are reported at once. Each file is checked whole, also what a later one
+ * overrides; but that the plugins in use are there is checked of the effective
+ * names only.
+ *
+ * A section may come several times in a file, its parts add up; a key that
+ * comes twice in one section of one file is an error. Text after ` ;` is a
+ * comment. Relative paths begin at the directory of the file that has them.
  *
  * Used by the memopt command and libmemopt; never inside a program that only
- * has the shim. Ownership: mo_config owns every string it hands out.
+ * has the shim. Ownership: mo_config owns every string it hands out. Threads:
+ * loading loads plugins, so one at a time (core/plugin/registry.h); a loaded
+ * configuration may be read by several, but mo_config_fill() may not.
+ *
+ * To add a key to a core section: a row in sections.c and a field in its
+ * settings struct below; `make -C BUILD man-reference` renews memopt.ini(5).
+ * tests/test_cli_config.sh fails while the manual differs from the tables.
  */
 #ifndef MO_CONFIG_CONFIG_H
 #define MO_CONFIG_CONFIG_H
@@ -21,6 +33,7 @@
 #include <stdio.h>
 
 struct mo_config;
+struct mo_plugin;
 
 enum mo_origin_kind {
     MO_ORIGIN_DEFAULT, /* the option table */
@@ -39,19 +52,28 @@ struct mo_config_set {
     const char *label;      /* "--set", "-a", … */
 };
 struct mo_config_request {
-    const char *file; /* -c, or NULL */
+    const char *file; /* -c, or NULL: $MEMOPT_CONF */
     const struct mo_config_set *sets;
     size_t set_count;
     int only_file; /* `config check -c FILE`: read no other file */
+    /* NULL, or told of every error in turn: error->message holds as many as fit
+     * and says how many more there are. */
+    void (*each_error)(void *context, const char *message);
+    void *context;
 };
 
-/* Loads and checks. On failure error->message has every error, one a line, as
- * `file:line: …`. */
+/* Loads and checks. On failure error->message has the errors, one a line, as
+ * `file:line: …`. -EINVAL, or why a file can't be read, or -ENOMEM. */
 int mo_config_load(const struct mo_config_request *request, struct mo_config **ret_config,
                    struct memopt_error *error);
-void mo_config_free(struct mo_config *config);
+/* The same from memory, over the defaults only; `name` is what messages call
+ * it, relative paths begin at `directory`. */
+int mo_config_load_text(const char *name, const char *directory, const void *text, size_t size,
+                        struct mo_config **ret_config, struct memopt_error *error);
+void mo_config_free(struct mo_config *config); /* NULL: nothing */
 
-/* The text of a value (default included), or NULL if unset. */
+/* The text of a value (default included), or NULL if unset. Of plugins' sections
+ * those are known that are in use or have values. */
 const char *mo_config_get(const struct mo_config *config, const char *section, const char *key,
                           struct mo_origin *ret_origin);
 /* Fills a settings struct from a section by its table. Strings live as long as
@@ -59,9 +81,31 @@ const char *mo_config_get(const struct mo_config *config, const char *section, c
 int mo_config_fill(struct mo_config *config, const char *section, struct mo_option_table table,
                    void *settings, struct memopt_error *error);
 
-/* The sections that have values in a file or --set, in order of first mention.
- * With `prefix` ("heap."): only those, given without it. NULL: no more. */
+/* The sections that stand in a file or --set: the core ones, then the others in
+ * order of first mention. With `prefix` ("heap."): only those, given without
+ * it. NULL: no more. */
 const char *mo_config_section(const struct mo_config *config, const char *prefix, size_t index);
+
+/* What a section may hold. */
+struct mo_section {
+    const char *name; /* "memopt", "heap.gradients", "reporter.json" */
+    const char *help;
+    struct mo_option_table table;
+    size_t settings_size;
+    struct mo_plugin *plugin; /* NULL: a core section */
+    /* the key `output`, which every reporter has besides its own; key NULL: none */
+    struct memopt_option output;
+};
+/* All sections that count: the core ones, then those of plugins in use and
+ * those that are mentioned. NULL: no more. */
+const struct mo_section *mo_config_section_at(const struct mo_config *config, size_t index);
+/* Any section by name, mentioned or not; may load the plugin. `name` must live
+ * as long as the result. `config` may be NULL: only plugins with a name are
+ * then found, not those it names by path. */
+int mo_section_describe(const struct mo_config *config, const char *name,
+                        struct mo_section *ret_section, struct memopt_error *error);
+/* The rows of the table and `output`; NULL: no more. */
+const struct memopt_option *mo_section_option(const struct mo_section *section, size_t index);
 
 /* The core sections' tables: "memopt", "monitor", "pressure", "optimizer",
  * "store", "heap" (for every heap.NAME). */
@@ -77,8 +121,8 @@ const struct mo_core_section *mo_core_section_at(size_t index); /* NULL: no more
 enum mo_binding { MO_BINDING_AUTO, MO_BINDING_DIRECT, MO_BINDING_DISPATCH };
 /* [memopt] */
 struct mo_settings_memopt {
-    const char *allocator;        /* name or absolute path */
-    int binding;                  /* enum mo_binding */
+    const char *allocator; /* name or absolute path */
+    int binding;           /* enum mo_binding */
     struct memopt_list trackers;
     struct memopt_list reporters;
     int follow;
@@ -86,36 +130,37 @@ struct mo_settings_memopt {
 };
 /* [heap.NAME] */
 struct mo_settings_heap {
-    const char *allocator; /* NULL: that of [memopt] */
-    uint64_t limit;        /* UINT64_MAX: none */
-    struct memopt_list on_limit; /* purge, spill, fail, … in order */
-    uint64_t region;       /* size of a fixed region for the arena allocator; UINT64_MAX: none */
+    const char *allocator;       /* NULL: that of [memopt] */
+    uint64_t limit;              /* UINT64_MAX: none */
+    struct memopt_list on_limit; /* purge, spill, fail in order */
+    uint64_t region; /* size of a fixed region for the arena allocator; UINT64_MAX: none */
 };
 /* [monitor] */
 struct mo_settings_monitor {
     uint64_t interval; /* ns */
 };
-
 /* [pressure] */
 struct mo_settings_pressure {
-    double warn;
+    double warn; /* 0 to 1 */
 };
 /* [optimizer] */
 struct mo_settings_optimizer {
-    const char *name;
+    int name; /* index in mo_optimizer_names */
     double lr;
-    const char *state; /* "heap:NAME", "store:PATH" or NULL */
+    const char *state; /* "heap:NAME", "store:/PATH", or NULL */
 };
+extern const char *const mo_optimizer_names[]; /* ends with NULL */
 enum mo_store_kind { MO_STORE_RAM, MO_STORE_MMAP, MO_STORE_STREAM };
 /* [store] */
 struct mo_settings_store {
-    int kind; /* enum mo_store_kind */
-    uint64_t budget;
+    int kind;        /* enum mo_store_kind */
+    uint64_t budget; /* bytes */
 };
 
 /* The whole effective configuration as an INI that load() would read back to
  * the same. Every value on one line, `[section]` and `key = value` only: the
- * shim reads this form with a reader of its own (core/config/flat.h). */
+ * shim reads this form with a reader of its own (core/config/flat.h). (A path
+ * that has " ;" in it is right for the shim and for nobody else.) */
 int mo_config_write(const struct mo_config *config, FILE *stream, struct memopt_error *error);
 
 #endif

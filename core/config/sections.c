@@ -8,7 +8,12 @@
 
 #include <string.h>
 
-static const char *const bindings[] = {"auto", "direct", "dispatch", NULL};
+static const char *const bindings[] = {
+    [MO_BINDING_AUTO] = "auto",
+    [MO_BINDING_DIRECT] = "direct",
+    [MO_BINDING_DISPATCH] = "dispatch",
+    NULL,
+};
 static const struct memopt_option memopt_options[] = {
     MEMOPT_OPT_STRING(struct mo_settings_memopt, allocator, "allocator", "libc",
                       "the backend of the program's malloc: a name, or a plugin's absolute path"),
@@ -22,15 +27,15 @@ static const struct memopt_option memopt_options[] = {
     MEMOPT_OPT_BOOL(struct mo_settings_memopt, follow, "follow", "yes",
                     "whether programs that the program starts are watched too"),
     MEMOPT_OPT_LIST(struct mo_settings_memopt, plugin_path, "plugin_path", NULL, NULL,
-                    "absolute directories that are searched for plugins first"),
+                    "directories that are searched for plugins first"),
     MEMOPT_OPT_END,
 };
 
-static const char *const limit_steps[] = {"purge", "spill", NULL};
+static const char *const limit_steps[] = {"purge", "spill", "fail", NULL};
 static const struct memopt_option heap_options[] = {
     MEMOPT_OPT_STRING(struct mo_settings_heap, allocator, "allocator", NULL,
                       "the heap's backend; unset: that of [memopt]"),
-    MEMOPT_OPT_SIZE(struct mo_settings_heap, limit, "limit", NULL, "4KiB", NULL,
+    MEMOPT_OPT_SIZE(struct mo_settings_heap, limit, "limit", NULL, "1", NULL,
                     "most bytes that may be live at once; unset: no limit"),
     MEMOPT_OPT_LIST(struct mo_settings_heap, on_limit, "on_limit", "purge", limit_steps,
                     "what is tried, in order, before an allocation over the limit fails"),
@@ -51,8 +56,13 @@ static const struct memopt_option pressure_options[] = {
     MEMOPT_OPT_END,
 };
 
+const char *const mo_optimizer_names[] = {
+    "sgd",   "adam", "adamw", "amsgrad", "adagrad",   "rmsprop", "adadelta",   "adamax", "nadam",
+    "radam", "lion", "lamb",  "lars",    "adafactor", "lbfgs",   "sparseadam", NULL,
+};
 static const struct memopt_option optimizer_options[] = {
-    MEMOPT_OPT_STRING(struct mo_settings_optimizer, name, "name", "adamw", "the optimizer"),
+    MEMOPT_OPT_ENUM(struct mo_settings_optimizer, name, "name", "adamw", mo_optimizer_names,
+                    "the optimizer"),
     MEMOPT_OPT_NUMBER(struct mo_settings_optimizer, lr, "lr", "1e-3", "0", "1e6", NULL,
                       "learning rate"),
     MEMOPT_OPT_STRING(struct mo_settings_optimizer, state, "state", NULL,
@@ -60,7 +70,12 @@ static const struct memopt_option optimizer_options[] = {
     MEMOPT_OPT_END,
 };
 
-static const char *const store_kinds[] = {"ram", "mmap", "stream", NULL};
+static const char *const store_kinds[] = {
+    [MO_STORE_RAM] = "ram",
+    [MO_STORE_MMAP] = "mmap",
+    [MO_STORE_STREAM] = "stream",
+    NULL,
+};
 static const struct memopt_option store_options[] = {
     MEMOPT_OPT_ENUM(struct mo_settings_store, kind, "kind", "ram", store_kinds,
                     "where parameters and state are kept"),
