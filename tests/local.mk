@@ -16,6 +16,15 @@ AM_TESTS_ENVIRONMENT += \
 endif
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/test_pool
+TESTS += tests/test_pool
+tests_test_pool_SOURCES = tests/test_pool.c tests/own.h tests/own_faults.h
+tests_test_pool_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_pool_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_pool_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+endif
+
+if HAVE_CMOCKA
 check_PROGRAMS += tests/test_option
 TESTS += tests/test_option
 valgrind_tests += tests/test_option

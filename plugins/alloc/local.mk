@@ -36,6 +36,13 @@ plugins_alloc_mimalloc_la_SOURCES = plugins/alloc/mimalloc.c
 plugins_alloc_mimalloc_la_CFLAGS = $(PROGRAM_CFLAGS)
 plugins_alloc_mimalloc_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 endif
+pool_sources = plugins/alloc/pool.c plugins/alloc/pool.h plugins/alloc/pool_alloc.c \
+	plugins/alloc/pool_page.c plugins/alloc/pool_segment.c plugins/alloc/pool_huge.c \
+	plugins/alloc/pool_heap.c
+pkglib_LTLIBRARIES += plugins/alloc-pool.la
+plugins_alloc_pool_la_SOURCES = $(pool_sources)
+plugins_alloc_pool_la_CFLAGS = $(PROGRAM_CFLAGS)
+plugins_alloc_pool_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 
 # The same once more with the sanitizer, for tests that load plugins into a test
 # program that has its run-time: MEMOPT_PLUGIN_PATH leads there in `make check`.
@@ -75,4 +82,8 @@ plugins_san_alloc_mimalloc_la_SOURCES = plugins/alloc/mimalloc.c
 plugins_san_alloc_mimalloc_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
 plugins_san_alloc_mimalloc_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
 endif
+check_LTLIBRARIES += plugins-san/alloc-pool.la
+plugins_san_alloc_pool_la_SOURCES = $(pool_sources)
+plugins_san_alloc_pool_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
+plugins_san_alloc_pool_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
 endif

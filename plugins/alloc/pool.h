@@ -1,0 +1,321 @@
+/*
+ * pool.h - the structure of the `pool` backend, shared by its files.
+ *
+ *   pool.c          options, plugin table, fork
+ *   pool_alloc.c    the operations: fast paths first, then what they fall back on
+ *   pool_page.c     pages: carving, lists, blocks that other threads freed
+ *   pool_segment.c  segments: slices, mapping, purging
+ *   pool_huge.c     blocks with a mapping of their own
+ *   pool_heap.c     heaps, shards, threads, figures
+ *
+ * Vocabulary
+ *   block     what a caller gets; always the start of its slot, so no pointer
+ *             ever has to be rounded down to its block
+ *   bin       a size class: eight to a doubling, multiples of 16 bytes, so that
+ *             less than 12.5 % of a block of 128 bytes or more is waste
+ *   slice     64 KiB, the unit a segment is divided in
+ *   page      one or more slices in a row that hold blocks of one bin: 1 slice
+ *             up to 8 KiB, 8 up to 64 KiB, above that one block a page
+ *   segment   4 MiB, aligned to 4 MiB: slice 0 has the struct, slices 1-63
+ *             become pages. Masking a block's address finds it
+ *   shard     one heap's part that one thread works with: bins and segments.
+ *             A segment belongs to its shard from mmap to munmap
+ *   orphan    a shard whose thread has ended; the next thread to need one of
+ *             that heap takes it over whole, so segments never change hands
+ *   lost      a shard whose thread a fork did not bring along
+ *   heap      all shards and huge blocks that live and die together
+ *   huge      above 1 MiB, or aligned to more than 64 KiB
+ *
+ * Who may write what
+ *   The thread that owns a shard alone uses its bins and the first cache line
+ *   of its pages, without atomic read-modify-writes. Another thread that frees
+ *   a block pushes it to page->foreign, which the owner takes over when its own
+ *   list is empty. shard->lock covers the slices of the shard's segments, so
+ *   that anybody may purge and count them; mo_pool_lock covers the lists of heaps
+ *   and shards, and mo_pool_huge_lock huge blocks. They are taken in that order
+ *   (pool, shard, huge), none on the way of malloc or free that finds what it
+ *   needs.
+ *
+ * Invariants
+ *   page->used = blocks handed out, not counting those on page->free, but still
+ *                counting those on page->foreign
+ *   a page's state and where it is:
+ *     HEAD    first of its bin: malloc takes from it; never released when empty
+ *     LISTED  further down in the bin; released when its last block is freed
+ *     FULL    in no list; back to LISTED when 1/16 of its blocks are free
+ *     ZOMBIE  empty, but still on shard->notified: released when taken off it
+ *   page->trigger is the value of `used` that free has to act upon: none for a
+ *   HEAD, 0 for LISTED, capacity - capacity/16 for FULL; one comparison on the
+ *   fast path covers all of it.
+ *   shard->direct[i] is the HEAD of the bin for i*16 bytes or the empty page.
+ *   page->foreign packs how many blocks were pushed, the offset of the first,
+ *   ARMED (tell the owner when notify_at are there) and PENDING (somebody has
+ *   told it: the page is on shard->notified or about to be, and must stay).
+ *   A free block's second word marks it as free: it has the shard's address. A
+ *   block that bears the mark when it is freed is looked for in the free lists
+ *   before anything is said, as a program may copy stale bytes around.
+ */
+#ifndef MO_ALLOC_POOL_H
+#define MO_ALLOC_POOL_H
+
+#include <memopt/plugin.h>
+
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define POOL_LIKELY(x) __builtin_expect(!!(x), 1)
+#define POOL_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+enum {
+    POOL_SLICE_SHIFT = 16,
+    POOL_SEGMENT_SHIFT = 22,
+    POOL_SLICES = 1 << (POOL_SEGMENT_SHIFT - POOL_SLICE_SHIFT),
+    POOL_BINS = 113,        /* 1..112; the last is 1 MiB */
+    POOL_DIRECT_MAX = 1024, /* bytes that shard->direct covers */
+    POOL_SMALL_MAX = 8 << 10,
+    POOL_MEDIUM_MAX = 64 << 10,
+    POOL_MEDIUM_SLICES = 8,
+    POOL_LARGE_MAX = 1 << 20,
+    POOL_SYSTEM_PAGE = 4096,
+};
+#define POOL_SLICE_SIZE ((size_t)1 << POOL_SLICE_SHIFT)
+#define POOL_SEGMENT_SIZE ((size_t)1 << POOL_SEGMENT_SHIFT)
+#define POOL_ALL_SLICES (~(uint64_t)1) /* slice 0 is the header */
+#define POOL_NO_TRIGGER UINT32_MAX
+
+enum pool_state { POOL_FREE, POOL_HEAD, POOL_LISTED, POOL_FULL, POOL_ZOMBIE };
+
+struct pool_block {
+    struct pool_block *next;
+    const struct pool_shard *mark; /* the shard while free, NULL when handed out */
+};
+
+struct pool_page {
+    /* the owner's */
+    struct pool_block *free;
+    _Atomic uint32_t used; /* atomic only for figures() */
+    uint32_t trigger;
+    uint32_t block_size;
+    uint32_t capacity;       /* blocks that fit */
+    _Atomic uint32_t carved; /* of them, how many have been on the free list */
+    uint8_t bin;
+    uint8_t state;  /* enum pool_state */
+    uint8_t slices; /* how many from this one on */
+    uint8_t zero;   /* what is not carved yet has never been written */
+    struct pool_page *next, *previous;
+    /* everybody's */
+    alignas(64) _Atomic uint64_t foreign;
+    _Atomic uint32_t notify_at;
+    struct pool_page *notified_next;
+};
+
+/* page->foreign: offset of the first block / 16 + 1 in the low half */
+#define POOL_FOREIGN_OFFSET ((uint64_t)0xffffffff)
+#define POOL_FOREIGN_ONE ((uint64_t)1 << 32) /* one block in the count */
+#define POOL_FOREIGN_COUNT(word) ((uint32_t)((word) >> 32) & 0xffff)
+#define POOL_FOREIGN_ARMED ((uint64_t)1 << 48)
+#define POOL_FOREIGN_PENDING ((uint64_t)1 << 49)
+#define POOL_FOREIGN_SUSPECT                                                                       \
+    ((uint64_t)1 << 50) /* a block bore the mark: look for a double free                           \
+                         */
+
+struct pool_segment {
+    struct pool_shard *shard;
+    uint8_t first[POOL_SLICES]; /* slice -> first slice of its page; 0: free */
+    /* under shard->lock, a bit a slice */
+    uint64_t free;
+    uint64_t dirty;    /* of the free ones, those that may take up RAM */
+    uint64_t zero;     /* of the free ones, those known to read as zeros */
+    uint64_t heads;    /* first slices of pages */
+    uint64_t purge_at; /* when `dirty` goes back to the system; 0: nothing is dirty */
+    struct pool_segment *next, *previous;
+    struct pool_segment *chain;          /* the owner's, while it collects */
+    struct pool_page pages[POOL_SLICES]; /* [0] stands for all free slices */
+};
+
+struct pool_bin {
+    struct pool_page *first, *last;
+};
+
+struct pool_shard {
+    struct pool_page *direct[POOL_DIRECT_MAX / 16 + 1];
+    struct pool_bin bins[POOL_BINS];
+    struct pool_thread *thread; /* NULL: orphan; under mo_pool_lock but for its own thread */
+    struct pool_heap *heap;
+    _Atomic bool orphan;  /* is on heap->orphans */
+    _Atomic bool collect; /* somebody asks the owner to give back what it can */
+    _Atomic(struct pool_page *) notified;
+    /* under lock; segments with free slices come first */
+    pthread_mutex_t lock;
+    struct pool_segment *segments, *last_segment;
+    _Atomic uint64_t purge_at; /* the earliest of the segments'; 0: none */
+    /* under mo_pool_lock */
+    struct pool_shard *next, *previous; /* of the heap, or free for reuse */
+    struct pool_shard *next_orphan;
+};
+
+struct pool_heap {
+    uint64_t serial; /* never used twice */
+    uint32_t id;     /* index in mo_pool_heaps and in the threads' tables */
+    struct pool_shard *shards;
+    struct pool_shard *orphans;
+    struct pool_huge *huge; /* under mo_pool_huge_lock */
+    struct pool_heap *next_free;
+};
+
+/* What a thread has of each heap. An entry whose serial is not the heap's is of
+ * a heap that is gone. */
+struct pool_entry {
+    uint64_t serial;
+    struct pool_shard *shard;
+};
+struct pool_thread {
+    struct pool_entry *table;
+    uint32_t count;
+    struct pool_thread *next_free;
+};
+
+struct pool_settings {
+    uint64_t purge_delay;
+    uint64_t huge_cache;
+    int huge_pages;
+    int populate;
+};
+
+extern struct pool_settings mo_pool_settings;
+extern const struct memopt_host *mo_pool_host;
+extern pthread_mutex_t mo_pool_lock, mo_pool_huge_lock;
+extern struct pool_heap mo_pool_default;
+
+/* The calling thread's shard of the default heap; a constant without any page
+ * before its first allocation and after its end, so that nobody tests for NULL. */
+extern __thread struct pool_shard *mo_pool_self;
+extern struct pool_shard mo_pool_no_shard;
+extern struct pool_page mo_pool_no_page;
+
+/* One bit for each 4 MiB of address space: is it a segment? */
+#if defined __x86_64__
+enum { POOL_ADDRESS_BITS = 47 };
+#elif UINTPTR_MAX == UINT64_MAX
+enum { POOL_ADDRESS_BITS = 48 };
+#else
+enum { POOL_ADDRESS_BITS = 32 };
+#endif
+#define POOL_MAP_SIZE ((size_t)1 << (POOL_ADDRESS_BITS - POOL_SEGMENT_SHIFT - 3))
+extern _Atomic unsigned char mo_pool_map[POOL_MAP_SIZE];
+
+static inline bool pool_in_segment(const void *p) {
+    uintptr_t index = (uintptr_t)p >> (POOL_SEGMENT_SHIFT + 3);
+    return POOL_LIKELY(index < POOL_MAP_SIZE) &&
+           (atomic_load_explicit(&mo_pool_map[index], memory_order_relaxed) >>
+            (((uintptr_t)p >> POOL_SEGMENT_SHIFT) & 7)) &
+               1;
+}
+static inline struct pool_segment *pool_segment_of(const void *p) {
+    return (struct pool_segment *)((uintptr_t)p & ~(uintptr_t)(POOL_SEGMENT_SIZE - 1));
+}
+static inline struct pool_page *pool_page_of(struct pool_segment *segment, const void *p) {
+    size_t slice = ((uintptr_t)p >> POOL_SLICE_SHIFT) & (POOL_SLICES - 1);
+    return &segment->pages[segment->first[slice]];
+}
+static inline size_t pool_page_index(const struct pool_page *page) {
+    return (size_t)(page - pool_segment_of(page)->pages);
+}
+static inline char *pool_page_start(const struct pool_page *page) {
+    return (char *)pool_segment_of(page) + (pool_page_index(page) << POOL_SLICE_SHIFT);
+}
+
+/* Sizes up to POOL_LARGE_MAX; 0 counts as 1. */
+static inline unsigned pool_bin_of(size_t size) {
+    size_t units = (size + 15) >> 4, above = units - 1;
+    if (units <= 16)
+        return (unsigned)(units + (units == 0));
+    unsigned shift = 60 - (unsigned)__builtin_clzll(above);
+    return shift * 8 + (unsigned)(above >> shift) + 1;
+}
+static inline size_t pool_bin_size(unsigned bin) {
+    unsigned k = bin - 1;
+    return k < 16 ? (size_t)bin << 4 : (size_t)((k & 7) + 9) << ((k >> 3) - 1 + 4);
+}
+
+static inline uint32_t pool_used(struct pool_page *page) {
+    return atomic_load_explicit(&page->used, memory_order_relaxed);
+}
+static inline void pool_set_used(struct pool_page *page, uint32_t used) {
+    atomic_store_explicit(&page->used, used, memory_order_relaxed);
+}
+static inline uint32_t pool_carved(struct pool_page *page) {
+    return atomic_load_explicit(&page->carved, memory_order_relaxed);
+}
+
+/* pool_page.c; all but free_foreign for the shard's owner. */
+/* A block of the bin, or NULL: out of memory. *ret_zero: it reads as zeros. */
+void *mo_pool_bin_alloc(struct pool_shard *shard, unsigned bin, bool *ret_zero);
+/* `used` has come to `trigger`. */
+void mo_pool_page_event(struct pool_page *page);
+/* Aborts if the block is on a free list of its page. */
+void mo_pool_check_double_free(struct pool_page *page, struct pool_block *block);
+void mo_pool_free_foreign(struct pool_segment *segment, struct pool_page *page,
+                          struct pool_block *block);
+void mo_pool_take_notified(struct pool_shard *shard, bool armed);
+/* Takes in what others freed and releases all empty pages; armed: the pages
+ * that stay tell when they are empty, as nobody will be looking. */
+void mo_pool_collect(struct pool_shard *shard, bool armed);
+/* Releases the empty HEADs. */
+void mo_pool_release_heads(struct pool_shard *shard);
+
+/* pool_segment.c */
+struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin);
+void mo_pool_page_unmap(struct pool_page *page);
+/* Gives dirty slices whose time has come back to the system, and unmaps empty
+ * segments; `all`: whatever the time. Returns the bytes. Any thread. */
+uint64_t mo_pool_purge_shard(struct pool_shard *shard, bool all, bool keep_one);
+void mo_pool_unmap_segments(struct pool_shard *shard);
+uint64_t mo_pool_now(void); /* nanoseconds, coarse, never 0 */
+/* `size` bytes whose start is aligned; NULL. */
+void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before);
+/* What of these bytes is in RAM. */
+uint64_t mo_pool_resident(const void *start, size_t size);
+
+/* pool_huge.c */
+struct pool_huge;
+void *mo_pool_huge_alloc(struct pool_heap *heap, size_t alignment, size_t size, bool *ret_zero);
+void *mo_pool_huge_realloc(void *p, size_t size); /* NULL: can't, nothing changed */
+void mo_pool_huge_free(void *p, const char *function);
+size_t mo_pool_huge_usable(void *p, const char *function);
+void mo_pool_huge_destroy(struct pool_heap *heap);
+void mo_pool_huge_figures(struct pool_heap *heap, struct memopt_figures *figures);
+uint64_t mo_pool_huge_purge(bool all);
+
+/* pool_heap.c */
+/* The calling thread's shard of a heap; NULL: out of memory. */
+struct pool_shard *mo_pool_shard_of(struct pool_heap *heap);
+/* A notified orphan has nobody to look after it: do it now. */
+void mo_pool_tend_orphan(struct pool_shard *shard);
+int mo_pool_heap_create(const struct memopt_heap_params *params, void **ret_heap,
+                        struct memopt_error *error);
+void mo_pool_heap_destroy(void *heap);
+int mo_pool_heap_figures(void *heap, struct memopt_figures *figures);
+uint64_t mo_pool_heap_purge(void *heap);
+int mo_pool_heap_open(struct memopt_error *error);
+void mo_pool_before_fork(void);
+void mo_pool_after_fork_parent(void);
+void mo_pool_after_fork_child(void);
+
+/* pool_alloc.c */
+void mo_pool_fill_operations(struct memopt_malloc *ret_malloc);
+void *mo_pool_heap_malloc(void *heap, size_t size);
+void *mo_pool_heap_calloc(void *heap, size_t count, size_t size);
+void *mo_pool_heap_realloc(void *heap, void *p, size_t size);
+void *mo_pool_heap_aligned_alloc(void *heap, size_t alignment, size_t size);
+void mo_pool_heap_free(void *heap, void *p);
+size_t mo_pool_heap_usable_size(void *heap, void *p);
+
+/* pool.c: one line on stderr, then abort(). */
+_Noreturn void mo_pool_die(const char *function, const void *p, const char *problem);
+
+#endif

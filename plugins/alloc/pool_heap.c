@@ -1,0 +1,388 @@
+/*
+ * pool_heap.c - heaps, their shards, and which thread has which. See pool.h.
+ *
+ * A thread finds its shard of the default heap in thread-local storage, of any
+ * other heap in a table behind it. When it ends, its shards become orphans
+ * whole; frees to an orphan go the way of all foreign frees, and whoever empties
+ * one of its pages releases it. Structs of heaps, shards and threads are reused
+ * and never given back, so that a stale pointer to one can be read.
+ *
+ * fork: the locks are held across it, so that all lists are whole in the child.
+ * What a thread that isn't there was doing to its own shard may be half done:
+ * such shards are lost, that is, the child may free their blocks and count and
+ * purge their unused slices, but never allocates from them again.
+ */
+#define _GNU_SOURCE
+#include "plugins/alloc/pool.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+enum { MAX_HEAPS = 65536, FIRST_HEAPS = 64 };
+
+pthread_mutex_t mo_pool_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t mo_pool_huge_lock = PTHREAD_MUTEX_INITIALIZER;
+struct pool_page mo_pool_no_page;
+struct pool_shard mo_pool_no_shard = {
+    .direct = {[0 ... POOL_DIRECT_MAX / 16] = &mo_pool_no_page},
+};
+__thread struct pool_shard *mo_pool_self = &mo_pool_no_shard;
+struct pool_heap mo_pool_default = {.serial = 1};
+
+/* under mo_pool_lock */
+static struct pool_heap **heaps; /* by id; NULL: free */
+static uint32_t heap_count = 1, heap_space;
+static uint64_t last_serial = 1;
+static struct pool_heap *free_heaps;
+static struct pool_shard *free_shards;
+static struct pool_thread *free_threads;
+
+static pthread_key_t thread_key;
+static struct pool_thread lost_thread;
+
+/* ------------------------------------------------------------------- shards */
+
+static void reset_shard(struct pool_shard *shard) {
+    for (size_t i = 0; i <= POOL_DIRECT_MAX / 16; i++)
+        shard->direct[i] = &mo_pool_no_page;
+    memset(shard->bins, 0, sizeof shard->bins);
+    atomic_store(&shard->notified, NULL);
+    atomic_store(&shard->orphan, false);
+    atomic_store(&shard->collect, false);
+}
+
+/* An orphan of the heap, one that is free, or a new one. */
+static struct pool_shard *acquire_shard(struct pool_heap *heap, struct pool_thread *thread) {
+    pthread_mutex_lock(&mo_pool_lock);
+    struct pool_shard *shard = heap->orphans;
+    if (shard != NULL) {
+        heap->orphans = shard->next_orphan;
+        atomic_store(&shard->orphan, false);
+        goto found;
+    }
+    shard = free_shards;
+    if (shard != NULL) {
+        free_shards = shard->next;
+    } else {
+        shard = mo_pool_host->alloc(sizeof *shard);
+        if (shard == NULL)
+            goto unlock;
+        pthread_mutex_init(&shard->lock, NULL);
+    }
+    reset_shard(shard);
+    shard->heap = heap;
+    shard->previous = NULL;
+    shard->next = heap->shards;
+    if (shard->next != NULL)
+        shard->next->previous = shard;
+    heap->shards = shard;
+found:
+    shard->thread = thread;
+unlock:
+    pthread_mutex_unlock(&mo_pool_lock);
+    return shard;
+}
+
+/* Under mo_pool_lock. */
+static void make_orphan(struct pool_shard *shard) {
+    shard->thread = NULL;
+    shard->next_orphan = shard->heap->orphans;
+    shard->heap->orphans = shard;
+    atomic_store(&shard->orphan, true);
+}
+
+/* Under mo_pool_lock: takes it off its heap's orphans; false: it is none now. */
+static bool claim_orphan(struct pool_shard *shard) {
+    if (!atomic_load(&shard->orphan))
+        return false;
+    struct pool_shard **at = &shard->heap->orphans;
+    while (*at != shard)
+        at = &(*at)->next_orphan;
+    *at = shard->next_orphan;
+    atomic_store(&shard->orphan, false);
+    shard->thread = &lost_thread; /* in a child of fork it would be just that */
+    return true;
+}
+
+void mo_pool_tend_orphan(struct pool_shard *shard) {
+    /* Once more if something came between the last look and its being an orphan
+     * again. */
+    while (atomic_load(&shard->notified) != NULL) {
+        pthread_mutex_lock(&mo_pool_lock);
+        bool claimed = claim_orphan(shard);
+        pthread_mutex_unlock(&mo_pool_lock);
+        if (!claimed)
+            return;
+        mo_pool_take_notified(shard, true);
+        mo_pool_purge_shard(shard, false, true);
+        pthread_mutex_lock(&mo_pool_lock);
+        make_orphan(shard);
+        pthread_mutex_unlock(&mo_pool_lock);
+    }
+}
+
+/* Of a thread that ends. */
+static void retire_shard(struct pool_shard *shard) {
+    mo_pool_collect(shard, true);
+    mo_pool_purge_shard(shard, true, true);
+}
+
+/* ------------------------------------------------------------------ threads */
+
+static void thread_ends(void *argument) {
+    struct pool_thread *thread = argument;
+    struct pool_shard *own = thread->table[0].shard;
+    /* What destructors of others free from now on goes the foreign way; what
+     * they allocate starts the thread anew, and this runs again. */
+    mo_pool_self = &mo_pool_no_shard;
+    retire_shard(own);
+    pthread_mutex_lock(&mo_pool_lock);
+    for (uint32_t id = 1; id < thread->count; id++) {
+        struct pool_entry *entry = &thread->table[id];
+        if (entry->shard != NULL && id < heap_count && heaps[id] != NULL &&
+            heaps[id]->serial == entry->serial) {
+            retire_shard(entry->shard); /* under the lock: else the heap may go */
+            make_orphan(entry->shard);
+        }
+    }
+    memset(thread->table, 0, thread->count * sizeof *thread->table);
+    make_orphan(own);
+    thread->next_free = free_threads;
+    free_threads = thread;
+    pthread_mutex_unlock(&mo_pool_lock);
+    mo_pool_tend_orphan(own);
+}
+
+static struct pool_shard *thread_starts(void) {
+    pthread_mutex_lock(&mo_pool_lock);
+    struct pool_thread *thread = free_threads;
+    if (thread != NULL)
+        free_threads = thread->next_free;
+    pthread_mutex_unlock(&mo_pool_lock);
+    if (thread == NULL) {
+        thread = mo_pool_host->alloc(sizeof *thread);
+        if (thread == NULL)
+            return NULL;
+        thread->table = mo_pool_host->alloc(sizeof *thread->table);
+        thread->count = thread->table != NULL;
+    }
+    struct pool_shard *shard = thread->count > 0 ? acquire_shard(&mo_pool_default, thread) : NULL;
+    if (shard == NULL) {
+        if (thread->count > 0) {
+            pthread_mutex_lock(&mo_pool_lock);
+            thread->next_free = free_threads;
+            free_threads = thread;
+            pthread_mutex_unlock(&mo_pool_lock);
+        }
+        return NULL;
+    }
+    thread->table[0] = (struct pool_entry){mo_pool_default.serial, shard};
+    mo_pool_self = shard;
+    /* This may call calloc, which now works. */
+    pthread_setspecific(thread_key, thread);
+    return shard;
+}
+
+struct pool_shard *mo_pool_shard_of(struct pool_heap *heap) {
+    struct pool_shard *self = mo_pool_self;
+    if (self == &mo_pool_no_shard) {
+        self = thread_starts();
+        if (self == NULL)
+            return NULL;
+    }
+    if (heap == &mo_pool_default)
+        return self;
+    struct pool_thread *thread = self->thread;
+    if (heap->id >= thread->count) {
+        uint32_t count = thread->count < 8 ? 8 : thread->count;
+        while (count <= heap->id)
+            count *= 2;
+        struct pool_entry *table = mo_pool_host->alloc(count * sizeof *table);
+        if (table == NULL)
+            return NULL;
+        memcpy(table, thread->table, thread->count * sizeof *table);
+        thread->table = table;
+        thread->count = count;
+    }
+    struct pool_entry *entry = &thread->table[heap->id];
+    if (entry->serial == heap->serial)
+        return entry->shard;
+    struct pool_shard *shard = acquire_shard(heap, thread);
+    if (shard != NULL)
+        *entry = (struct pool_entry){heap->serial, shard};
+    return shard;
+}
+
+/* -------------------------------------------------------------------- heaps */
+
+int mo_pool_heap_open(struct memopt_error *error) {
+    heaps = mo_pool_host->alloc(FIRST_HEAPS * sizeof(struct pool_heap *));
+    if (heaps == NULL)
+        return mo_pool_host->fail(error, -ENOMEM, "pool: out of memory");
+    heap_space = FIRST_HEAPS;
+    heaps[0] = &mo_pool_default;
+    int code = pthread_key_create(&thread_key, thread_ends);
+    if (code != 0)
+        return mo_pool_host->fail(error, -code, "pool: no thread-specific data key left: %s",
+                                  strerror(code));
+    return 0;
+}
+
+int mo_pool_heap_create(const struct memopt_heap_params *params, void **ret_heap,
+                        struct memopt_error *error) {
+    if (params->region != NULL)
+        return mo_pool_host->fail(error, -ENOTSUP,
+                                  "heap '%s': the pool allocator takes no region; "
+                                  "use the arena allocator for that",
+                                  params->name);
+    int code = 0;
+    pthread_mutex_lock(&mo_pool_lock);
+    struct pool_heap *heap = free_heaps;
+    if (heap != NULL) {
+        free_heaps = heap->next_free;
+    } else {
+        if (heap_count == MAX_HEAPS) {
+            code = -ENOSPC;
+            goto unlock;
+        }
+        if (heap_count == heap_space) {
+            struct pool_heap **more = mo_pool_host->alloc(2 * heap_space * sizeof *more);
+            if (more == NULL) {
+                code = -ENOMEM;
+                goto unlock;
+            }
+            memcpy(more, heaps, heap_space * sizeof *more);
+            heaps = more;
+            heap_space *= 2;
+        }
+        heap = mo_pool_host->alloc(sizeof *heap);
+        if (heap == NULL) {
+            code = -ENOMEM;
+            goto unlock;
+        }
+        heap->id = heap_count++;
+    }
+    heap->serial = ++last_serial;
+    heaps[heap->id] = heap;
+unlock:
+    pthread_mutex_unlock(&mo_pool_lock);
+    if (code != 0)
+        return mo_pool_host->fail(error, code,
+                                  code == -ENOMEM ? "heap '%s': out of memory"
+                                                  : "heap '%s': there are too many heaps",
+                                  params->name);
+    *ret_heap = heap;
+    return 0;
+}
+
+void mo_pool_heap_destroy(void *opaque) {
+    struct pool_heap *heap = opaque;
+    mo_pool_huge_destroy(heap);
+    pthread_mutex_lock(&mo_pool_lock);
+    heaps[heap->id] = NULL;
+    heap->serial = 0;
+    struct pool_shard *next;
+    for (struct pool_shard *shard = heap->shards; shard != NULL; shard = next) {
+        next = shard->next;
+        mo_pool_unmap_segments(shard);
+        shard->thread = NULL;
+        shard->next = free_shards;
+        free_shards = shard;
+    }
+    heap->shards = heap->orphans = NULL;
+    heap->next_free = free_heaps;
+    free_heaps = heap;
+    pthread_mutex_unlock(&mo_pool_lock);
+}
+
+static void shard_figures(struct pool_shard *shard, struct memopt_figures *figures) {
+    pthread_mutex_lock(&shard->lock);
+    for (struct pool_segment *segment = shard->segments; segment != NULL; segment = segment->next) {
+        uint64_t held =
+            (sizeof *segment + POOL_SYSTEM_PAGE - 1) & ~(uint64_t)(POOL_SYSTEM_PAGE - 1);
+        held += (uint64_t)__builtin_popcountll(segment->dirty) << POOL_SLICE_SHIFT;
+        for (uint64_t heads = segment->heads; heads != 0; heads &= heads - 1) {
+            struct pool_page *page = &segment->pages[__builtin_ctzll(heads)];
+            uint32_t used = pool_used(page);
+            uint32_t gone = POOL_FOREIGN_COUNT(atomic_load(&page->foreign));
+            if (used > gone) /* the two are not read at one time */
+                figures->live += (uint64_t)(used - gone) * page->block_size;
+            held += ((uint64_t)pool_carved(page) * page->block_size + POOL_SYSTEM_PAGE - 1) &
+                    ~(uint64_t)(POOL_SYSTEM_PAGE - 1);
+        }
+        figures->committed += held;
+        figures->retained += POOL_SEGMENT_SIZE - held;
+        figures->resident += mo_pool_resident(segment, POOL_SEGMENT_SIZE);
+    }
+    pthread_mutex_unlock(&shard->lock);
+}
+
+int mo_pool_heap_figures(void *opaque, struct memopt_figures *figures) {
+    struct pool_heap *heap = opaque;
+    size_t size = figures->size;
+    *figures = (struct memopt_figures){.size = size, .peak = MEMOPT_UNKNOWN};
+    pthread_mutex_lock(&mo_pool_lock);
+    for (struct pool_shard *shard = heap->shards; shard != NULL; shard = shard->next)
+        shard_figures(shard, figures);
+    mo_pool_huge_figures(heap, figures);
+    pthread_mutex_unlock(&mo_pool_lock);
+    figures->fragmentation =
+        figures->committed > 0 ? 1 - (double)figures->live / (double)figures->committed : NAN;
+    return 0;
+}
+
+/* Everything of the calling thread's shard and of orphans goes; of other
+ * threads' shards their free slices, and they are asked to do the rest when they
+ * next need a page. */
+uint64_t mo_pool_heap_purge(void *opaque) {
+    struct pool_heap *heap = opaque;
+    struct pool_thread *self = mo_pool_self->thread;
+    uint64_t purged = mo_pool_huge_purge(true);
+    pthread_mutex_lock(&mo_pool_lock);
+    for (struct pool_shard *shard = heap->shards; shard != NULL; shard = shard->next) {
+        if (atomic_load(&shard->orphan))
+            mo_pool_collect(shard, true);
+        else if (self != NULL && shard->thread == self)
+            mo_pool_collect(shard, false);
+        else
+            atomic_store(&shard->collect, true);
+        purged += mo_pool_purge_shard(shard, true, false);
+    }
+    pthread_mutex_unlock(&mo_pool_lock);
+    return purged;
+}
+
+/* --------------------------------------------------------------------- fork */
+
+#define EACH_SHARD(SHARD)                                                                          \
+    for (uint32_t id_ = 0; id_ < heap_count; id_++)                                                \
+        if (heaps[id_] != NULL)                                                                    \
+            for (struct pool_shard *SHARD = heaps[id_]->shards; SHARD != NULL; SHARD = SHARD->next)
+
+void mo_pool_before_fork(void) {
+    pthread_mutex_lock(&mo_pool_lock);
+    EACH_SHARD(shard) {
+        pthread_mutex_lock(&shard->lock);
+    }
+    pthread_mutex_lock(&mo_pool_huge_lock);
+}
+
+void mo_pool_after_fork_parent(void) {
+    pthread_mutex_unlock(&mo_pool_huge_lock);
+    EACH_SHARD(shard) {
+        pthread_mutex_unlock(&shard->lock);
+    }
+    pthread_mutex_unlock(&mo_pool_lock);
+}
+
+void mo_pool_after_fork_child(void) {
+    struct pool_thread *self = mo_pool_self->thread;
+    pthread_mutex_init(&mo_pool_huge_lock, NULL);
+    EACH_SHARD(shard) {
+        pthread_mutex_init(&shard->lock, NULL);
+        if (!atomic_load(&shard->orphan) && shard->thread != self)
+            shard->thread = &lost_thread;
+    }
+    pthread_mutex_init(&mo_pool_lock, NULL);
+}

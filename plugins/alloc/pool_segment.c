@@ -1,0 +1,312 @@
+/*
+ * pool_segment.c - segments: mapping them, dividing them into pages, giving
+ * unused slices back. See pool.h.
+ *
+ * A segment's memory is plain anonymous memory: the kernel commits it as it is
+ * touched. Freed slices stay dirty for `purge_delay`, because the next page
+ * often wants them, and then go with MADV_DONTNEED, after which they are known
+ * to be zero. Single slices are taken from the bottom of a segment, runs from
+ * its top, so that they don't cut each other up.
+ */
+#define _GNU_SOURCE
+#include "plugins/alloc/pool.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+_Atomic unsigned char mo_pool_map[POOL_MAP_SIZE];
+
+static void mark_map(const struct pool_segment *segment, bool ours) {
+    uintptr_t window = (uintptr_t)segment >> POOL_SEGMENT_SHIFT;
+    unsigned char bit = (unsigned char)(1u << (window & 7));
+    if (ours)
+        atomic_fetch_or(&mo_pool_map[window >> 3], bit);
+    else
+        atomic_fetch_and(&mo_pool_map[window >> 3], (unsigned char)~bit);
+}
+
+uint64_t mo_pool_now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec + 1;
+}
+
+uint64_t mo_pool_resident(const void *start, size_t size) {
+    unsigned char in_core[POOL_SEGMENT_SIZE / POOL_SYSTEM_PAGE];
+    uint64_t pages = 0;
+    for (size_t done = 0; done < size; done += POOL_SEGMENT_SIZE) {
+        size_t part = size - done < POOL_SEGMENT_SIZE ? size - done : POOL_SEGMENT_SIZE;
+        if (mincore((char *)(uintptr_t)start + done, part, in_core) != 0)
+            continue;
+        for (size_t i = 0; i < (part + POOL_SYSTEM_PAGE - 1) / POOL_SYSTEM_PAGE; i++)
+            pages += in_core[i] & 1;
+    }
+    return pages * POOL_SYSTEM_PAGE;
+}
+
+/* The block at `alignment`, with `before` bytes mapped in front of it. */
+void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before) {
+    size_t total;
+    if (__builtin_add_overflow(size, before, &total))
+        return NULL;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    if (mo_pool_settings.populate)
+        flags |= MAP_POPULATE;
+    /* Mappings are mostly placed next to each other, so that after one aligned
+     * segment the next one is aligned by itself. */
+    char *base = mmap(NULL, total, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    if ((((uintptr_t)base + before) & (alignment - 1)) == 0)
+        return base + before;
+    munmap(base, total);
+    size_t wide;
+    if (__builtin_add_overflow(total, alignment - POOL_SYSTEM_PAGE, &wide))
+        return NULL;
+    base = mmap(NULL, wide, PROT_READ | PROT_WRITE, flags & ~MAP_POPULATE, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    char *start =
+        (char *)(((uintptr_t)base + before + alignment - 1) & ~(uintptr_t)(alignment - 1));
+    char *from = start - before, *end = start + size;
+    if (from > base)
+        munmap(base, (size_t)(from - base));
+    if (base + wide > end)
+        munmap(end, (size_t)(base + wide - end));
+    if (mo_pool_settings.populate)
+        madvise(from, total, MADV_WILLNEED);
+    return start;
+}
+
+/* ------------------------------------------------- the shard's segment list */
+
+static void unlink_segment(struct pool_shard *shard, struct pool_segment *segment) {
+    if (segment->previous != NULL)
+        segment->previous->next = segment->next;
+    else
+        shard->segments = segment->next;
+    if (segment->next != NULL)
+        segment->next->previous = segment->previous;
+    else
+        shard->last_segment = segment->previous;
+    segment->next = segment->previous = NULL;
+}
+
+static void link_first(struct pool_shard *shard, struct pool_segment *segment) {
+    segment->previous = NULL;
+    segment->next = shard->segments;
+    if (segment->next != NULL)
+        segment->next->previous = segment;
+    else
+        shard->last_segment = segment;
+    shard->segments = segment;
+}
+
+static void link_last(struct pool_shard *shard, struct pool_segment *segment) {
+    segment->next = NULL;
+    segment->previous = shard->last_segment;
+    if (segment->previous != NULL)
+        segment->previous->next = segment;
+    else
+        shard->segments = segment;
+    shard->last_segment = segment;
+}
+
+static struct pool_segment *segment_map(struct pool_shard *shard) {
+    struct pool_segment *segment = mo_pool_map_aligned(POOL_SEGMENT_SIZE, POOL_SEGMENT_SIZE, 0);
+    if (segment == NULL && mo_pool_huge_purge(true) > 0)
+        segment = mo_pool_map_aligned(POOL_SEGMENT_SIZE, POOL_SEGMENT_SIZE, 0);
+    if (segment == NULL)
+        return NULL;
+    if (((uintptr_t)segment >> POOL_SEGMENT_SHIFT) / 8 >= POOL_MAP_SIZE) {
+        munmap(segment, POOL_SEGMENT_SIZE);
+        return NULL;
+    }
+    if (mo_pool_settings.huge_pages)
+        madvise(segment, POOL_SEGMENT_SIZE, MADV_HUGEPAGE);
+    segment->shard = shard;
+    segment->free = segment->zero = POOL_ALL_SLICES;
+    segment->pages[0].trigger = POOL_NO_TRIGGER; /* a free of it underflows `used` to this */
+    mark_map(segment, true);
+    return segment;
+}
+
+static void segment_unmap(struct pool_segment *segment) {
+    mark_map(segment, false);
+    munmap(segment, POOL_SEGMENT_SIZE);
+}
+
+/* ------------------------------------------------------------------- slices */
+
+static uint64_t run_mask(size_t index, unsigned slices) {
+    return (((uint64_t)1 << slices) - 1) << index;
+}
+
+/* Where `slices` of them are free in a row, or 0. */
+static size_t find_run(const struct pool_segment *segment, unsigned slices) {
+    if (slices == 1) {
+        uint64_t from = segment->free & segment->dirty;
+        if (from == 0)
+            from = segment->free;
+        return from == 0 ? 0 : (size_t)__builtin_ctzll(from);
+    }
+    uint64_t starts = segment->free;
+    for (unsigned have = 1; have < slices;) {
+        unsigned step = slices - have < have ? slices - have : have;
+        starts &= starts >> step;
+        have += step;
+    }
+    return starts == 0 ? 0 : (size_t)(63 - __builtin_clzll(starts));
+}
+
+static unsigned slices_of(size_t block_size) {
+    if (block_size <= POOL_SMALL_MAX)
+        return 1;
+    if (block_size <= POOL_MEDIUM_MAX)
+        return POOL_MEDIUM_SLICES;
+    return (unsigned)((block_size + POOL_SLICE_SIZE - 1) >> POOL_SLICE_SHIFT);
+}
+
+struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin) {
+    size_t block_size = pool_bin_size(bin);
+    unsigned slices = slices_of(block_size);
+    struct pool_page *page = NULL;
+    struct pool_segment *segment;
+    size_t index = 0;
+
+    pthread_mutex_lock(&shard->lock);
+    for (segment = shard->segments; segment != NULL && segment->free != 0; segment = segment->next)
+        if ((index = find_run(segment, slices)) != 0)
+            break;
+    if (index == 0) {
+        segment = segment_map(shard);
+        if (segment == NULL)
+            goto unlock;
+        link_first(shard, segment);
+        index = find_run(segment, slices);
+    }
+    uint64_t mask = run_mask(index, slices);
+    page = &segment->pages[index];
+    /* All of it is set before the bit in heads: then figures() may look. */
+    page->free = NULL;
+    pool_set_used(page, 0);
+    page->trigger = 0;
+    page->block_size = (uint32_t)block_size;
+    page->capacity = block_size > POOL_MEDIUM_MAX
+                         ? 1
+                         : (uint32_t)(((size_t)slices << POOL_SLICE_SHIFT) / block_size);
+    atomic_store_explicit(&page->carved, 0, memory_order_relaxed);
+    page->bin = (uint8_t)bin;
+    page->state = POOL_FREE;
+    page->slices = (uint8_t)slices;
+    page->zero = (segment->zero & mask) == mask;
+    page->next = page->previous = NULL;
+    atomic_store_explicit(&page->foreign, 0, memory_order_relaxed);
+    segment->free &= ~mask;
+    segment->dirty &= ~mask;
+    segment->zero &= ~mask;
+    segment->heads |= (uint64_t)1 << index;
+    memset(segment->first + index, (int)index, slices);
+    if (segment->free == 0 && shard->last_segment != segment) {
+        unlink_segment(shard, segment);
+        link_last(shard, segment);
+    }
+unlock:
+    pthread_mutex_unlock(&shard->lock);
+    return page;
+}
+
+/* ------------------------------------------------------------------ purging */
+
+/* Under the lock. */
+static uint64_t purge_segment(struct pool_segment *segment) {
+    uint64_t purged = 0, left = segment->dirty;
+    while (left != 0) {
+        unsigned from = (unsigned)__builtin_ctzll(left);
+        uint64_t ones = ~(left >> from);
+        unsigned count = ones == 0 ? 64 - from : (unsigned)__builtin_ctzll(ones);
+        uint64_t mask = count >= 64 ? ~(uint64_t)0 : run_mask(from, count);
+        char *start = (char *)segment + ((size_t)from << POOL_SLICE_SHIFT);
+        if (madvise(start, (size_t)count << POOL_SLICE_SHIFT, MADV_DONTNEED) == 0) {
+            segment->zero |= mask;
+            purged += (uint64_t)count << POOL_SLICE_SHIFT;
+        }
+        left &= ~mask;
+    }
+    segment->dirty = 0;
+    segment->purge_at = 0;
+    return purged;
+}
+
+uint64_t mo_pool_purge_shard(struct pool_shard *shard, bool all, bool keep_one) {
+    uint64_t now = mo_pool_now(), earliest = 0, purged = 0;
+    struct pool_segment *gone = NULL, *next;
+    pthread_mutex_lock(&shard->lock);
+    for (struct pool_segment *segment = shard->segments; segment != NULL; segment = next) {
+        next = segment->next;
+        bool empty = segment->heads == 0;
+        if (segment->purge_at != 0 && (all || segment->purge_at <= now)) {
+            if (empty && (!keep_one || shard->segments != shard->last_segment)) {
+                purged += (uint64_t)__builtin_popcountll(segment->dirty) << POOL_SLICE_SHIFT;
+                unlink_segment(shard, segment);
+                segment->next = gone;
+                gone = segment;
+                continue;
+            }
+            purged += purge_segment(segment);
+        } else if (all && empty && !keep_one) {
+            unlink_segment(shard, segment);
+            segment->next = gone;
+            gone = segment;
+            continue;
+        }
+        if (segment->purge_at != 0 && (earliest == 0 || segment->purge_at < earliest))
+            earliest = segment->purge_at;
+    }
+    atomic_store_explicit(&shard->purge_at, earliest, memory_order_relaxed);
+    pthread_mutex_unlock(&shard->lock);
+    for (; gone != NULL; gone = next) {
+        next = gone->next;
+        segment_unmap(gone);
+    }
+    return purged;
+}
+
+void mo_pool_page_unmap(struct pool_page *page) {
+    struct pool_segment *segment = pool_segment_of(page);
+    struct pool_shard *shard = segment->shard;
+    size_t index = pool_page_index(page);
+    uint64_t mask = run_mask(index, page->slices), delay = mo_pool_settings.purge_delay;
+
+    pthread_mutex_lock(&shard->lock);
+    bool was_full = segment->free == 0;
+    memset(segment->first + index, 0, page->slices);
+    page->state = POOL_FREE;
+    segment->heads &= ~((uint64_t)1 << index);
+    segment->free |= mask;
+    segment->dirty |= mask;
+    if (segment->purge_at == 0) {
+        segment->purge_at = mo_pool_now() + delay;
+        uint64_t earliest = atomic_load_explicit(&shard->purge_at, memory_order_relaxed);
+        if (earliest == 0 || segment->purge_at < earliest)
+            atomic_store_explicit(&shard->purge_at, segment->purge_at, memory_order_relaxed);
+    }
+    if (was_full) {
+        unlink_segment(shard, segment);
+        link_first(shard, segment);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    if (delay == 0)
+        mo_pool_purge_shard(shard, false, true);
+}
+
+void mo_pool_unmap_segments(struct pool_shard *shard) {
+    struct pool_segment *next;
+    for (struct pool_segment *segment = shard->segments; segment != NULL; segment = next) {
+        next = segment->next;
+        segment_unmap(segment);
+    }
+    shard->segments = shard->last_segment = NULL;
+    atomic_store_explicit(&shard->purge_at, 0, memory_order_relaxed);
+}
