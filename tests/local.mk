@@ -59,3 +59,11 @@ tests_test_environment_SOURCES = tests/test_environment.c preload/environment.c
 tests_test_environment_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_environment_LDADD = $(CMOCKA_LIBS)
 endif
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_target
+TESTS += tests/test_target
+valgrind_tests += tests/test_target
+tests_test_target_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_target_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
+endif
