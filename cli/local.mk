@@ -2,7 +2,6 @@
 bin_PROGRAMS += cli/memopt
 cli_memopt_SOURCES = \
 	cli/cmd.h \
-	cli/cmd_run.c \
 	cli/main.c
 cli_memopt_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
-cli_memopt_LDADD = core/libcore-launch.la core/libcore-own.la $(JANSSON_LIBS)
+cli_memopt_LDADD = core/libcore-own.la $(JANSSON_LIBS)

@@ -20,7 +20,6 @@
 /* The checklist for a new row is in cmd.h. */
 const struct mo_command mo_commands[] = {
     {"help", mo_cmd_help, mo_help_usage, "show the manual of a command"},
-    {"run", mo_cmd_run, mo_run_usage, "run a program and say what it does with its memory"},
     {NULL, NULL, NULL, NULL},
 };
 

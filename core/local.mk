@@ -42,7 +42,8 @@ libmemopt_la_SOURCES = \
 	core/heap/count.c \
 	core/heap/heap.c core/heap/heap.h \
 	core/heap/library.c \
-	core/heap/list.c
+	core/heap/list.c \
+	core/heap/report.c
 libmemopt_la_CFLAGS = $(AM_CFLAGS)
 libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) \
 	-Wl,--version-script=$(srcdir)/core/heap/libmemopt.map

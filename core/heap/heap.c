@@ -408,7 +408,8 @@ int memopt_heap_stats(struct memopt_heap *heap, struct memopt_heap_stats *stats)
     };
     mo_count_read(heap, &all);
     read_figures(heap, &all);
-    atomic_store_explicit(&heap->central->committed, all.committed, memory_order_relaxed);
+    if (!all.whole_backend) /* the ledger's reader takes it for this heap's own */
+        atomic_store_explicit(&heap->central->committed, all.committed, memory_order_relaxed);
     memcpy(stats, &all, stats->size);
     return 0;
 }

@@ -149,11 +149,24 @@ void mo_backends_after_fork(int in_child);
 
 /* --------------------------------------------------------------- library.c */
 
-/* The configuration that has `section`: the run's, else the file given to
- * memopt_init(). After start only. */
-struct mo_config *mo_library_config(const char *section);
-/* Starts the library if need be; 0 or -errno. */
+/* The library's mutex. -EDEADLK, and what can't be done, inside
+ * memopt_heap_each(). All that follows wants it held. */
+int mo_library_enter(struct memopt_error *error, const char *what);
+void mo_library_leave(void);
+/* Reads the configuration if that has not been done. */
 int mo_library_start(struct memopt_error *error);
-const struct mo_program_services *mo_library_services(void);
+/* After start: the configuration that has `section`: the run's, else the one
+ * given to memopt_init(). */
+struct mo_config *mo_library_config(const char *section);
+int mo_library_is_run(void); /* under memopt run, with its directory there */
+const struct mo_program_services *mo_library_services(void); /* or NULL */
+/* memopt_heap_open(), _find() and _each() without the mutex; `error` not NULL. */
+int mo_library_open(const char *name, const struct memopt_heap_options *options,
+                    struct memopt_heap **ret_heap, struct memopt_error *error);
+struct memopt_heap *mo_library_find(const char *name);
+int mo_library_walk(memopt_heap_visit_fn visit, void *context);
+/* What plugins have noted goes into the report (under memopt run: into the
+ * ledger, at once). */
+void mo_library_notes(struct memopt_report *report);
 
 #endif

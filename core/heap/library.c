@@ -10,6 +10,8 @@
 #include "core/heap/heap.h"
 
 #include "core/base/error.h"
+#include "core/base/sysmem.h"
+#include "core/model/report.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -20,6 +22,7 @@
 #include <unistd.h>
 
 #define DEFAULT_NAME "default"
+enum { NOTES_MAX = 64 };
 
 /* Error-checking: open() and destroy() from inside memopt_heap_each() have to
  * fail, not hang. */
@@ -41,14 +44,14 @@ const char *memopt_version(void) {
     return PACKAGE_VERSION;
 }
 
-static int enter(struct memopt_error *error, const char *what) {
+int mo_library_enter(struct memopt_error *error, const char *what) {
     if (pthread_mutex_lock(&lock) == 0)
         return 0;
     return mo_fail(error, -EDEADLK, "can't %s from inside memopt_heap_each(): do it after the walk",
                    what);
 }
 
-static void leave(void) {
+void mo_library_leave(void) {
     pthread_mutex_unlock(&lock);
 }
 
@@ -69,6 +72,10 @@ struct mo_config *mo_library_config(const char *section) {
     return library.run;
 }
 
+int mo_library_is_run(void) {
+    return library.run != NULL;
+}
+
 const struct mo_program_services *mo_library_services(void) {
     return library.services;
 }
@@ -83,8 +90,32 @@ static int load(const char *file, int only_file, struct mo_config **ret_config,
     return mo_config_load(&request, ret_config, error);
 }
 
-static void note_nothing(int level, const char *text) {
-    (void)level, (void)text;
+/* Notes of plugins, newest first, kept for memopt_report(). */
+struct note {
+    struct note *next;
+    int level;
+    char text[];
+};
+static _Atomic(struct note *) notes;
+static _Atomic unsigned note_count;
+
+static void keep_note(int level, const char *text) {
+    size_t size = strlen(text) + 1;
+    struct note *note = NULL;
+    if (atomic_fetch_add(&note_count, 1) < NOTES_MAX)
+        note = mo_sys_alloc(sizeof(*note) + size);
+    if (note == NULL)
+        return;
+    note->level = level;
+    memcpy(note->text, text, size);
+    note->next = atomic_load(&notes);
+    while (!atomic_compare_exchange_weak(&notes, &note->next, note))
+        ;
+}
+
+void mo_library_notes(struct memopt_report *report) {
+    for (const struct note *note = atomic_load(&notes); note != NULL; note = note->next)
+        mo_report_note(report, note->level, getpid(), "%s", note->text);
 }
 
 /* With the mutex held. */
@@ -127,7 +158,7 @@ static int start(const char *config_file, struct memopt_error *error) {
         return code;
     }
     mo_host.in_program = 1;
-    mo_host_set_note(services != NULL && services->note != NULL ? services->note : note_nothing);
+    mo_host_set_note(services != NULL && services->note != NULL ? services->note : keep_note);
     library.services = services;
     library.run = run;
     library.own = own;
@@ -137,7 +168,7 @@ static int start(const char *config_file, struct memopt_error *error) {
 }
 
 int memopt_init(const char *config_file, struct memopt_error *error) {
-    int code = enter(error, "read the configuration");
+    int code = mo_library_enter(error, "read the configuration");
     if (code < 0)
         return code;
     if (library.ready)
@@ -146,17 +177,12 @@ int memopt_init(const char *config_file, struct memopt_error *error) {
                        "other function of the library");
     else
         code = start(config_file, error);
-    leave();
+    mo_library_leave();
     return code;
 }
 
 int mo_library_start(struct memopt_error *error) {
-    int code = enter(error, "start the library");
-    if (code == 0) {
-        code = start(NULL, error);
-        leave();
-    }
-    return code;
+    return start(NULL, error);
 }
 
 /* ---------------------------------------------------------- opening a heap */
@@ -382,11 +408,25 @@ static int create(const char *name, const struct memopt_heap_options *options,
     return 0;
 }
 
-static struct memopt_heap *find(const char *name) {
+struct memopt_heap *mo_library_find(const char *name) {
     struct memopt_heap *heap = heaps;
     while (heap != NULL && strcmp(heap->name, name) != 0)
         heap = heap->next;
     return heap;
+}
+
+int mo_library_open(const char *name, const struct memopt_heap_options *options,
+                    struct memopt_heap **ret_heap, struct memopt_error *error) {
+    struct memopt_heap *heap = mo_library_find(name);
+    if (heap == NULL) {
+        int code = mo_library_start(error);
+        if (code == 0)
+            code = create(name, options, &heap, error);
+        if (code < 0)
+            return code;
+    }
+    *ret_heap = heap;
+    return 0;
 }
 
 int memopt_heap_open(const char *name, const struct memopt_heap_options *options,
@@ -395,29 +435,21 @@ int memopt_heap_open(const char *name, const struct memopt_heap_options *options
     if (error == NULL)
         error = &unwanted;
     int code = check_name(name, error);
-    if (code < 0)
-        return code;
-    code = enter(error, "open a heap");
-    if (code < 0)
-        return code;
-    struct memopt_heap *heap = find(name);
-    if (heap == NULL) {
-        code = start(NULL, error);
-        if (code == 0)
-            code = create(name, options, &heap, error);
-    }
-    leave();
     if (code == 0)
-        *ret_heap = heap;
+        code = mo_library_enter(error, "open a heap");
+    if (code < 0)
+        return code;
+    code = mo_library_open(name, options, ret_heap, error);
+    mo_library_leave();
     return code;
 }
 
 struct memopt_heap *memopt_heap_find(const char *name) {
     /* Inside memopt_heap_each() the list is held by this very thread. */
     int walking = pthread_mutex_lock(&lock) == EDEADLK;
-    struct memopt_heap *heap = name == NULL ? NULL : find(name);
+    struct memopt_heap *heap = name == NULL ? NULL : mo_library_find(name);
     if (!walking)
-        leave();
+        mo_library_leave();
     return heap;
 }
 
@@ -450,7 +482,7 @@ int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
         return 0;
     if (heap->is_default)
         return mo_fail(error, -EINVAL, "the default heap can't be destroyed");
-    int code = enter(error, "destroy a heap");
+    int code = mo_library_enter(error, "destroy a heap");
     if (code < 0)
         return code;
     struct memopt_heap **at = &heaps;
@@ -463,22 +495,28 @@ int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
     if (heap->mapped_region != NULL)
         munmap(heap->mapped_region, heap->mapped_size);
     munmap(heap, sizeof(*heap));
-    leave();
+    mo_library_leave();
     return 0;
 }
 
 /* ------------------------------------------------------------------- walk */
 
-int memopt_heap_each(memopt_heap_visit_fn visit, void *context) {
-    if (pthread_mutex_lock(&lock) != 0)
-        return -EDEADLK;
+int mo_library_walk(memopt_heap_visit_fn visit, void *context) {
     int result = 0;
     for (struct memopt_heap *heap = heaps; heap != NULL && result == 0; heap = heap->next) {
         struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
         memopt_heap_stats(heap, &stats);
         result = visit(context, heap, &stats);
     }
-    leave();
+    return result;
+}
+
+int memopt_heap_each(memopt_heap_visit_fn visit, void *context) {
+    int result = mo_library_enter(NULL, "walk");
+    if (result < 0)
+        return result;
+    result = mo_library_walk(visit, context);
+    mo_library_leave();
     return result;
 }
 
@@ -505,7 +543,7 @@ static void after_fork_parent(void) {
     mo_backends_after_fork(0);
     each_lock(pthread_mutex_unlock);
     if (!walking_fork)
-        leave();
+        mo_library_leave();
 }
 
 static void after_fork_child(void) {
@@ -528,5 +566,5 @@ static __attribute__((destructor)) void finish(void) {
         memopt_heap_stats(heap, &stats); /* leaves `committed` in the ledger */
         mo_count_flush_all(heap);
     }
-    leave();
+    mo_library_leave();
 }

@@ -123,15 +123,15 @@ MEMOPT_EXPORT int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_er
 
 /* ------------------------------------------------------------------- blocks */
 
-/* At least `size` bytes, 16-byte aligned; size 0 gives a pointer of its own.
- * NULL and errno ENOMEM on failure. */
+/* At least `size` bytes, 16-byte aligned (below 16 bytes: 8); size 0 gives a
+ * pointer of its own. NULL and errno ENOMEM on failure. */
 MEMOPT_EXPORT void *memopt_heap_alloc(struct memopt_heap *heap, size_t size)
     __attribute__((malloc, warn_unused_result, alloc_size(2)));
 /* The same, zeroed; a product that overflows is ENOMEM. */
 MEMOPT_EXPORT void *memopt_heap_calloc(struct memopt_heap *heap, size_t count, size_t size)
     __attribute__((malloc, warn_unused_result, alloc_size(2, 3)));
 /* As realloc(3): p NULL is alloc, size 0 frees and gives NULL; on failure p is
- * untouched. The new block is 16-byte aligned, whatever the old one was. */
+ * untouched. The new block is aligned as alloc's, whatever the old one was. */
 MEMOPT_EXPORT void *memopt_heap_realloc(struct memopt_heap *heap, void *p, size_t size)
     __attribute__((warn_unused_result, alloc_size(3)));
 /* `alignment` must be a power of two, else errno is EINVAL; any size. */

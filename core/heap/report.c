@@ -1,0 +1,268 @@
+/*
+ * report.c - memopt_report(): this process's own report, in the process (see
+ * heap.h).
+ *
+ * Under `memopt run` the process's ledger has more than libmemopt knows (what
+ * trackers counted): it is read as the memopt command would. Either way the
+ * figures of the backend, of the process and of its heaps are those of now.
+ */
+#include "core/heap/heap.h"
+
+#include "core/base/error.h"
+#include "core/model/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static int no_memory(struct memopt_error *error) {
+    return mo_fail(error, -ENOMEM, "out of memory for the report");
+}
+
+/* ------------------------------------------------------------ what /proc says */
+
+/* The whole file, ended by two NULs; NULL: it can't be read. */
+static char *read_proc(const char *path, size_t *ret_size) {
+    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    char *text = NULL;
+    size_t used = 0, room = 0;
+    ssize_t n;
+    do {
+        if (room - used < 512) {
+            char *larger = realloc(text, room + 4096);
+            if (larger == NULL) {
+                free(text);
+                return NULL;
+            }
+            text = larger;
+            room += 4096;
+        }
+        n = read(fd, text + used, room - used - 2);
+        used += n > 0 ? (size_t)n : 0;
+    } while (n > 0);
+    text[used] = text[used + 1] = '\0';
+    *ret_size = used;
+    return text;
+}
+
+/* The arguments this program was started with. */
+static int begin(struct memopt_report *report, struct memopt_error *error) {
+    size_t size = 0, count = 0;
+    mo_auto_free char *text = read_proc("/proc/self/cmdline", &size);
+    for (size_t i = 0; i < size; i++)
+        count += text[i] == '\0';
+    mo_auto_free char **argv = calloc(count + 1, sizeof(*argv));
+    if (argv == NULL)
+        return no_memory(error);
+    char *at = text;
+    for (size_t i = 0; i < count; i++, at += strlen(at) + 1)
+        argv[i] = at;
+    return mo_report_begin(report, argv, error);
+}
+
+static uint64_t peak_rss(void) {
+    size_t size;
+    mo_auto_free char *text = read_proc("/proc/self/status", &size);
+    const char *line = text == NULL ? NULL : strstr(text, "\nVmHWM:");
+    unsigned long long kib;
+    return line != NULL && sscanf(line, "\nVmHWM: %llu kB", &kib) == 1 ? (uint64_t)kib * 1024
+                                                                       : MEMOPT_UNKNOWN;
+}
+
+static uint64_t now(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* Nanoseconds since this process started, to a clock tick. */
+static uint64_t age(void) {
+    size_t size;
+    mo_auto_free char *text = read_proc("/proc/self/stat", &size);
+    /* The name may hold anything: count from its end. Field 22 is the start. */
+    const char *at = text == NULL ? NULL : strrchr(text, ')');
+    for (int field = 2; at != NULL && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    unsigned long long ticks;
+    if (at == NULL || sscanf(at, "%llu", &ticks) != 1)
+        return MEMOPT_UNKNOWN;
+    uint64_t tick = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+    uint64_t up = now(CLOCK_BOOTTIME);
+    return up > ticks * tick ? up - ticks * tick : 0;
+}
+
+/* ------------------------------------------------------------- the one process */
+
+struct walk {
+    struct memopt_report *report;
+    struct memopt_heap_report *heaps;
+    size_t count, room;
+};
+
+static int add_heap(void *context, struct memopt_heap *heap, const struct memopt_heap_stats *s) {
+    struct walk *walk = context;
+    (void)heap;
+    if (walk->count == walk->room) {
+        size_t room = walk->room == 0 ? 16 : walk->room * 2;
+        struct memopt_heap_report *larger =
+            memopt_report_alloc(walk->report, room * sizeof(*larger));
+        if (larger == NULL)
+            return -ENOMEM;
+        if (walk->count > 0)
+            memcpy(larger, walk->heaps, walk->count * sizeof(*larger));
+        walk->heaps = larger;
+        walk->room = room;
+    }
+    struct memopt_heap_report *to = &walk->heaps[walk->count];
+    *to = (struct memopt_heap_report){
+        .name = mo_report_strdup(walk->report, s->name),
+        .allocator = mo_report_strdup(walk->report, s->allocator),
+        .limit = s->limit,
+        .live_bytes = s->live_bytes,
+        .peak_bytes = s->peak_bytes,
+        .live_blocks = s->live_blocks,
+        .allocations = s->allocations,
+        .frees = s->frees,
+        .refused = s->refused,
+        .committed = s->whole_backend ? MEMOPT_UNKNOWN : s->committed,
+        .fragmentation = s->whole_backend ? (double)NAN : s->fragmentation,
+    };
+    if (to->name == NULL || to->allocator == NULL)
+        return -ENOMEM;
+    walk->count++;
+    return 0;
+}
+
+/* What is known without a ledger. */
+static int describe(struct memopt_report *report, struct memopt_process *process,
+                    struct memopt_error *error) {
+    char exe[4096];
+    mo_process_init(process);
+    process->pid = getpid();
+    process->ppid = getppid();
+    process->is_main = 1;
+    process->binding = "none";
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    exe[n < 0 ? 0 : n] = '\0';
+    process->program = mo_report_strdup(report, exe);
+    size_t length = 1;
+    for (size_t i = 0; report->argv[i] != NULL; i++)
+        length += strlen(report->argv[i]) + 1;
+    char *command = memopt_report_alloc(report, length);
+    if (process->program == NULL || command == NULL)
+        return no_memory(error);
+    char *at = command;
+    for (size_t i = 0; report->argv[i] != NULL; i++)
+        at += sprintf(at, "%s%s", i > 0 ? " " : "", report->argv[i]);
+    process->command = command;
+    return 0;
+}
+
+/* The backend behind the process's malloc, or the default heap's if that is in
+ * use. */
+static int backend_figures(struct memopt_report *report, struct memopt_process *process,
+                           const struct mo_backend *backend, struct memopt_error *error) {
+    struct memopt_figures figures = {.size = sizeof(figures),
+                                     .live = MEMOPT_UNKNOWN,
+                                     .committed = MEMOPT_UNKNOWN,
+                                     .resident = MEMOPT_UNKNOWN,
+                                     .retained = MEMOPT_UNKNOWN,
+                                     .peak = MEMOPT_UNKNOWN,
+                                     .fragmentation = (double)NAN};
+    process->allocator = mo_report_strdup(report, backend->plugin->descriptor.name);
+    process->allocator_version = mo_report_strdup(report, backend->plugin->descriptor.version);
+    if (process->allocator == NULL)
+        return no_memory(error);
+    if (backend->plugin->ops.allocator.figures(&figures) < 0)
+        return 0;
+    process->heap_live = figures.live;
+    process->heap_committed = figures.committed;
+    process->heap_resident = figures.resident;
+    process->heap_retained = figures.retained;
+    process->fragmentation = figures.fragmentation;
+    return 0;
+}
+
+static uint64_t nanoseconds(struct timeval time) {
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_usec * 1000u;
+}
+
+static void resources(struct memopt_report *report, struct memopt_process *process) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    report->user_time = nanoseconds(usage.ru_utime);
+    report->system_time = nanoseconds(usage.ru_stime);
+    report->minor_faults = (uint64_t)usage.ru_minflt;
+    report->major_faults = (uint64_t)usage.ru_majflt;
+    report->voluntary_switches = (uint64_t)usage.ru_nvcsw;
+    report->involuntary_switches = (uint64_t)usage.ru_nivcsw;
+    report->peak_rss = process->peak_rss = peak_rss();
+    report->wall_time = age();
+    if (report->wall_time != MEMOPT_UNKNOWN)
+        process->start_time = report->start_time = now(CLOCK_REALTIME) - report->wall_time;
+    process->end = MEMOPT_END_RUNNING;
+}
+
+static int fill(struct memopt_report *report, struct memopt_error *error) {
+    const struct mo_program_services *services = mo_library_services();
+    int code = begin(report, error);
+    if (code < 0)
+        return code;
+    struct memopt_process *process = memopt_report_alloc(report, sizeof(*process));
+    if (process == NULL)
+        return no_memory(error);
+    if (mo_library_is_run()) {
+        code = mo_report_read_run(report, services->run_directory, getpid(),
+                                  mo_library_config("memopt"), error);
+        if (code < 0)
+            return code;
+    }
+    if (report->process_count > 0 && report->processes[0].pid == getpid())
+        *process = report->processes[0];
+    else if ((code = describe(report, process, error)) < 0)
+        return code;
+    report->processes = process;
+    report->process_count = 1;
+
+    struct walk walk = {.report = report};
+    if (mo_library_walk(add_heap, &walk) < 0)
+        return no_memory(error);
+    process->heaps = walk.heaps;
+    process->heap_count = walk.count;
+    /* Under memopt run the process's malloc is the default heap, used or not. */
+    struct memopt_heap *heap = mo_library_find("default");
+    if (heap == NULL && mo_library_is_run())
+        mo_library_open("default", NULL, &heap, error);
+    if (heap != NULL && (code = backend_figures(report, process, heap->backend, error)) < 0)
+        return code;
+    mo_library_notes(report);
+    resources(report, process);
+    return 0;
+}
+
+int memopt_report(struct memopt_error *error) {
+    struct memopt_error unwanted;
+    if (error == NULL)
+        error = &unwanted;
+    int code = mo_library_enter(error, "report");
+    if (code < 0)
+        return code;
+    struct memopt_report *report = NULL;
+    code = mo_library_start(error);
+    if (code == 0)
+        code = mo_report_new(&report, error);
+    if (code == 0)
+        code = fill(report, error);
+    if (code == 0)
+        code = mo_report_write(report, mo_library_config("memopt"), 0, error);
+    mo_report_free(report);
+    mo_library_leave();
+    return code;
+}
