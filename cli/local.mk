@@ -2,6 +2,9 @@
 bin_PROGRAMS += cli/memopt
 cli_memopt_SOURCES = \
 	cli/cmd.h \
-	cli/main.c
+	cli/cmd_config.c \
+	cli/cmd_plugins.c \
+	cli/main.c \
+	cli/settings.c cli/settings.h
 cli_memopt_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 cli_memopt_LDADD = core/libcore-own.la $(JANSSON_LIBS)

@@ -19,7 +19,9 @@
 
 /* The checklist for a new row is in cmd.h. */
 const struct mo_command mo_commands[] = {
+    {"config", mo_cmd_config, mo_config_usage, "show, check or explain the configuration"},
     {"help", mo_cmd_help, mo_help_usage, "show the manual of a command"},
+    {"plugins", mo_cmd_plugins, mo_plugins_usage, "list plugins and their options"},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -426,8 +426,14 @@ static void problem(struct loader *loader, int source, int line, int code, const
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    for (char *p = text; (p = strchr(p, '\n')) != NULL; p++)
-        *p = ' '; /* one problem, one line */
+    /* one problem, one line */
+    for (char *p = text; (p = strchr(p, '\n')) != NULL && strlen(text) + 2 < sizeof(text);) {
+        *p = ' ';
+        if (p == text || p[-1] == '?')
+            continue;
+        memmove(p + 1, p, strlen(p) + 1);
+        *p = ';';
+    }
     void *items = loader->problems;
     if (!grow(loader, &items, loader->problem_count, &loader->problem_room,
               sizeof(*loader->problems)))

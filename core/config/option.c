@@ -639,6 +639,8 @@ static int parse_path(const struct request *request, const char *text, union val
         if (base == NULL)
             return mo_fail(request->error, -EINVAL, "'%s' is '%s', not an absolute path",
                            request->option->key, mo_quoted(text, quoted));
+        while (text[0] == '.' && (text[1] == '/' || text[1] == '\0'))
+            text += 1 + strspn(text + 1, "/");
     }
     if (!request->store)
         return 0;

@@ -1,0 +1,380 @@
+/*
+ * cmd_config.c - memopt config: shows, checks and explains the configuration,
+ * and prints the generated part of memopt.ini(5).
+ *
+ * Everything it says of a key comes from the key's row in an option table.
+ */
+#define _GNU_SOURCE
+#include "cli/cmd.h"
+#include "cli/settings.h"
+#include "core/base/error.h"
+#include "core/config/config.h"
+#include "core/plugin/registry.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char mo_config_usage[] =
+    "usage: memopt config show [-c FILE] [--set SECTION.KEY=VALUE] [--json]\n"
+    "       memopt config check [-c FILE] [--set SECTION.KEY=VALUE]\n"
+    "       memopt config explain [SECTION[.KEY]]\n"
+    "\n"
+    "show     prints every effective value and where it came from\n"
+    "check    prints all errors; with -c of that file alone\n"
+    "explain  says what sections and keys there are and what they mean\n"
+    "\n"
+    "  -c, --config FILE    read FILE after the usual files (check: only it)\n"
+    "      --set S.KEY=V    set a key, after all files; may be repeated\n"
+    "      --json           print JSON\n"
+    "  -h, --help           show this\n";
+
+struct options {
+    struct mo_config_request request;
+    struct mo_config_set *sets;
+    int json;
+};
+
+/* -1: go on; else the exit status. The caller frees options->sets. */
+static int read_options(int argc, char *argv[], struct options *options) {
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"set", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    options->sets = calloc((size_t)argc, sizeof(*options->sets));
+    if (options->sets == NULL) {
+        mo_say("config", "out of memory");
+        return 1;
+    }
+    opterr = 0;
+    optind = 1;
+    int c;
+    while ((c = getopt_long(argc, argv, ":c:h", longs, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            options->request.file = optarg;
+            break;
+        case 's':
+            options->sets[options->request.set_count++] = (struct mo_config_set){optarg, "--set"};
+            break;
+        case 'j':
+            options->json = 1;
+            break;
+        case 'h':
+            return mo_print_usage(mo_config_usage);
+        default:
+            return mo_wrong_option("config", c, optopt, argv[optind - 1]);
+        }
+    }
+    options->request.sets = options->sets;
+    return -1;
+}
+
+static void say_error(void *context, const char *message) {
+    (void)context;
+    fprintf(stderr, "%s\n", message);
+}
+
+/* Loads, and prints each error by itself, as a compiler does. */
+static int load(struct mo_config_request *request, struct mo_config **ret_config) {
+    struct memopt_error error;
+    error.message[0] = '\0';
+    size_t told = 0;
+    request->each_error = say_error;
+    request->context = &told;
+    int result = mo_config_load(request, ret_config, &error);
+    if (result == -ENOMEM || result == -EPERM)
+        mo_say("config", "%s", error.message);
+    return result;
+}
+
+/* ------------------------------------------------------------------- show */
+
+static const char *origin_text(const struct mo_origin *origin, char *buffer, size_t size) {
+    if (origin->kind == MO_ORIGIN_DEFAULT)
+        return "default";
+    if (origin->kind == MO_ORIGIN_SET)
+        return origin->file;
+    snprintf(buffer, size, "%s:%d", origin->file, origin->line);
+    return buffer;
+}
+
+static void show_text(const struct mo_config *config) {
+    const struct mo_section *section;
+    const struct memopt_option *option;
+    char buffer[4200];
+    for (size_t i = 0; (section = mo_config_section_at(config, i)) != NULL; i++) {
+        printf("%s[%s]\n", i > 0 ? "\n" : "", section->name);
+        for (size_t j = 0; (option = mo_section_option(section, j)) != NULL; j++) {
+            struct mo_origin origin;
+            const char *value = mo_config_get(config, section->name, option->key, &origin);
+            const char *from = origin_text(&origin, buffer, sizeof(buffer));
+            if (value == NULL)
+                printf("; %s is unset\n", option->key);
+            else {
+                int used = printf("%s = %s", option->key, value);
+                printf("%*s ; %s\n", used < 40 ? 40 - used : 0, "", from);
+            }
+        }
+    }
+}
+
+/* {"sections": {"memopt": {"allocator": {"value": "libc", "origin": "default"}}}} */
+static int show_json(const struct mo_config *config) {
+    const struct mo_section *section;
+    const struct memopt_option *option;
+    json_t *sections = json_object();
+    for (size_t i = 0; (section = mo_config_section_at(config, i)) != NULL; i++) {
+        json_t *keys = json_object();
+        for (size_t j = 0; (option = mo_section_option(section, j)) != NULL; j++) {
+            struct mo_origin origin;
+            const char *value = mo_config_get(config, section->name, option->key, &origin);
+            static const char *const kinds[] = {[MO_ORIGIN_DEFAULT] = "default",
+                                                [MO_ORIGIN_FILE] = "file",
+                                                [MO_ORIGIN_SET] = "set"};
+            json_t *entry = json_pack("{s:s, s:s?, s:s}", "type", mo_option_type_name(option->type),
+                                      "value", value, "origin", kinds[origin.kind]);
+            if (origin.kind == MO_ORIGIN_FILE) {
+                json_object_set_new(entry, "file", json_string(origin.file));
+                json_object_set_new(entry, "line", json_integer(origin.line));
+            } else if (origin.kind == MO_ORIGIN_SET)
+                json_object_set_new(entry, "option", json_string(origin.file));
+            json_object_set_new(keys, option->key, entry);
+        }
+        json_object_set_new(sections, section->name, keys);
+    }
+    return mo_print_json("config", json_pack("{s:i, s:o}", "version", 1, "sections", sections));
+}
+
+static int show(struct options *options) {
+    struct mo_config *config;
+    if (load(&options->request, &config) < 0)
+        return MO_EXIT_USAGE;
+    int status = 0;
+    if (options->json)
+        status = show_json(config);
+    else
+        show_text(config);
+    mo_config_free(config);
+    return status != 0 ? status : mo_close_stdout("config", 1);
+}
+
+static int check(struct options *options) {
+    struct mo_config *config;
+    options->request.only_file = options->request.file != NULL;
+    if (load(&options->request, &config) < 0)
+        return MO_EXIT_USAGE;
+    mo_config_free(config);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- explain */
+
+static void explain_key(const char *section, const struct memopt_option *option) {
+    char text[1024];
+    printf("%s.%s\n", section, option->key);
+    mo_key_summary(option, text, sizeof(text));
+    mo_print_wrapped(text, 4);
+    mo_print_wrapped(option->help, 4);
+}
+
+static void explain_section(const struct mo_section *section) {
+    printf("[%s]\n", section->name);
+    mo_print_wrapped(section->help, 4);
+    const struct memopt_option *option;
+    for (size_t i = 0; (option = mo_section_option(section, i)) != NULL; i++) {
+        putchar('\n');
+        explain_key(section->name, option);
+    }
+}
+
+static int name_plugin(void *context, enum memopt_plugin_kind kind, const char *name,
+                       const char *path) {
+    (void)path;
+    (void)context;
+    printf("    %s.%s\n", mo_plugin_kind_name(kind), name);
+    return 0;
+}
+
+static void explain_all(void) {
+    const struct mo_core_section *core;
+    for (size_t i = 0; (core = mo_core_section_at(i)) != NULL; i++) {
+        struct mo_section section;
+        mo_core_as_section(core, &section);
+        explain_section(&section);
+        putchar('\n');
+    }
+    printf("The sections of plugins ('memopt config explain SECTION' shows their keys):\n");
+    mo_plugin_each(name_plugin, NULL);
+}
+
+static int unknown_key(const struct mo_section *section, const char *key) {
+    const struct memopt_option *option;
+    struct mo_nearest nearest = {.word = key};
+    for (size_t i = 0; (option = mo_section_option(section, i)) != NULL; i++)
+        mo_nearest_try(&nearest, option->key);
+    if (nearest.best != NULL)
+        mo_say("config", "[%s] has no key '%s'; did you mean '%s'?", section->name, key,
+               nearest.best);
+    else
+        mo_say("config", "[%s] has no key '%s'; 'memopt config explain %s' lists them",
+               section->name, key, section->name);
+    return MO_EXIT_USAGE;
+}
+
+/* Any section, and "heap" for all heaps; 0: there is none of that name. */
+static int find_section(const struct mo_config *config, const char *name,
+                        struct mo_section *ret_section, struct memopt_error *error) {
+    const struct mo_core_section *core = mo_core_section(name);
+    if (core == NULL)
+        return mo_section_describe(config, name, ret_section, error) == 0;
+    mo_core_as_section(core, ret_section);
+    return 1;
+}
+
+static const struct memopt_option *find_option(const struct mo_section *section, const char *key) {
+    const struct memopt_option *option;
+    for (size_t i = 0; (option = mo_section_option(section, i)) != NULL; i++)
+        if (strcmp(option->key, key) == 0)
+            return option;
+    return NULL;
+}
+
+/* `name` is SECTION or SECTION.KEY, and sections have dots in them: a key goes
+ * first, as a heap may have any name. */
+static int explain(const struct mo_config *config, const char *name) {
+    struct mo_section whole, part;
+    struct memopt_error error, other;
+    const char *dot = strrchr(name, '.');
+    mo_auto_free char *left = dot != NULL ? strndup(name, (size_t)(dot - name)) : NULL;
+    int has_part = left != NULL && find_section(config, left, &part, &other);
+    const struct memopt_option *option = has_part ? find_option(&part, dot + 1) : NULL;
+    if (option != NULL) {
+        explain_key(left, option);
+        return 0;
+    }
+    if (find_section(config, name, &whole, &error)) {
+        explain_section(&whole);
+        return 0;
+    }
+    if (has_part)
+        return unknown_key(&part, dot + 1);
+    mo_say("config", "%s", error.message);
+    return MO_EXIT_USAGE;
+}
+
+/* --------------------------------------------------------------- reference */
+
+static void mdoc_text(const char *text) {
+    if (*text == '.' || *text == '\'')
+        fputs("\\&", stdout);
+    for (; *text != '\0'; text++)
+        if (*text == '\\')
+            fputs("\\e", stdout);
+        else if (*text == '-')
+            fputs("\\-", stdout);
+        else
+            putchar(*text);
+}
+
+static void mdoc_key(const struct memopt_option *option) {
+    char text[1024];
+    printf(".It Cm %s", option->key);
+    if (option->value != NULL && *option->value != '\0') {
+        fputs(" No = Ar ", stdout);
+        int quote = strpbrk(option->value, " ,") != NULL;
+        fputs(quote ? "\"" : "", stdout);
+        mdoc_text(option->value);
+        fputs(quote ? "\"" : "", stdout);
+    }
+    putchar('\n');
+    mo_key_type(option, text, sizeof(text));
+    mdoc_text(text);
+    fputs(".\n", stdout);
+    /* one sentence a line, beginning with a capital */
+    char help[1024];
+    snprintf(help, sizeof(help), "%s", option->help);
+    if (help[0] >= 'a' && help[0] <= 'z')
+        help[0] = (char)(help[0] - 'a' + 'A');
+    mdoc_text(help);
+    fputs(".\n", stdout);
+}
+
+/* What stands in memopt.ini(5) between the marks of a section. */
+static int reference(const char *name) {
+    struct mo_section section;
+    struct memopt_error error;
+    if (!find_section(NULL, name, &section, &error)) {
+        mo_say("config", "%s", error.message);
+        return MO_EXIT_USAGE;
+    }
+    const struct memopt_option *option = mo_section_option(&section, 0);
+    if (option == NULL) {
+        printf("This section has no keys.\n");
+        return 0;
+    }
+    printf(".Bl -tag -width Ds\n");
+    for (size_t i = 0; (option = mo_section_option(&section, i)) != NULL; i++)
+        mdoc_key(option);
+    printf(".El\n");
+    return 0;
+}
+
+int mo_cmd_config(int argc, char *argv[]) {
+    struct options options;
+    memset(&options, 0, sizeof(options));
+    int status = read_options(argc, argv, &options);
+    const char *what = argv[optind < argc ? optind : 0];
+    int count = argc - optind - 1;
+    int takes_file = strcmp(what, "show") == 0 || strcmp(what, "check") == 0;
+    if (status >= 0)
+        ;
+    else if (count < 0)
+        status = mo_wrong_usage("config", "what: 'show', 'check' or 'explain'?");
+    else if (!takes_file && (options.request.file != NULL || options.request.set_count > 0))
+        status = mo_wrong_usage("config", "-c and --set go with 'show' and 'check'");
+    else if (options.json && strcmp(what, "show") != 0)
+        status = mo_wrong_usage("config", "--json goes with 'show'");
+    else if (takes_file && count > 0)
+        status = mo_wrong_usage("config", "'%s' takes no argument '%s'; a file goes after -c", what,
+                                argv[optind + 1]);
+    else if (strcmp(what, "show") == 0)
+        status = show(&options);
+    else if (strcmp(what, "check") == 0)
+        status = check(&options);
+    else if (strcmp(what, "explain") == 0 && count <= 1) {
+        /* for its plugin_path; errors in it are none of explain's business */
+        struct mo_config *config = NULL;
+        (void)mo_config_load(&options.request, &config, NULL);
+        status = 0;
+        if (count == 0)
+            explain_all();
+        else
+            status = explain(config, argv[optind + 1]);
+        mo_config_free(config);
+        if (status == 0)
+            status = mo_close_stdout("config", 1);
+    } else if (strcmp(what, "reference") == 0 && count == 1) {
+        status = reference(argv[optind + 1]);
+        if (status == 0)
+            status = mo_close_stdout("config", 1);
+    } else if (strcmp(what, "explain") == 0 || strcmp(what, "reference") == 0)
+        status = mo_wrong_usage("config", "'%s' takes one section", what);
+    else {
+        struct mo_nearest nearest = {.word = what};
+        mo_nearest_try(&nearest, "show");
+        mo_nearest_try(&nearest, "check");
+        mo_nearest_try(&nearest, "explain");
+        status =
+            nearest.best != NULL
+                ? mo_wrong_usage("config", "unknown '%s'; did you mean '%s'?", what, nearest.best)
+                : mo_wrong_usage("config", "unknown '%s', not show, check or explain", what);
+    }
+    free(options.sets);
+    return status;
+}

@@ -1,0 +1,224 @@
+/*
+ * cmd_plugins.c - memopt plugins: which plugins can be found, whether they can
+ * be used, and what options they have.
+ */
+#include "cli/cmd.h"
+#include "cli/settings.h"
+#include "core/config/config.h"
+#include "core/plugin/registry.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char mo_plugins_usage[] =
+    "usage: memopt plugins [-c FILE] [--json] [NAME]\n"
+    "\n"
+    "Lists the allocator, tracker and reporter plugins that can be found, or\n"
+    "shows the options of one and their values in effect.\n"
+    "\n"
+    "  -c, --config FILE  read FILE after the usual files\n"
+    "      --json         print JSON\n"
+    "  -h, --help         show this\n";
+
+struct listing {
+    const struct mo_config *config; /* NULL: it has errors */
+    const char *only;               /* NULL: all */
+    json_t *json;                   /* NULL: text */
+    size_t found;
+    struct mo_nearest nearest;
+    char near[64]; /* nearest.best, whose text is gone when the callback returns */
+};
+
+/* What is known of a plugin once it has been tried. */
+struct tried {
+    struct mo_plugin *plugin; /* NULL: it can't be loaded */
+    int available;
+    char library[PATH_MAX]; /* behind an allocator; "" : none */
+    struct memopt_error error;
+};
+
+static void try_plugin(enum memopt_plugin_kind kind, const char *name, struct tried *tried) {
+    tried->plugin = NULL;
+    tried->library[0] = '\0';
+    tried->error.message[0] = '\0';
+    int result = mo_plugin_load(kind, name, &tried->plugin, &tried->error);
+    if (result == 0 && kind == MEMOPT_ALLOCATOR)
+        result = mo_plugin_backend_library(tried->plugin, tried->library, sizeof(tried->library),
+                                           &tried->error);
+    tried->available = result == 0;
+}
+
+/* A value in effect, and what to say of it besides. */
+static const char *effective(const struct listing *listing, const struct mo_section *section,
+                             const struct memopt_option *option, char *from, size_t size) {
+    struct mo_origin origin = {MO_ORIGIN_DEFAULT, NULL, 0};
+    const char *value = listing->config != NULL
+                            ? mo_config_get(listing->config, section->name, option->key, &origin)
+                            : NULL;
+    if (origin.kind == MO_ORIGIN_DEFAULT) {
+        snprintf(from, size, "default");
+        return option->value;
+    }
+    snprintf(from, size, "%s:%d", origin.file, origin.line);
+    return value;
+}
+
+static json_t *option_json(const struct listing *listing, const struct mo_section *section,
+                           const struct memopt_option *option) {
+    char from[PATH_MAX + 16];
+    const char *value = effective(listing, section, option, from, sizeof(from));
+    json_t *json = json_pack("{s:s, s:s, s:s?, s:s?, s:s, s:s?, s:s?, s:s?, s:s}", "key",
+                             option->key, "type", mo_option_type_name(option->type), "default",
+                             option->value, "value", value, "origin", from, "min", option->min,
+                             "max", option->max, "unit", option->unit, "help", option->help);
+    if (option->choices != NULL) {
+        json_t *choices = json_array();
+        for (size_t i = 0; option->choices[i] != NULL; i++)
+            json_array_append_new(choices, json_string(option->choices[i]));
+        json_object_set_new(json, "choices", choices);
+    }
+    return json;
+}
+
+static void print_options(const struct listing *listing, const struct mo_section *section) {
+    const struct memopt_option *option;
+    for (size_t i = 0; (option = mo_section_option(section, i)) != NULL; i++) {
+        char text[1024], from[PATH_MAX + 16];
+        const char *value = effective(listing, section, option, from, sizeof(from));
+        if (value == NULL || *value == '\0')
+            printf("\n%s is unset\n", option->key);
+        else
+            printf("\n%s = %s    ; %s\n", option->key, value, from);
+        mo_key_summary(option, text, sizeof(text));
+        mo_print_wrapped(text, 4);
+        mo_print_wrapped(option->help, 4);
+    }
+}
+
+static void print_text(const struct listing *listing, enum memopt_plugin_kind kind,
+                       const char *name, const char *path, const struct tried *tried,
+                       const struct mo_section *section) {
+    const char *version = tried->plugin != NULL ? tried->plugin->descriptor.version : "-";
+    printf("%s%-9s %-10s %-8s %s\n", listing->only != NULL && listing->found > 1 ? "\n" : "",
+           mo_plugin_kind_name(kind), name, version,
+           tried->plugin != NULL ? tried->plugin->descriptor.summary : "");
+    if (listing->only != NULL || !tried->available)
+        printf("    %s\n", path);
+    if (!tried->available) {
+        char message[MEMOPT_ERROR_MAX];
+        memcpy(message, tried->error.message, sizeof(message));
+        for (char *line = message, *next; line != NULL; line = next) {
+            if ((next = strchr(line, '\n')) != NULL)
+                *next++ = '\0';
+            printf("    %s%s\n", line == message ? "not available: " : "", line);
+        }
+    } else if (listing->only != NULL && tried->library[0] != '\0')
+        printf("    library: %s\n", tried->library);
+    if (listing->only != NULL && section->name != NULL)
+        print_options(listing, section);
+}
+
+static int list_plugin(void *context, enum memopt_plugin_kind kind, const char *name,
+                       const char *path) {
+    struct listing *listing = context;
+    if (listing->only != NULL) {
+        mo_nearest_try(&listing->nearest, name);
+        if (listing->nearest.best == name) {
+            snprintf(listing->near, sizeof(listing->near), "%s", name);
+            listing->nearest.best = listing->near;
+        }
+        if (strcmp(listing->only, name) != 0)
+            return 0;
+    }
+    listing->found++;
+    struct tried tried;
+    struct mo_section section = {.name = NULL};
+    struct memopt_error error;
+    char section_name[PATH_MAX + 16];
+    try_plugin(kind, name, &tried);
+    snprintf(section_name, sizeof(section_name), "%s.%s", mo_plugin_kind_name(kind), name);
+    if (tried.plugin != NULL)
+        (void)mo_section_describe(listing->config, section_name, &section, &error);
+    if (listing->json == NULL) {
+        print_text(listing, kind, name, path, &tried, &section);
+        return 0;
+    }
+    const struct memopt_plugin *descriptor =
+        tried.plugin != NULL ? &tried.plugin->descriptor : NULL;
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s?, s:s?, s:s, s:b, s:s?, s:s?}", "kind", mo_plugin_kind_name(kind), "name",
+        name, "version", descriptor != NULL ? descriptor->version : NULL, "summary",
+        descriptor != NULL ? descriptor->summary : NULL, "path", path, "available", tried.available,
+        "why_not", tried.available ? NULL : tried.error.message, "library",
+        tried.library[0] != '\0' ? tried.library : NULL);
+    json_t *options = json_array();
+    const struct memopt_option *option;
+    for (size_t i = 0; section.name != NULL && (option = mo_section_option(&section, i)) != NULL;
+         i++)
+        json_array_append_new(options, option_json(listing, &section, option));
+    json_object_set_new(json, "options", options);
+    json_array_append_new(listing->json, json);
+    return 0;
+}
+
+static int list(const struct mo_config_request *request, const char *only, int as_json) {
+    struct mo_config *config = NULL;
+    struct memopt_error error;
+    /* Where the plugins are may stand in a configuration that has errors in
+     * other places: then the rest is still worth showing. */
+    if (mo_config_load(request, &config, &error) < 0)
+        mo_say("plugins", "the configuration has errors, so these are not its values\n%s",
+               error.message);
+    struct listing listing = {
+        .config = config, .only = only, .nearest = {.word = only != NULL ? only : ""}};
+    if (as_json)
+        listing.json = json_array();
+    mo_plugin_each(list_plugin, &listing);
+    int status = 0;
+    if (only != NULL && listing.found == 0) {
+        if (listing.nearest.best != NULL)
+            mo_say("plugins", "there is no plugin '%s'; did you mean '%s'?", only,
+                   listing.nearest.best);
+        else
+            mo_say("plugins", "there is no plugin '%s'; 'memopt plugins' lists them", only);
+        json_decref(listing.json);
+        status = MO_EXIT_USAGE;
+    } else if (as_json)
+        status = mo_print_json("plugins",
+                               json_pack("{s:i, s:o}", "version", 1, "plugins", listing.json));
+    mo_config_free(config);
+    return status != 0 ? status : mo_close_stdout("plugins", 1);
+}
+
+int mo_cmd_plugins(int argc, char *argv[]) {
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    struct mo_config_request request = {.file = NULL};
+    int as_json = 0, c;
+    opterr = 0;
+    optind = 1;
+    while ((c = getopt_long(argc, argv, ":c:h", longs, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            request.file = optarg;
+            break;
+        case 'j':
+            as_json = 1;
+            break;
+        case 'h':
+            return mo_print_usage(mo_plugins_usage);
+        default:
+            return mo_wrong_option("plugins", c, optopt, argv[optind - 1]);
+        }
+    }
+    if (argc - optind > 1)
+        return mo_wrong_usage("plugins", "one plugin at a time, not also '%s'", argv[optind + 1]);
+    return list(&request, argv[optind], as_json);
+}
