@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gnu/libc-version.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,11 +158,13 @@ static void create_ledger(void *const *tracker_settings) {
         return;
     }
     flush_pending();
-    if (mo_process.allocator != NULL)
+    if (mo_process.allocator != NULL) {
+        const struct memopt_allocator_ops *ops = &mo_process.allocator->ops.allocator;
         mo_ledger_set_allocator(mo_process.allocator->descriptor.name,
-                                mo_process.allocator->descriptor.version);
-    else
-        mo_ledger_set_allocator("libc", "");
+                                ops->backend_version == NULL ? "" : ops->backend_version());
+    } else {
+        mo_ledger_set_allocator("libc", gnu_get_libc_version());
+    }
     /* A tracker that can't start leaves the chain; its section stays empty. */
     size_t kept = 0;
     for (size_t i = 0; i < mo_process.tracker_count; i++) {

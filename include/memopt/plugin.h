@@ -291,6 +291,10 @@ struct memopt_allocator_ops {
     void (*before_fork)(void);
     void (*after_fork_parent)(void);
     void (*after_fork_child)(void);
+
+    /* [program] The version of the library behind the backend, for the report;
+     * called after open(). NULL: there is no library, or it doesn't tell. */
+    const char *(*backend_version)(void);
 };
 
 /* --------------------------------------------------------------- trackers */
@@ -420,7 +424,7 @@ _Static_assert(offsetof(struct memopt_plugin, name) == 24, "ABI: append only");
 _Static_assert(sizeof(struct memopt_plugin) == 72, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_malloc) == 56, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_figures) == 56, "ABI: append only, and bump the minor");
-_Static_assert(sizeof(struct memopt_allocator_ops) == 168, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_allocator_ops) == 176, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_tracker_ops) == 88, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_reporter_ops) == 24, "ABI: append only, and bump the minor");
 #endif

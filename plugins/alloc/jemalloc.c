@@ -400,6 +400,16 @@ static uint64_t heap_purge(void *heap) {
     return purge_arena(arena_of(heap));
 }
 
+/* "5.3.0-0-g54eaed1d…": the commit is left out. */
+static const char *backend_version(void) {
+    static char version[32];
+    const char *whole = "";
+    size_t size = sizeof(whole);
+    je.mallctl("version", &whole, &size, NULL, 0);
+    snprintf(version, sizeof(version), "%.*s", (int)strcspn(whole, "-"), whole);
+    return version;
+}
+
 static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
     .flags = MEMOPT_ALLOCATOR_DIRECT | MEMOPT_ALLOCATOR_PRELOAD,
@@ -419,6 +429,7 @@ static const struct memopt_allocator_ops ops = {
     .heap_usable_size = heap_usable_size,
     .heap_figures = heap_figures,
     .heap_purge = heap_purge,
+    .backend_version = backend_version,
 };
 
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {

@@ -17,6 +17,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <gnu/libc-version.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
@@ -176,6 +177,10 @@ static uint64_t purge(void) {
     return 0;
 }
 
+static const char *backend_version(void) {
+    return gnu_get_libc_version();
+}
+
 static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
     .flags = MEMOPT_ALLOCATOR_DIRECT,
@@ -183,6 +188,7 @@ static const struct memopt_allocator_ops ops = {
     .open = open_libc,
     .figures = figures,
     .purge = purge,
+    .backend_version = backend_version,
 };
 
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {

@@ -608,6 +608,13 @@ static void after_fork(void) {
     pthread_mutex_unlock(&heaps_lock);
 }
 
+static const char *backend_version(void) {
+    static char version[32];
+    int number = mi.version(); /* 209 is 2.0.9 */
+    snprintf(version, sizeof(version), "%d.%d.%d", number / 100, number / 10 % 10, number % 10);
+    return version;
+}
+
 static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
     .flags = MEMOPT_ALLOCATOR_DIRECT,
@@ -630,6 +637,7 @@ static const struct memopt_allocator_ops ops = {
     .before_fork = before_fork,
     .after_fork_parent = after_fork,
     .after_fork_child = after_fork,
+    .backend_version = backend_version,
 };
 
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {

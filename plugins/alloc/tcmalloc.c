@@ -49,6 +49,7 @@ static const char *const libraries[] = {"libtcmalloc_minimal.so.4", "libtcmalloc
 static int (*get_property)(const char *name, size_t *value);
 static int (*set_property)(const char *name, size_t value);
 static void (*release_free_memory)(void);
+static const char *(*version)(int *major, int *minor, const char **patch);
 
 static int environment(const struct memopt_host *host, const void *opaque, memopt_setenv_fn set,
                        void *context, struct memopt_error *error) {
@@ -114,6 +115,7 @@ static int open_tcmalloc(const struct memopt_host *host, const void *settings,
         {"MallocExtension_GetNumericProperty", &get_property},
         {"MallocExtension_SetNumericProperty", &set_property},
         {"MallocExtension_ReleaseFreeMemory", &release_free_memory},
+        {"tc_version", &version},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         void *symbol = dlsym(library, rows[i].name);
@@ -157,6 +159,10 @@ static uint64_t purge(void) {
     return after > before ? after - before : 0;
 }
 
+static const char *backend_version(void) {
+    return version(NULL, NULL, NULL);
+}
+
 static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
     .flags = MEMOPT_ALLOCATOR_DIRECT,
@@ -166,6 +172,7 @@ static const struct memopt_allocator_ops ops = {
     .open = open_tcmalloc,
     .figures = figures,
     .purge = purge,
+    .backend_version = backend_version,
 };
 
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
