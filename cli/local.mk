@@ -4,7 +4,8 @@ cli_memopt_SOURCES = \
 	cli/cmd.h \
 	cli/cmd_config.c \
 	cli/cmd_plugins.c \
+	cli/cmd_run.c \
 	cli/main.c \
 	cli/settings.c cli/settings.h
 cli_memopt_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
-cli_memopt_LDADD = core/libcore-own.la $(JANSSON_LIBS)
+cli_memopt_LDADD = core/libcore-launch.la core/libcore-own.la $(JANSSON_LIBS)

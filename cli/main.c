@@ -22,6 +22,7 @@ const struct mo_command mo_commands[] = {
     {"config", mo_cmd_config, mo_config_usage, "show, check or explain the configuration"},
     {"help", mo_cmd_help, mo_help_usage, "show the manual of a command"},
     {"plugins", mo_cmd_plugins, mo_plugins_usage, "list plugins and their options"},
+    {"run", mo_cmd_run, mo_run_usage, "run a program and say what it does with its memory"},
     {NULL, NULL, NULL, NULL},
 };
 

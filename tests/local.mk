@@ -66,3 +66,11 @@ TESTS += tests/test_heap
 tests_test_heap_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_heap_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_target
+TESTS += tests/test_target
+valgrind_tests += tests/test_target
+tests_test_target_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_target_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
+endif

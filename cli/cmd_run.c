@@ -1,0 +1,302 @@
+/*
+ * cmd_run.c - memopt run: a program on the allocator that the configuration
+ * names, and what it did with its memory.
+ *
+ *     options → config → plan → launch → report
+ *
+ * The program's own output, input and exit status are left alone; what memopt
+ * itself has to say goes to stderr and begins with "memopt run:".
+ */
+#include "config.h"
+
+#include "cli/cmd.h"
+
+#include "core/base/error.h"
+#include "core/launch/lsan.h"
+#include "core/launch/plan.h"
+#include "core/launch/watch.h"
+#include "core/model/report.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+const char mo_run_usage[] =
+    "usage: memopt run [-q] [-a ALLOCATOR] [-c FILE] [-r REPORTERS] [-t TRACKERS]\n"
+    "                  [--json FILE] [--set SECTION.KEY=VALUE] [--] PROGRAM [ARGUMENT ...]\n"
+    "\n"
+    "Runs a program on another memory allocator and says what it did with its\n"
+    "memory.\n"
+    "\n"
+    "  -a, --allocator NAME    the program's malloc: a plugin's name or absolute path\n"
+    "  -c, --config FILE       read FILE instead of $MEMOPT_CONF\n"
+    "  -h, --help              show this\n"
+    "      --json FILE         write the report to FILE as JSON, too\n"
+    "  -q, --quiet             print no summary and no notes\n"
+    "  -r, --reporters LIST    who writes the report: text, json, ...\n"
+    "      --set SECTION.KEY=VALUE\n"
+    "                          set one value of the configuration; may be repeated\n"
+    "  -t, --trackers LIST     what looks at each call: stats, ...; '' is none\n"
+    "\n"
+    "The exit status is the program's own, 128+N if signal N ended it, 125 if\n"
+    "memopt itself failed, 126 if the program can't be executed, 127 if it is not\n"
+    "there.\n";
+
+static const char name[] = "run";
+
+struct options {
+    const char *file, *json;
+    int quiet;
+    struct mo_config_set *sets;
+    size_t set_count;
+    char **texts; /* the sets' memory */
+    size_t text_count;
+};
+
+static void free_options(struct options *options) {
+    for (size_t i = 0; i < options->text_count; i++)
+        free(options->texts[i]);
+    free(options->texts);
+    free(options->sets);
+}
+
+/* `prefix` "memopt.allocator=" makes an assignment of a short form. */
+static int add_set(struct options *options, const char *label, const char *prefix,
+                   const char *value) {
+    char *text = malloc(strlen(prefix) + strlen(value) + 1);
+    char **texts = realloc(options->texts, (options->text_count + 1) * sizeof(*texts));
+    if (texts != NULL)
+        options->texts = texts;
+    struct mo_config_set *sets = realloc(options->sets, (options->set_count + 1) * sizeof(*sets));
+    if (sets != NULL)
+        options->sets = sets;
+    if (text == NULL || texts == NULL || sets == NULL) {
+        free(text);
+        return -ENOMEM;
+    }
+    strcpy(stpcpy(text, prefix), value);
+    texts[options->text_count++] = text;
+    sets[options->set_count++] = (struct mo_config_set){.assignment = text, .label = label};
+    return 0;
+}
+
+enum { OPTION_JSON = 256, OPTION_SET };
+
+/* 0: go on at argv[optind]; > 0: done, with this exit status + 1. */
+static int parse_options(int argc, char *argv[], struct options *options) {
+    static const struct option table[] = {
+        {"allocator", required_argument, NULL, 'a'},
+        {"config", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},
+        {"json", required_argument, NULL, OPTION_JSON},
+        {"quiet", no_argument, NULL, 'q'},
+        {"reporters", required_argument, NULL, 'r'},
+        {"set", required_argument, NULL, OPTION_SET},
+        {"trackers", required_argument, NULL, 't'},
+        {NULL, 0, NULL, 0},
+    };
+    int option, r = 0;
+    opterr = 0;
+    while (r == 0 && (option = getopt_long(argc, argv, "+:a:c:hqr:t:", table, NULL)) != -1) {
+        switch (option) {
+        case 'a':
+            r = add_set(options, "-a", "memopt.allocator=", optarg);
+            break;
+        case 'c':
+            options->file = optarg;
+            break;
+        case 'h':
+            return mo_print_usage(mo_run_usage) + 1;
+        case 'q':
+            options->quiet = 1;
+            break;
+        case 'r':
+            r = add_set(options, "-r", "memopt.reporters=", optarg);
+            break;
+        case 't':
+            r = add_set(options, "-t", "memopt.trackers=", optarg);
+            break;
+        case OPTION_JSON:
+            options->json = optarg;
+            break;
+        case OPTION_SET:
+            r = add_set(options, "--set", "", optarg);
+            break;
+        default:
+            return mo_wrong_option(name, option, optopt, argv[optind - 1]) + 1;
+        }
+    }
+    if (r < 0) {
+        mo_say(name, "out of memory");
+        return MO_EXIT_FAILED + 1;
+    }
+    if (optind >= argc)
+        return mo_wrong_usage(name, "which program?") + 1;
+    return 0;
+}
+
+/* A signal that comes while the report is written ends memopt as it would have
+ * anyway, but the run directory goes first. */
+static struct mo_session *session_to_remove;
+
+static void remove_and_die(int signal) {
+    mo_session_remove(session_to_remove);
+    raise(signal); /* SA_RESETHAND: the default is in place, and acts on return */
+}
+
+static void remove_on_signals(struct mo_session *session) {
+    static const int deadly[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ, SIGALRM};
+    struct sigaction action = {.sa_handler = remove_and_die, .sa_flags = (int)SA_RESETHAND}, old;
+    session_to_remove = session;
+    for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++)
+        if (sigaction(deadly[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(deadly[i], &action, NULL);
+    /* a full disk or a reader that went away is an error of write(), not an end */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+struct run {
+    struct options options;
+    struct mo_config *config;
+    struct mo_plan plan;
+    struct mo_watch *watch;
+    struct memopt_report *report;
+};
+
+/* In the report, and at once on stderr where it is about what is happening. */
+static void note(struct run *run, const char *text) {
+    mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0, "%s", text);
+    if (!run->options.quiet)
+        mo_say(name, "%s", text);
+}
+
+static void tick(void *context, pid_t pid, uint64_t *interval) {
+    mo_watch_sample(context, pid, interval);
+}
+
+static int has_text(const struct mo_settings_memopt *settings) {
+    for (size_t i = 0; i < settings->reporters.count; i++)
+        if (strcmp(settings->reporters.items[i], "text") == 0)
+            return 1;
+    return 0;
+}
+
+/* What the run left behind becomes the report. A part that fails is said in it:
+ * the rest is still worth having. */
+static void read_run(struct run *run, const struct mo_launch_result *result) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct memopt_report *report = run->report;
+    if (run->plan.session.fd >= 0 && mo_report_read_run(report, run->plan.session.directory,
+                                                        result->pid, run->config, &error) < 0)
+        note(run, error.message);
+    if (mo_report_end(report, result->pid, result->wait_status, &result->usage, result->wall_time,
+                      &error) < 0)
+        note(run, error.message);
+    report->exit_status = mo_exit_status(result->wait_status);
+    report->exit_signal = WIFSIGNALED(result->wait_status) ? WTERMSIG(result->wait_status) : 0;
+    report->peak_rss = result->peak_rss;
+    if (run->watch != NULL && mo_watch_report(run->watch, report, &error) < 0)
+        note(run, error.message);
+    for (size_t i = 0; i < report->process_count; i++)
+        if (report->processes[i].peak_rss != MEMOPT_UNKNOWN &&
+            (report->peak_rss == MEMOPT_UNKNOWN ||
+             report->processes[i].peak_rss > report->peak_rss))
+            report->peak_rss = report->processes[i].peak_rss;
+    if (run->plan.sanitizes)
+        mo_lsan_collect(run->plan.session.directory, STDERR_FILENO, report);
+}
+
+static void write_report(struct run *run) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    unsigned flags = run->options.quiet ? MO_REPORT_QUIET : 0;
+    if (mo_report_write(run->report, run->config, flags, &error) < 0)
+        mo_say(name, "%s", error.message);
+    if (!run->options.quiet && !has_text(&run->plan.settings) &&
+        mo_report_write_one(run->report, run->config, "text", "stderr", flags, &error) < 0)
+        mo_say(name, "%s", error.message);
+    if (run->options.json != NULL &&
+        mo_report_write_one(run->report, run->config, "json", run->options.json, flags, &error) < 0)
+        mo_say(name, "%s", error.message);
+}
+
+static int launch(struct run *run, char *const *argv, const struct mo_signals *signals,
+                  struct mo_launch_result *ret_result) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct mo_plan *plan = &run->plan;
+    enum mo_plan_failure failure;
+    if (mo_plan_make(run->config, argv, plan, &failure, &error) < 0) {
+        mo_say(name, "%s", error.message);
+        return (int)failure;
+    }
+    if (plan->obstacle[0] != '\0')
+        note(run, plan->obstacle);
+    struct mo_launch what = {
+        .path = plan->target.path,
+        .needs_shell = plan->target.needs_shell,
+        .argv = argv,
+        .environment = plan->environment.items,
+        .signals = signals,
+        .descriptors = {-1, -1, -1},
+    };
+    if (plan->watches && mo_watch_new(run->config, &run->watch, &error) < 0)
+        note(run, error.message);
+    if (run->watch != NULL) {
+        what.tick = tick;
+        what.context = run->watch;
+    }
+    int r = mo_launch(&what, ret_result, &error);
+    if (r < 0) {
+        mo_say(name, "%s", error.message);
+        return (int)mo_plan_failure_of(r);
+    }
+    return 0;
+}
+
+int mo_cmd_run(int argc, char *argv[]) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct run run = {.plan = {.session = MO_SESSION_NONE}};
+    int status = parse_options(argc, argv, &run.options);
+    if (status > 0) {
+        free_options(&run.options);
+        return status - 1;
+    }
+    char *const *program = argv + optind;
+    struct mo_config_request request = {
+        .file = run.options.file,
+        .sets = run.options.sets,
+        .set_count = run.options.set_count,
+    };
+    status = MO_EXIT_FAILED;
+    if (mo_config_load(&request, &run.config, &error) < 0 ||
+        mo_report_new(&run.report, &error) < 0) {
+        mo_say(name, "%s", error.message);
+    } else {
+        struct mo_launch_result result;
+        struct mo_signals signals;
+        mo_report_collect_notes(run.report);
+        mo_signals_hold(&signals);
+        if (mo_report_begin(run.report, program, &error) < 0)
+            mo_say(name, "%s", error.message);
+        else
+            status = launch(&run, program, &signals, &result);
+        if (status == 0) {
+            status = mo_exit_status(result.wait_status);
+            remove_on_signals(&run.plan.session);
+            mo_signals_release(&signals);
+            read_run(&run, &result);
+            write_report(&run);
+            mo_session_clean_stale(&run.plan.session);
+        }
+    }
+    mo_plan_free(&run.plan);
+    mo_watch_free(run.watch);
+    mo_report_free(run.report);
+    mo_config_free(run.config);
+    free_options(&run.options);
+    return status;
+}
