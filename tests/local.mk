@@ -1,8 +1,10 @@
 # tests
 
+include tests/report.mk
+
 # The core tests, which scripts/check runs under valgrind: append yours if it
 # neither starts programs under other allocators nor faults on purpose.
-valgrind_tests =
+valgrind_tests = $(report_tests)
 print-valgrind-tests:
 	@echo $(valgrind_tests)
 PHONY_TARGETS += print-valgrind-tests

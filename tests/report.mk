@@ -1,0 +1,22 @@
+# Tests of the ledger's reader, the report model, the tracker stats and the
+# reporters text and json.
+EXTRA_DIST += \
+	tests/data/report-summary.txt tests/data/report-full.txt tests/data/report-color.txt \
+	tests/data/report-children.txt
+
+if HAVE_CMOCKA
+report_tests = tests/test_ledger_reader tests/test_stats tests/test_report_text
+check_PROGRAMS += $(report_tests)
+TESTS += $(report_tests)
+
+tests_test_ledger_reader_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_ledger_reader_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+tests_test_stats_SOURCES = tests/test_stats.c plugins/track/stats.c
+tests_test_stats_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_stats_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+tests_test_report_text_SOURCES = tests/test_report_text.c tests/report_sample.h plugins/report/text.c
+tests_test_report_text_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_report_text_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+endif

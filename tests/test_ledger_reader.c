@@ -1,0 +1,426 @@
+/* test_ledger_reader.c - what the reader makes of good ledgers, of those that a
+ * killed or running program left, and of every kind of damage. */
+#include "core/ledger/reader.h"
+#include "core/ledger/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char directory[64];
+static int directory_fd = -1;
+
+static int set_up(void **state) {
+    (void)state;
+    strcpy(directory, "/tmp/memopt-reader-XXXXXX");
+    if (mkdtemp(directory) == NULL)
+        return -1;
+    directory_fd = open(directory, O_RDONLY | O_DIRECTORY);
+    return directory_fd < 0 ? -1 : 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    char command[128];
+    close(directory_fd);
+    snprintf(command, sizeof(command), "rm -rf %s", directory);
+    return system(command);
+}
+
+/* --------------------------------------------------- a ledger made by hand */
+
+enum { STATE = 128, STRIDE = 256, SLOTS = 4, HEAPS_AT = 4096 + MO_LEDGER_NOTES };
+
+static const size_t process_at =
+    (HEAPS_AT + MO_LEDGER_HEAPS * sizeof(struct mo_ledger_heap) + 63) / 64 * 64;
+
+struct image {
+    unsigned char *bytes;
+    size_t size;
+    struct mo_ledger_header *header;
+};
+
+static struct image make_image(void) {
+    struct image image = {.size = process_at + STATE + SLOTS * STRIDE};
+    image.bytes = aligned_alloc(64, (image.size + 63) / 64 * 64);
+    assert_non_null(image.bytes);
+    memset(image.bytes, 0, image.size);
+    struct mo_ledger_header *h = image.header = (void *)image.bytes;
+    memcpy(h->magic, MO_LEDGER_MAGIC, 8);
+    h->version = MO_LEDGER_VERSION;
+    h->header_size = sizeof(*h);
+    h->file_size = image.size;
+    h->state = MO_LEDGER_RUNNING;
+    h->pid = 42;
+    strcpy(h->exe, "/usr/bin/true");
+    h->tracker_count = 1;
+    strcpy(h->trackers[0].name, "count");
+    h->trackers[0].process_size = STATE;
+    h->trackers[0].process_offset = process_at;
+    h->trackers[0].thread_size = 64;
+    h->trackers[0].thread_offset = 64;
+    h->notes_offset = 4096;
+    h->heaps_offset = HEAPS_AT;
+    h->process_offset = process_at;
+    h->threads_offset = process_at + STATE;
+    h->thread_stride = STRIDE;
+    h->threads_grown = SLOTS;
+    return image;
+}
+
+static struct mo_ledger_copy parse_good(struct image *image) {
+    struct mo_ledger_copy ledger;
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    int r = mo_ledger_parse(image->bytes, image->size, &ledger, &error);
+    assert_string_equal(error.message, "");
+    assert_int_equal(r, 0);
+    return ledger;
+}
+
+static void test_reads_what_is_there(void **state) {
+    (void)state;
+    struct image image = make_image();
+    int64_t tids[SLOTS] = {0, 100, 0, 102};
+    for (size_t i = 0; i < SLOTS; i++) {
+        unsigned char *slot = image.bytes + image.header->threads_offset + i * STRIDE;
+        memcpy(slot, &tids[i], sizeof(tids[i]));
+        memset(slot + 64, (int)(i + 1), 64);
+    }
+    memset(image.bytes + process_at, 'p', STATE);
+    struct mo_ledger_heap *heaps = (void *)(image.bytes + HEAPS_AT);
+    heaps[2].used = 2;
+    memset(heaps[2].name, 'n', sizeof(heaps[2].name)); /* not ended */
+    heaps[2].peak_bytes = 77;
+    heaps[3].used = 9; /* nonsense: free */
+
+    struct mo_ledger_copy ledger = parse_good(&image);
+    assert_string_equal(ledger.header.exe, "/usr/bin/true");
+    assert_int_equal(ledger.thread_count, SLOTS);
+
+    struct mo_ledger_heap heap;
+    for (size_t i = 0; i < ledger.heap_count; i++)
+        assert_int_equal(mo_ledger_heap_at(&ledger, i, &heap), i == 2 ? 0 : -ENOENT);
+    mo_ledger_heap_at(&ledger, 2, &heap);
+    assert_int_equal(strlen(heap.name), sizeof(heap.name) - 1);
+    assert_int_equal(heap.peak_bytes, 77);
+
+    struct mo_ledger_section section;
+    mo_ledger_section_at(&ledger, 0, &section);
+    assert_int_equal(section.public.process_size, STATE);
+    assert_int_equal(((const char *)section.public.process)[STATE - 1], 'p');
+    for (size_t i = 0; i < SLOTS + 2; i++) {
+        int64_t tid = -1;
+        const unsigned char *thread = section.public.thread(&section.public, i, &tid);
+        if (i == 2 || i >= SLOTS) { /* free, or past the end */
+            assert_null(thread);
+        } else {
+            assert_int_equal(tid, tids[i]);
+            assert_int_equal(thread[0], i + 1);
+            assert_int_equal(thread[63], i + 1);
+        }
+    }
+    mo_ledger_release(&ledger);
+}
+
+static void test_notes(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size, used;
+        const char *texts[4];
+        int levels[4];
+    } rows[] = {
+        {"", 0, 0, {NULL}, {0}},
+        {"\2first\0\3second", 14, 15, {"first", "second"}, {2, 3}},
+        /* taken, not yet written */
+        {"\2first\0\0\0\0\0\1last", 16, 17, {"first", "last"}, {2, 1}},
+        /* cut by a kill: the end of what is used ends it */
+        {"\2firstXXXX", 10, 6, {"firs"}, {2}},
+        {"\2", 1, 1, {NULL}, {0}},
+        {"\0\0\0\0", 4, 4, {NULL}, {0}},
+        {"\2\0\3x", 4, 5, {"", "x"}, {2, 3}},
+        /* a level that there isn't */
+        {"\177odd", 4, 5, {"odd"}, {1}},
+        /* a claim beyond the section */
+        {"\2first", 6, SIZE_MAX, {"first"}, {2}},
+    };
+    for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+        struct image image = make_image();
+        memcpy(image.bytes + 4096, rows[r].bytes, rows[r].size);
+        image.header->notes_used = rows[r].used;
+        struct mo_ledger_copy ledger = parse_good(&image);
+        size_t cursor = 0;
+        int level = 0;
+        for (size_t i = 0;; i++) {
+            const char *note = mo_ledger_note_next(&ledger, &cursor, &level);
+            if (rows[r].texts[i] == NULL) {
+                assert_null(note);
+                break;
+            }
+            assert_non_null(note);
+            assert_string_equal(note, rows[r].texts[i]);
+            assert_int_equal(level, rows[r].levels[i]);
+        }
+        mo_ledger_release(&ledger);
+    }
+}
+
+/* Notes that fill the whole section without an end. */
+static void test_notes_without_end(void **state) {
+    (void)state;
+    struct image image = make_image();
+    memset(image.bytes + 4096, 2, MO_LEDGER_NOTES);
+    image.header->notes_used = MO_LEDGER_NOTES;
+    struct mo_ledger_copy ledger = parse_good(&image);
+    size_t cursor = 0;
+    int level;
+    const char *note = mo_ledger_note_next(&ledger, &cursor, &level);
+    assert_int_equal(strlen(note), MO_LEDGER_NOTES - 2);
+    assert_null(mo_ledger_note_next(&ledger, &cursor, &level));
+    mo_ledger_release(&ledger);
+}
+
+static void test_damage(void **state) {
+    (void)state;
+#define AT(FIELD)                                                                                  \
+    offsetof(struct mo_ledger_header, FIELD), sizeof(((struct mo_ledger_header *)0)->FIELD)
+    static const struct {
+        size_t offset, size;
+        uint64_t value;
+        int code;
+        const char *says;
+    } rows[] = {
+        {0, 1, 'M', -EBADMSG, "magic"},
+        {AT(version), 2, -EPROTONOSUPPORT, "ledger version 2, this memopt reads version 1"},
+        {AT(header_size), 8, -EBADMSG, "header has another size"},
+        {AT(tracker_count), MO_LEDGER_TRACKERS + 1, -EBADMSG, "too many trackers"},
+        {AT(tracker_count), UINT32_MAX, -EBADMSG, "too many trackers"},
+        {AT(notes_offset), UINT64_MAX, -EBADMSG, "outside the file"},
+        {AT(notes_offset), 1 << 20, -EBADMSG, "outside the file"},
+        {AT(heaps_offset), UINT64_MAX - 7, -EBADMSG, "outside the file"},
+        {AT(heaps_offset), HEAPS_AT + 1, -EBADMSG, "not aligned"},
+        {AT(heaps_offset), HEAPS_AT + 4096, -EBADMSG, "outside the file"},
+        {AT(process_offset), UINT64_MAX, -EBADMSG, "outside the file"},
+        {AT(threads_offset), UINT64_MAX - 63, -EBADMSG, "outside the file"},
+        {AT(threads_offset), 65, -EBADMSG, "not aligned"},
+        {AT(thread_stride), 0, -EBADMSG, "slots are too small"},
+        {AT(thread_stride), 100, -EBADMSG, "not aligned"},
+        {AT(thread_stride), 64, -EBADMSG, "outside a thread's slot"},
+        {AT(trackers[0].process_size), STATE + SLOTS * STRIDE + 1, -EBADMSG, "outside the file"},
+        {AT(trackers[0].process_size), UINT32_MAX, -EBADMSG, "outside the file"},
+        {AT(trackers[0].process_offset), UINT64_MAX - 63, -EBADMSG, "outside the file"},
+        {AT(trackers[0].process_offset), 64, -EBADMSG, "outside the file"},
+        {AT(trackers[0].process_offset), 1, -EBADMSG, "not aligned"},
+        {AT(trackers[0].thread_size), STRIDE, -EBADMSG, "outside a thread's slot"},
+        {AT(trackers[0].thread_offset), STRIDE + 64, -EBADMSG, "outside a thread's slot"},
+        {AT(trackers[0].thread_offset), 0, -EBADMSG, "outside a thread's slot"},
+        {AT(trackers[0].thread_offset), 65, -EBADMSG, "not aligned"},
+    };
+    for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+        struct image image = make_image();
+        memcpy(image.bytes + rows[r].offset, &rows[r].value, rows[r].size);
+        struct mo_ledger_copy ledger;
+        struct memopt_error error = MEMOPT_ERROR_INIT;
+        int code = mo_ledger_parse(image.bytes, image.size, &ledger, &error);
+        if (code != rows[r].code || strstr(error.message, rows[r].says) == NULL)
+            fail_msg("row %zu: %d '%s', expected '%s'", r, code, error.message, rows[r].says);
+        free(image.bytes);
+    }
+}
+
+/* Counts that lie are cut to what is there. */
+static void test_counts_are_cut(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t grown;
+        size_t count;
+    } rows[] = {{0, 0}, {3, 3}, {SLOTS + 1, SLOTS}, {UINT32_MAX, SLOTS}};
+    for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+        struct image image = make_image();
+        image.header->threads_grown = rows[r].grown;
+        struct mo_ledger_copy ledger = parse_good(&image);
+        assert_int_equal(ledger.thread_count, rows[r].count);
+        mo_ledger_release(&ledger);
+    }
+}
+
+/* A file that ends anywhere: an error, or fewer threads. */
+static void test_every_length(void **state) {
+    (void)state;
+    struct image image = make_image();
+    for (size_t size = 0; size <= image.size; size += size < 8192 ? 1 : 61) {
+        unsigned char *bytes = aligned_alloc(64, size / 64 * 64 + 64);
+        assert_non_null(bytes);
+        memcpy(bytes, image.bytes, size);
+        struct mo_ledger_copy ledger;
+        struct memopt_error error = MEMOPT_ERROR_INIT;
+        int r = mo_ledger_parse(bytes, size, &ledger, &error);
+        if (size >= image.header->threads_offset) {
+            assert_int_equal(r, 0);
+            assert_int_equal(ledger.thread_count, (size - image.header->threads_offset) / STRIDE);
+            mo_ledger_release(&ledger);
+        } else {
+            assert_int_equal(r, -EBADMSG);
+            assert_string_not_equal(error.message, "");
+            free(bytes);
+        }
+    }
+    free(image.bytes);
+}
+
+/* ------------------------------------------------------------------- files */
+
+static void write_file(const char *name, const void *bytes, size_t size) {
+    int fd = openat(directory_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, size), size);
+    close(fd);
+}
+
+static void expect_refused(const char *name, int code, const char *says) {
+    struct mo_ledger_copy ledger;
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    assert_int_equal(mo_ledger_open(directory_fd, name, &ledger, &error), code);
+    assert_int_equal(error.code, code);
+    assert_non_null(strstr(error.message, name));
+    if (strstr(error.message, says) == NULL)
+        fail_msg("'%s' does not say '%s'", error.message, says);
+}
+
+static void test_files_that_are_none(void **state) {
+    (void)state;
+    struct image image = make_image();
+    write_file("good", image.bytes, image.size);
+    free(image.bytes);
+    assert_int_equal(symlinkat("good", directory_fd, "link"), 0);
+    assert_int_equal(mkdirat(directory_fd, "dir", 0700), 0);
+    assert_int_equal(mkfifoat(directory_fd, "fifo", 0600), 0);
+    write_file("empty", "", 0);
+    write_file("text", "hello\n", 6);
+    write_file("huge", "", 0);
+    int fd = openat(directory_fd, "huge", O_WRONLY);
+    assert_int_equal(ftruncate(fd, (off_t)1 << 40), 0);
+    close(fd);
+
+    expect_refused("none", -ENOENT, "No such file");
+    expect_refused("link", -ELOOP, "symbolic links");
+    expect_refused("dir", -EBADMSG, "not a regular file");
+    expect_refused("fifo", -EBADMSG, "not a regular file");
+    expect_refused("empty", -EBADMSG, "shorter than its header");
+    expect_refused("text", -EBADMSG, "shorter than its header");
+    expect_refused("huge", -EFBIG, "larger than any ledger");
+
+    struct mo_ledger_copy ledger;
+    assert_int_equal(mo_ledger_open(directory_fd, "good", &ledger, NULL), 0);
+    assert_int_equal(ledger.header.pid, 42);
+    assert_int_equal(ledger.thread_count, SLOTS);
+    mo_ledger_release(&ledger);
+}
+
+/* The unused slots at the end are holes of up to megabytes: not read. */
+static void test_holes_are_left_out(void **state) {
+    (void)state;
+    struct image image = make_image();
+    write_file("sparse", image.bytes, image.size);
+    int fd = openat(directory_fd, "sparse", O_WRONLY);
+    assert_int_equal(ftruncate(fd, 100 << 20), 0);
+    close(fd);
+    struct mo_ledger_copy ledger;
+    assert_int_equal(mo_ledger_open(directory_fd, "sparse", &ledger, NULL), 0);
+    assert_int_equal(ledger.size, image.size);
+    mo_ledger_release(&ledger);
+    free(image.bytes);
+}
+
+/* ------------------------------------------- what the real writer leaves */
+
+static const struct memopt_tracker_ops counter = {
+    .size = sizeof(counter), .state_version = 3, .process_size = 8, .thread_size = 8};
+
+/* The child counts, says so, and waits to be killed. */
+static void be_a_program(int ready) {
+    struct mo_ledger_plan plan = {.directory = directory, .binding = 2, .tracker_count = 1};
+    plan.trackers[0].name = "counter";
+    plan.trackers[0].ops = &counter;
+    if (mo_ledger_create(&plan, NULL) < 0)
+        _exit(1);
+    mo_ledger_set_allocator("libc", "2.36");
+    *(uint64_t *)((char *)mo_ledger_attach() + mo_ledger_thread_offset(0)) = 7;
+    *(uint64_t *)mo_ledger_process_state(0) = 8;
+    mo_ledger_note(MEMOPT_NOTE_WARNING, "careful");
+    mo_ledger_heap_slot("gradients", "pool")->live_bytes = 9;
+    if (write(ready, "x", 1) != 1)
+        _exit(1);
+    pause();
+}
+
+static void check_program(pid_t pid) {
+    char name[64];
+    snprintf(name, sizeof(name), "%d.0.ledger", (int)pid);
+    struct mo_ledger_copy ledger;
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    assert_int_equal(mo_ledger_open(directory_fd, name, &ledger, &error), 0);
+    assert_int_equal(ledger.header.pid, pid);
+    assert_int_equal(ledger.header.state, MO_LEDGER_RUNNING);
+    assert_string_equal(ledger.header.allocator, "libc");
+    assert_string_equal(ledger.header.trackers[0].name, "counter");
+    assert_int_equal(ledger.header.trackers[0].state_version, 3);
+    struct mo_ledger_section section;
+    mo_ledger_section_at(&ledger, 0, &section);
+    assert_int_equal(*(const uint64_t *)section.public.process, 8);
+    int64_t tid;
+    const uint64_t *thread = section.public.thread(&section.public, 1, &tid);
+    assert_int_equal(tid, pid);
+    assert_int_equal(*thread, 7);
+    size_t cursor = 0;
+    int level;
+    assert_string_equal(mo_ledger_note_next(&ledger, &cursor, &level), "careful");
+    assert_int_equal(level, MEMOPT_NOTE_WARNING);
+    struct mo_ledger_heap heap;
+    assert_int_equal(mo_ledger_heap_at(&ledger, 0, &heap), 0);
+    assert_string_equal(heap.name, "gradients");
+    assert_int_equal(heap.live_bytes, 9);
+    mo_ledger_release(&ledger);
+}
+
+static void test_running_and_killed(void **state) {
+    (void)state;
+    int ready[2];
+    char byte;
+    assert_int_equal(pipe(ready), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        be_a_program(ready[1]);
+        _exit(1);
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    check_program(pid);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    check_program(pid);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reads_what_is_there), cmocka_unit_test(test_notes),
+        cmocka_unit_test(test_notes_without_end),   cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_counts_are_cut),      cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_files_that_are_none), cmocka_unit_test(test_holes_are_left_out),
+        cmocka_unit_test(test_running_and_killed),
+    };
+    return cmocka_run_group_tests_name("ledger reader", tests, set_up, tear_down);
+}
