@@ -76,12 +76,3 @@ valgrind_tests += tests/test_target
 tests_test_target_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_target_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 endif
-
-if HAVE_CMOCKA
-check_PROGRAMS += tests/test_stats
-TESTS += tests/test_stats
-valgrind_tests += tests/test_stats
-tests_test_stats_SOURCES = tests/test_stats.c plugins/track/stats.c
-tests_test_stats_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_stats_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
-endif

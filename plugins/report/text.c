@@ -178,28 +178,43 @@ static const char *base_name(const char *path) {
 
 /* ------------------------------------------------------------------- lines */
 
-/* "label   fact, fact, fact", or nothing if there is no fact. */
+/* "label   fact, fact, fact", broken between facts where the line is full;
+ * nothing if there is no fact. */
+enum { LABEL = 16 };
+
 struct facts {
-    size_t used;
-    char text[512];
+    size_t count;
+    struct {
+        char text[64];
+    } facts[6];
 };
 
 static __attribute__((format(printf, 2, 3))) void fact(struct facts *facts, const char *format,
                                                        ...) {
-    size_t room = sizeof(facts->text) - facts->used;
-    int n = snprintf(facts->text + facts->used, room, "%s", facts->used > 0 ? ", " : "");
     va_list arguments;
     va_start(arguments, format);
-    int m = vsnprintf(facts->text + facts->used + n, room - (size_t)n, format, arguments);
+    char *text = facts->facts[facts->count++].text;
+    vsnprintf(text, sizeof(facts->facts[0].text), format, arguments);
     va_end(arguments);
-    if (m > 0 && (size_t)(n + m) < room)
-        facts->used += (size_t)(n + m);
-    facts->text[facts->used] = '\0';
 }
 
 static void line(struct pen *pen, const char *label, const struct facts *facts) {
-    if (facts->used > 0)
-        say(pen, "  %-14s%s\n", label, facts->text);
+    if (facts->count == 0)
+        return;
+    say(pen, "  %-*s", LABEL - 2, label);
+    size_t column = LABEL, columns = (size_t)pen->output->columns;
+    for (size_t i = 0; i < facts->count; i++) {
+        size_t length = strlen(facts->facts[i].text) + 2;
+        if (i > 0 && column + length > columns) {
+            say(pen, ",\n%*s", LABEL, "");
+            column = LABEL;
+        } else if (i > 0) {
+            say(pen, ", ");
+        }
+        say(pen, "%s", facts->facts[i].text);
+        column += length;
+    }
+    say(pen, "\n");
 }
 
 static void say_end(struct pen *pen, const struct memopt_process *process) {
@@ -276,7 +291,7 @@ static void say_counts(struct pen *pen, const struct memopt_process *process) {
         return;
     const struct memopt_counts *counts = &process->counts;
     struct facts calls = {0}, kinds = {0}, bytes = {0};
-    fact(&calls, "%s", COUNT(counts->allocations));
+    fact(&calls, "%s made", COUNT(counts->allocations));
     fact(&calls, "%s freed", COUNT(counts->frees));
     fact(&calls, "%s left", SIGNED_COUNT(counts->live_blocks));
     if (counts->failures > 0 && known(counts->failures))
@@ -307,12 +322,12 @@ static void say_heaps(struct pen *pen, const struct memopt_process *process) {
         say_string(pen, heap->name, NULL);
         size_t length = strlen(heap->name);
         say(pen, "%*s %-10.10s %10s %10s %10s %10s %8s\n", (int)(length < 24 ? 24 - length : 0), "",
-            heap->allocator != NULL ? heap->allocator : "",
-            known(heap->live_bytes) ? SIZE(heap->live_bytes) : "",
-            known(heap->peak_bytes) ? SIZE(heap->peak_bytes) : "",
+            heap->allocator != NULL ? heap->allocator : "-",
+            known(heap->live_bytes) ? SIZE(heap->live_bytes) : "-",
+            known(heap->peak_bytes) ? SIZE(heap->peak_bytes) : "-",
             known(heap->limit) ? SIZE(heap->limit) : "none",
-            known(heap->live_blocks) ? COUNT(heap->live_blocks) : "",
-            known(heap->refused) ? COUNT(heap->refused) : "");
+            known(heap->live_blocks) ? COUNT(heap->live_blocks) : "-",
+            known(heap->refused) ? COUNT(heap->refused) : "-");
     }
 }
 
@@ -341,7 +356,7 @@ static void say_threads(struct pen *pen, const struct memopt_process *process) {
         const struct memopt_counts *counts = &thread->counts;
         say(pen, "  %-14s %15s %15s %12s %12s\n", name, COUNT(counts->allocations),
             COUNT(counts->frees), SIGNED_SIZE(counts->live_bytes),
-            known(counts->peak_bytes) ? SIZE(counts->peak_bytes) : "");
+            known(counts->peak_bytes) ? SIZE(counts->peak_bytes) : "-");
     }
 }
 
@@ -369,7 +384,7 @@ static void say_histogram(struct pen *pen, const struct memopt_process *process)
             snprintf(range, sizeof(range), "%llu .. %llu B", (unsigned long long)bin->min,
                      (unsigned long long)bin->max);
         else
-            snprintf(range, sizeof(range), "%s and more", SIZE(bin->min));
+            snprintf(range, sizeof(range), "%.20s .. %.20s", SIZE(bin->min), SIZE(bin->max));
         int bar = (int)((double)bin->allocations / (double)most * width + 0.5);
         say(pen, "  %-21s %15s %5.1f %% %10s", range, COUNT(bin->allocations),
             100 * (double)bin->allocations / (double)all, SIZE(bin->bytes));

@@ -1,0 +1,249 @@
+/* test_report_text.c - the reporter 'text': golden summaries, sizes and times in
+ * words, what is unknown, what must be escaped, many children, a full output. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/report_sample.h"
+
+static struct sink sink;
+static struct memopt_report report;
+
+struct settings { /* as plugins/report/text.c has it */
+    int detail, color;
+};
+
+static const char *render(const struct memopt_report *what, int detail, int color) {
+    struct settings settings = {detail, color};
+    const struct memopt_reporter_ops *ops = memopt_plugin.ops;
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    assert_int_equal(memopt_plugin.settings_size, sizeof(settings));
+    assert_int_equal(ops->write(&mo_host, &settings, what, &sink.public, &error), 0);
+    return sink.text;
+}
+
+static void check_golden(const char *name) {
+    const char *differs = golden_differs(name, sink.text);
+    if (differs != NULL)
+        fail_msg("%s", differs);
+}
+
+static void test_summary(void **state) {
+    (void)state;
+    sink_reset(&sink);
+    render(sample_full(&report), 0, 2);
+    check_golden("report-summary.txt");
+}
+
+static void test_full(void **state) {
+    (void)state;
+    sink_reset(&sink);
+    render(sample_full(&report), 1, 2);
+    check_golden("report-full.txt");
+}
+
+static void test_color(void **state) {
+    (void)state;
+    sink_reset(&sink);
+    render(sample_full(&report), 0, 1);
+    check_golden("report-color.txt");
+
+    /* auto: as the output is a terminal or not */
+    sink_reset(&sink);
+    assert_null(strchr(render(&report, 0, 0), '\033'));
+    sink_reset(&sink);
+    sink.public.is_terminal = 1;
+    assert_non_null(strchr(render(&report, 0, 0), '\033'));
+}
+
+/* What is unknown is not there, not even as a word. */
+static void test_unknown(void **state) {
+    (void)state;
+    for (int detail = 0; detail < 2; detail++) {
+        sink_reset(&sink);
+        assert_string_equal(render(sample_unknown(&report), detail, 2),
+                            "memopt: run: ended without saying how\n");
+    }
+    report.process_count = 0;
+    sink_reset(&sink);
+    assert_string_equal(render(&report, 1, 2), "memopt: run\n");
+}
+
+static void test_sizes(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t bytes;
+        const char *word;
+    } rows[] = {
+        {0, "0 B"},
+        {1, "1 B"},
+        {1023, "1023 B"},
+        {1024, "1.00 KiB"},
+        {1034, "1.01 KiB"},
+        {10 * 1024, "10.0 KiB"},
+        {10234, "9.99 KiB"},
+        {10236, "10.0 KiB"},
+        {102348, "99.9 KiB"},
+        {102399, "100 KiB"},
+        {1022 * 1024, "0.998 MiB"},
+        {1024 * 1024 - 1, "1.00 MiB"},
+        {999 * 1024, "999 KiB"},
+        {1536u << 20, "1.50 GiB"},
+        {(uint64_t)5 << 40, "5.00 TiB"},
+        {(uint64_t)6 << 50, "6.00 PiB"},
+        {UINT64_MAX - 1, "16.0 EiB"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char line[64];
+        sample_unknown(&report)->peak_rss = rows[i].bytes;
+        snprintf(line, sizeof(line), "  peak RSS      %s\n", rows[i].word);
+        sink_reset(&sink);
+        if (strstr(render(&report, 0, 2), line) == NULL)
+            fail_msg("%llu is not '%s' in '%s'", (unsigned long long)rows[i].bytes, rows[i].word,
+                     sink.text);
+    }
+}
+
+static void test_times(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t nanoseconds;
+        const char *word;
+    } rows[] = {
+        {0, "0 us"},
+        {1500, "1.5 us"},
+        {999600, "1 ms"},
+        {12345678, "12.3 ms"},
+        {999600000, "1.00 s"},
+        {1234567890, "1.23 s"},
+        {12345678900, "12.3 s"},
+        {59960000000, "1 min 00 s"},
+        {119600000000, "2 min 00 s"},
+        {125000000000, "2 min 05 s"},
+        {3599600000000, "1 h 00 min"},
+        {5400000000000, "1 h 30 min"},
+        {7199000000000, "2 h 00 min"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char line[64];
+        sample_unknown(&report)->wall_time = rows[i].nanoseconds;
+        snprintf(line, sizeof(line), "  time          %s wall\n", rows[i].word);
+        sink_reset(&sink);
+        if (strstr(render(&report, 0, 2), line) == NULL)
+            fail_msg("%llu is not '%s' in '%s'", (unsigned long long)rows[i].nanoseconds,
+                     rows[i].word, sink.text);
+    }
+}
+
+/* Nothing of a program's strings reaches the terminal but what can be seen. */
+static void test_escapes(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *shown;
+    } rows[] = {
+        {"plain", "plain"},
+        {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
+        {"\033[2J", "\\x1b[2J"},
+        {"a\nb\r\t\x7f", "a\\x0ab\\x0d\\x09\\x7f"},
+        {"\xc2\x9b", "\\xc2\\x9b"},                   /* a C1 control: CSI */
+        {"\xff\xfe", "\\xff\\xfe"},                   /* no UTF-8 */
+        {"\xc0\xaf", "\\xc0\\xaf"},                   /* overlong */
+        {"\xe0\x80\xaf", "\\xe0\\x80\\xaf"},          /* overlong */
+        {"\xed\xa0\x80", "\\xed\\xa0\\x80"},          /* a surrogate */
+        {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"}, /* above U+10FFFF */
+        {"\xe2\x82", "\\xe2\\x82"},                   /* cut */
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char line[128];
+        sample_unknown(&report);
+        sample_processes[0].program = rows[i].name;
+        snprintf(line, sizeof(line), "memopt: %s: ended", rows[i].shown);
+        sink_reset(&sink);
+        if (strncmp(render(&report, 0, 2), line, strlen(line)) != 0)
+            fail_msg("row %zu: '%s'", i, sink.text);
+    }
+    /* Long ones are whole. */
+    static char long_name[3000];
+    memset(long_name, 'x', sizeof(long_name) - 1);
+    sample_processes[0].program = long_name;
+    sink_reset(&sink);
+    assert_non_null(strstr(render(&report, 0, 2), long_name));
+}
+
+/* Eight children at most: those that crashed, then the largest. */
+static void test_many_children(void **state) {
+    (void)state;
+    static struct memopt_process processes[201];
+    sample_unknown(&report);
+    for (int i = 0; i < 201; i++) {
+        mo_process_init(&processes[i]);
+        processes[i].pid = 1000 + i;
+        processes[i].program = "/bin/x";
+        processes[i].end = MEMOPT_END_EXIT;
+        processes[i].peak_rss = (uint64_t)(i * 37 % 200 + 1) << 20;
+    }
+    processes[150].end = MEMOPT_END_SIGNAL;
+    processes[150].end_value = 6;
+    processes[150].peak_rss = MEMOPT_UNKNOWN;
+    report.processes = processes;
+    report.process_count = 201;
+    sink_reset(&sink);
+    render(&report, 0, 2);
+    check_golden("report-children.txt");
+
+    report.process_count = 4; /* few: all, in their order */
+    sink_reset(&sink);
+    const char *first = strstr(render(&report, 0, 2), "1001 x"),
+               *last = strstr(sink.text, "1003 x");
+    assert_true(first != NULL && last != NULL && first < last);
+    assert_null(strstr(sink.text, "more"));
+}
+
+/* Wherever the output is full, the error comes back. */
+static void test_full_output(void **state) {
+    (void)state;
+    struct settings settings = {1, 1};
+    const struct memopt_reporter_ops *ops = memopt_plugin.ops;
+    sink_reset(&sink);
+    render(sample_full(&report), 1, 1);
+    size_t whole = sink.used;
+    for (size_t limit = 0; limit < whole; limit++) {
+        struct memopt_error error = MEMOPT_ERROR_INIT;
+        sink_reset(&sink)->limit = limit;
+        assert_int_equal(ops->write(&mo_host, &settings, &report, &sink.public, &error), -ENOSPC);
+        assert_string_equal(error.message, "No space left on device");
+    }
+}
+
+/* Elements of a newer memopt are larger: stepped over by their stated size. */
+static void test_larger_elements(void **state) {
+    (void)state;
+    static struct {
+        struct memopt_process process;
+        char more[24];
+    } processes[3];
+    sink_reset(&sink);
+    render(sample_full(&report), 1, 2);
+    for (size_t i = 0; i < 3; i++) {
+        processes[i].process = sample_processes[i];
+        memset(processes[i].more, 0xee, sizeof(processes[i].more));
+    }
+    report.processes = &processes[0].process;
+    report.process_size = sizeof(processes[0]);
+    sink_reset(&sink);
+    render(&report, 1, 2);
+    check_golden("report-full.txt");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_summary),     cmocka_unit_test(test_full),
+        cmocka_unit_test(test_color),       cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_sizes),       cmocka_unit_test(test_times),
+        cmocka_unit_test(test_escapes),     cmocka_unit_test(test_many_children),
+        cmocka_unit_test(test_full_output), cmocka_unit_test(test_larger_elements),
+    };
+    return cmocka_run_group_tests_name("reporter text", tests, NULL, NULL);
+}
