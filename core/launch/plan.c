@@ -95,13 +95,16 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
     if (users != NULL && (old = strdup(users)) == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
     mo_environment_set(&plan->environment, "LD_PRELOAD", plain);
+    const char *entries = "1"; /* of the list are memopt's: preload/environment.c reads it */
     if (backend[0] != '\0' &&
         (direct || (plan->allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD) != 0)) {
         r = plain_path(&plan->session, backend, plain, error);
         if (r < 0)
             return r;
         mo_environment_append(&plan->environment, "LD_PRELOAD", plain, ":");
+        entries = "2";
     }
+    mo_environment_set(&plan->environment, "MEMOPT_PRELOADED", entries);
     for (char *item = old; item != NULL && *item != '\0';) {
         size_t length = strcspn(item, " :");
         char *next = item + length + (item[length] != '\0');
