@@ -24,6 +24,7 @@ core_memopt_sources = \
 core_dispatch_sources = \
 	core/dispatch/boot.c core/dispatch/boot.h \
 	core/dispatch/dispatch.c core/dispatch/dispatch.h \
+	core/dispatch/limit.c core/dispatch/limit.h \
 	core/dispatch/services.h \
 	core/dispatch/track.c
 

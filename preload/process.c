@@ -205,6 +205,17 @@ static void load_trackers(const struct mo_flat *flat, const struct memopt_list *
     }
 }
 
+/* [heap.default]: rules for the program's own malloc. */
+static void read_rules(const struct mo_flat *flat) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct mo_settings_heap rules;
+    if (mo_flat_fill(flat, "heap.default", mo_core_section("heap")->table, &rules,
+                     &mo_sys_allocator, &error) < 0)
+        note(MEMOPT_NOTE_ERROR, error.message);
+    else
+        mo_process.limit = rules.limit;
+}
+
 static void open_backend(const struct mo_flat *flat, const struct mo_settings_memopt *settings) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     struct mo_plugin *plugin;
@@ -249,6 +260,7 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
     if (run_directory != NULL)
         run_directory = mo_sys_strdup(run_directory);
     int follow = 1;
+    mo_process.limit = UINT64_MAX;
     if (run_directory == NULL) {
         mo_fail(&error, -ENOENT,
                 "preloaded without 'memopt run' (MEMOPT_RUN names no run directory)");
@@ -264,6 +276,7 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
         for (size_t i = 0; i < settings.plugin_path.count; i++)
             mo_plugin_add_directory(settings.plugin_path.items[i], NULL);
         open_backend(&flat, &settings);
+        read_rules(&flat);
         if (kind == MO_PROCESS_SHIM)
             load_trackers(&flat, &settings.trackers, tracker_settings);
         create_ledger(tracker_settings);

@@ -18,6 +18,7 @@ enum mo_process_kind { MO_PROCESS_AGENT = 1, MO_PROCESS_SHIM = 2 }; /* = the led
 struct mo_process {
     struct mo_plugin *allocator; /* NULL: plain libc */
     struct memopt_malloc table;  /* the backend's default heap; libc's if allocator is NULL */
+    uint64_t limit; /* of [heap.default]; UINT64_MAX: none */
     size_t tracker_count;
     struct {
         struct mo_plugin *plugin;

@@ -6,6 +6,8 @@
  * before the program's own. Until then the boot range serves.
  */
 #include "core/dispatch/dispatch.h"
+#include "core/dispatch/limit.h"
+#include "core/ledger/writer.h"
 #include "preload/process.h"
 
 static struct mo_link links[sizeof(mo_process.trackers) / sizeof(mo_process.trackers[0])];
@@ -15,6 +17,15 @@ static void take_over(struct mo_process *process) {
         links[i].self = process->trackers[i].self;
         links[i].offset = process->trackers[i].offset;
         links[i].ops = &process->trackers[i].plugin->ops.tracker;
+    }
+    static struct mo_ledger_heap without_a_ledger;
+    if (process->limit != UINT64_MAX) {
+        struct mo_ledger_heap *slot = mo_ledger_heap_slot(
+            "default", process->allocator == NULL ? "libc" : process->allocator->descriptor.name);
+        mo_limit_install(&process->table, process->limit,
+                         process->allocator == NULL ? NULL
+                                                    : process->allocator->ops.allocator.purge,
+                         slot != NULL ? slot : &without_a_ledger);
     }
     mo_dispatch_switch(&process->table, links, process->tracker_count);
     mo_fork_install(&(struct mo_fork_hooks){

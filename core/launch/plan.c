@@ -29,8 +29,6 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
         against = "a tracker has to see each call (leave it out with: -t '')";
     else if (facts->heap_rules)
         against = "[heap.default] has settings that apply to each call";
-    else if (!facts->follow)
-        against = "follow = no needs memopt in between (children inherit what is preloaded)";
     if (facts->wanted == MO_BINDING_DIRECT && against != NULL)
         return mo_fail(error, -EINVAL,
                        "binding = direct is impossible with allocator '%s': %s; use binding = auto "
@@ -233,7 +231,6 @@ static int choose(struct mo_config *config, struct mo_plan *plan, struct memopt_
     struct mo_binding_facts facts = {
         .wanted = (enum mo_binding)settings->binding,
         .trackers = settings->trackers.count,
-        .follow = settings->follow,
         .heap_rules = heap_rules,
         .flags = allocator->ops.allocator.flags,
         .allocator = allocator->descriptor.name,

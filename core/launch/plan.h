@@ -40,7 +40,6 @@ struct mo_plan {
 struct mo_binding_facts {
     enum mo_binding wanted;
     size_t trackers;
-    int follow;
     int heap_rules; /* [heap.default] has values */
     uint32_t flags; /* of the allocator */
     const char *allocator;

@@ -1,0 +1,95 @@
+/* limit.c - see limit.h. A call reserves what it asks for before the backend is
+ * called, and settles the difference to the usable size afterwards. */
+#include "core/dispatch/limit.h"
+
+#include <stdbool.h>
+
+static struct memopt_malloc below;
+static struct mo_ledger_heap *heap;
+static uint64_t (*purge_backend)(void);
+static uint64_t most;
+
+static void raise_peak(uint64_t live) {
+    uint64_t peak = atomic_load_explicit(&heap->peak_bytes, memory_order_relaxed);
+    while (live > peak && !atomic_compare_exchange_weak(&heap->peak_bytes, &peak, live))
+        ;
+}
+
+static void settle(uint64_t reserved, uint64_t used) {
+    raise_peak(atomic_fetch_add(&heap->live_bytes, used - reserved) + used - reserved);
+}
+
+static bool fits(uint64_t size) {
+    uint64_t live = atomic_load(&heap->live_bytes);
+    do {
+        if (size > most || live > most - size)
+            return false;
+    } while (!atomic_compare_exchange_weak(&heap->live_bytes, &live, live + size));
+    return true;
+}
+
+static bool reserve(uint64_t size) {
+    if (fits(size))
+        return true;
+    if (purge_backend != NULL)
+        purge_backend();
+    if (fits(size))
+        return true;
+    atomic_fetch_add(&heap->refused, 1);
+    return false;
+}
+
+static void *came(void *p, uint64_t reserved) {
+    if (p == NULL) {
+        atomic_fetch_sub(&heap->live_bytes, reserved);
+        return NULL;
+    }
+    settle(reserved, below.usable_size(p));
+    atomic_fetch_add_explicit(&heap->allocations, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&heap->live_blocks, 1, memory_order_relaxed);
+    return p;
+}
+
+static void *limited_malloc(size_t size) {
+    return reserve(size) ? came(below.malloc(size), size) : NULL;
+}
+
+static void *limited_calloc(size_t count, size_t size) {
+    return reserve(count * size) ? came(below.calloc(count, size), count * size) : NULL;
+}
+
+static void *limited_aligned_alloc(size_t alignment, size_t size) {
+    return reserve(size) ? came(below.aligned_alloc(alignment, size), size) : NULL;
+}
+
+static void *limited_realloc(void *p, size_t size) {
+    uint64_t old = below.usable_size(p);
+    uint64_t more = size > old ? size - old : 0;
+    if (more > 0 && !reserve(more))
+        return NULL;
+    void *q = below.realloc(p, size);
+    settle(old + more, q == NULL ? old : below.usable_size(q));
+    return q;
+}
+
+static void limited_free(void *p) {
+    uint64_t size = below.usable_size(p);
+    below.free(p);
+    atomic_fetch_sub(&heap->live_bytes, size);
+    atomic_fetch_add_explicit(&heap->frees, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&heap->live_blocks, 1, memory_order_relaxed);
+}
+
+void mo_limit_install(struct memopt_malloc *table, uint64_t limit, uint64_t (*purge)(void),
+                      struct mo_ledger_heap *slot) {
+    below = *table;
+    heap = slot;
+    purge_backend = purge;
+    most = limit;
+    atomic_store(&heap->limit, limit);
+    table->malloc = limited_malloc;
+    table->calloc = limited_calloc;
+    table->realloc = limited_realloc;
+    table->free = limited_free;
+    table->aligned_alloc = limited_aligned_alloc;
+}

@@ -1,0 +1,101 @@
+/* test_limit.c - the limit of [heap.default]: what fits, what is refused, and
+ * that the count comes back to zero whichever way blocks go. */
+#include "core/dispatch/limit.h"
+
+#include <malloc.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { LIMIT = 1 << 20 };
+
+static struct mo_ledger_heap slot;
+static struct memopt_malloc table = {sizeof(table),     malloc, calloc, realloc, free, memalign,
+                                     malloc_usable_size};
+static int purged;
+
+static uint64_t purge(void) {
+    purged++;
+    return 0;
+}
+
+static int install(void **state) {
+    (void)state;
+    mo_limit_install(&table, LIMIT, purge, &slot);
+    return 0;
+}
+
+static void refuses_what_does_not_fit(void **state) {
+    (void)state;
+    void *half = table.malloc(LIMIT / 2);
+    assert_non_null(half);
+    assert_true(slot.live_bytes >= LIMIT / 2);
+    uint64_t live = slot.live_bytes;
+    assert_null(table.malloc(LIMIT / 2 + 1));
+    assert_null(table.calloc(LIMIT, 1));
+    assert_null(table.aligned_alloc(64, LIMIT));
+    assert_null(table.realloc(half, LIMIT + 1));
+    assert_null(table.malloc(SIZE_MAX));
+    assert_int_equal(slot.refused, 5);
+    assert_int_equal(purged, 5);
+    assert_int_equal(slot.live_bytes, live);
+    memset(half, 1, LIMIT / 2); /* untouched by the failed realloc */
+    half = table.realloc(half, LIMIT / 4);
+    assert_non_null(half);
+    assert_true(slot.live_bytes < LIMIT / 2);
+    void *more = table.aligned_alloc(4096, LIMIT / 2);
+    assert_non_null(more);
+    assert_true(slot.peak_bytes <= LIMIT + 64);
+    assert_int_equal(slot.live_blocks, 2);
+    table.free(half);
+    table.free(more);
+    assert_int_equal(slot.live_bytes, 0);
+    assert_int_equal(slot.live_blocks, 0);
+    assert_int_equal(slot.allocations, slot.frees);
+}
+
+/* The backend's own failure gives the reservation back. */
+static void the_backend_refuses(void **state) {
+    (void)state;
+    uint64_t before = slot.live_bytes;
+    assert_null(table.aligned_alloc(SIZE_MAX / 2 + 1, 100)); /* no such room anywhere */
+    assert_int_equal(slot.live_bytes, before);
+}
+
+static void *churn(void *unused) {
+    void *blocks[64] = {NULL};
+    for (unsigned i = 0; i < 200000; i++) {
+        unsigned k = (i * 2654435761u) >> 26;
+        table.free(blocks[k] != NULL ? blocks[k] : table.malloc(1));
+        blocks[k] = table.malloc(i % 3000);
+    }
+    for (unsigned k = 0; k < 64; k++)
+        if (blocks[k] != NULL)
+            table.free(blocks[k]);
+    return unused;
+}
+
+static void many_threads(void **state) {
+    (void)state;
+    uint64_t before = slot.live_bytes;
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, NULL), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(slot.live_bytes, before);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refuses_what_does_not_fit),
+        cmocka_unit_test(the_backend_refuses),
+        cmocka_unit_test(many_threads),
+    };
+    return cmocka_run_group_tests(tests, install, NULL);
+}
