@@ -40,10 +40,12 @@ extern const struct mo_command mo_commands[]; /* ends with name NULL */
 const struct mo_command *mo_command_find(const char *name);
 
 int mo_cmd_config(int argc, char *argv[]);
+int mo_cmd_compare(int argc, char *argv[]);
 int mo_cmd_help(int argc, char *argv[]);
 int mo_cmd_plugins(int argc, char *argv[]);
 int mo_cmd_run(int argc, char *argv[]);
 extern const char mo_config_usage[];
+extern const char mo_compare_usage[];
 extern const char mo_help_usage[];
 extern const char mo_plugins_usage[];
 extern const char mo_run_usage[];

@@ -2,9 +2,12 @@
 bin_PROGRAMS += cli/memopt
 cli_memopt_SOURCES = \
 	cli/cmd.h \
+	cli/cmd_compare.c \
 	cli/cmd_config.c \
 	cli/cmd_plugins.c \
 	cli/cmd_run.c \
+	cli/compare.h \
+	cli/compare_print.c \
 	cli/main.c \
 	cli/settings.c cli/settings.h
 cli_memopt_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)

@@ -19,6 +19,7 @@
 
 /* The checklist for a new row is in cmd.h. */
 const struct mo_command mo_commands[] = {
+    {"compare", mo_cmd_compare, mo_compare_usage, "run a program over several allocators"},
     {"config", mo_cmd_config, mo_config_usage, "show, check or explain the configuration"},
     {"help", mo_cmd_help, mo_help_usage, "show the manual of a command"},
     {"plugins", mo_cmd_plugins, mo_plugins_usage, "list plugins and their options"},

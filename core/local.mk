@@ -55,6 +55,7 @@ EXTRA_DIST += core/heap/libmemopt.map
 # What starts programs and watches them from outside: the memopt command only.
 noinst_LTLIBRARIES += core/libcore-launch.la
 core_libcore_launch_la_SOURCES = \
+	core/launch/contest.c core/launch/contest.h \
 	core/launch/environment.c core/launch/environment.h \
 	core/launch/launch.c core/launch/launch.h \
 	core/launch/lsan.c core/launch/lsan.h \

@@ -1,0 +1,411 @@
+/* compare_print.c - judges what `memopt compare` measured and writes it down. */
+#include "config.h"
+
+#include "cli/compare.h"
+
+#include "core/base/error.h"
+#include "core/launch/contest.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *title, *key;
+} metrics[MO_METRICS] = {
+    [MO_METRIC_WALL] = {"wall", "wall_ns"},
+    [MO_METRIC_CPU] = {"CPU", "cpu_ns"},
+    [MO_METRIC_RSS] = {"peak RSS", "peak_rss"},
+    [MO_METRIC_FAULTS] = {"page faults", "page_faults"},
+    [MO_METRIC_FRAGMENTATION] = {"fragmentation", "fragmentation"},
+};
+
+static const char rule[] = "a winner is at least 1 % better than every other candidate and would "
+                           "be so by chance in fewer than 5 % of cases (Mann-Whitney)";
+
+/* ---------------------------------------------------------------- judging */
+
+static int is_known(const struct mo_candidate *candidate, enum mo_metric metric) {
+    for (size_t i = 0; i < candidate->count; i++)
+        if (isnan(candidate->values[metric][i]))
+            return 0;
+    return candidate->count > 0;
+}
+
+static int judge(const struct mo_comparison *comparison, enum mo_metric metric, int *leads) {
+    struct mo_contestant contestants[MO_CANDIDATES];
+    for (size_t i = 0; i < comparison->count; i++) {
+        const struct mo_candidate *candidate = &comparison->candidates[i];
+        int fit = !candidate->left_out && candidate->failed == 0 && is_known(candidate, metric);
+        contestants[i] =
+            (struct mo_contestant){candidate->values[metric], fit ? candidate->count : 0, 0};
+    }
+    int winner = mo_contest(contestants, comparison->count);
+    for (size_t i = 0; i < comparison->count; i++)
+        leads[i] = contestants[i].leads;
+    return winner;
+}
+
+void mo_comparison_judge(struct mo_comparison *comparison) {
+    comparison->fastest = judge(comparison, MO_METRIC_WALL, comparison->leads_time);
+    comparison->smallest = judge(comparison, MO_METRIC_RSS, comparison->leads_memory);
+}
+
+/* ---------------------------------------------------------------- numbers */
+
+static double median_of(const struct mo_candidate *candidate, enum mo_metric metric) {
+    return is_known(candidate, metric) ? mo_median(candidate->values[metric], candidate->count)
+                                       : NAN;
+}
+
+/* The baseline: libc, which is the first one that was measured. */
+static const struct mo_candidate *baseline(const struct mo_comparison *comparison) {
+    for (size_t i = 0; i < comparison->count; i++)
+        if (!comparison->candidates[i].left_out && comparison->candidates[i].count > 0)
+            return &comparison->candidates[i];
+    return NULL;
+}
+
+static double ratio_of(const struct mo_comparison *comparison, const struct mo_candidate *candidate,
+                       enum mo_metric metric) {
+    const struct mo_candidate *base = baseline(comparison);
+    double whole = base == NULL ? NAN : median_of(base, metric);
+    return whole > 0 ? median_of(candidate, metric) / whole : NAN;
+}
+
+struct word {
+    char text[32];
+};
+
+static struct word duration_word(double ns) {
+    struct word word;
+    if (ns < 1e6)
+        snprintf(word.text, sizeof(word.text), "%.3g us", ns / 1e3);
+    else if (ns < 1e9)
+        snprintf(word.text, sizeof(word.text), "%.3g ms", ns / 1e6);
+    else
+        snprintf(word.text, sizeof(word.text), ns < 1e11 ? "%.3g s" : "%.0f s", ns / 1e9);
+    return word;
+}
+
+static struct word size_word(double bytes) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    struct word word;
+    size_t unit = 0;
+    while (bytes >= 999.5 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        bytes /= 1024;
+        unit++;
+    }
+    snprintf(word.text, sizeof(word.text), "%.3g %s", bytes, units[unit]);
+    return word;
+}
+
+static struct word value_word(double value, enum mo_metric metric) {
+    struct word word;
+    if (isnan(value)) {
+        snprintf(word.text, sizeof(word.text), "-");
+        return word;
+    }
+    switch (metric) {
+    case MO_METRIC_WALL:
+    case MO_METRIC_CPU:
+        return duration_word(value);
+    case MO_METRIC_RSS:
+        return size_word(value);
+    case MO_METRIC_FRAGMENTATION:
+        snprintf(word.text, sizeof(word.text), "%.1f %%", value * 100);
+        return word;
+    default:
+        snprintf(word.text, sizeof(word.text), "%.0f", value);
+        return word;
+    }
+}
+
+/* "±1 %": the median distance from the median. */
+static struct word spread_word(const struct mo_candidate *candidate, enum mo_metric metric) {
+    struct word word = {""};
+    double median = median_of(candidate, metric);
+    if (median > 0)
+        snprintf(word.text, sizeof(word.text), "±%.1f%%",
+                 100 * mo_spread(candidate->values[metric], candidate->count) / median);
+    return word;
+}
+
+static struct word ratio_word(const struct mo_comparison *comparison,
+                              const struct mo_candidate *candidate, enum mo_metric metric) {
+    struct word word;
+    double ratio = ratio_of(comparison, candidate, metric);
+    if (isnan(ratio))
+        snprintf(word.text, sizeof(word.text), "-");
+    else
+        snprintf(word.text, sizeof(word.text), "%.2fx", ratio);
+    return word;
+}
+
+/* ---------------------------------------------------------------- sentences */
+
+/* "time: mimalloc, 0.89x of libc" or "time: no winner; a, b are too close". */
+static void verdict(const struct mo_comparison *comparison, const char *by, enum mo_metric metric,
+                    int winner, const int *leads, char *text, size_t size) {
+    const struct mo_candidate *base = baseline(comparison);
+    if (winner >= 0) {
+        const struct mo_candidate *candidate = &comparison->candidates[winner];
+        if (candidate == base)
+            snprintf(text, size, "%s: %s", by, candidate->label);
+        else
+            snprintf(text, size, "%s: %s, %s of %s", by, candidate->label,
+                     ratio_word(comparison, candidate, metric).text, base->label);
+        return;
+    }
+    size_t used = (size_t)snprintf(text, size, "%s: no winner", by);
+    size_t count = 0;
+    for (size_t i = 0; i < comparison->count; i++)
+        count += leads[i] != 0;
+    const char *before = "; too close to call between ";
+    for (size_t i = 0; i < comparison->count && used < size && count >= 2; i++) {
+        if (!leads[i])
+            continue;
+        used += (size_t)snprintf(text + used, size - used, "%s%s", before,
+                                 comparison->candidates[i].label);
+        before = ", ";
+    }
+}
+
+/* Failures of one candidate; 0: nothing to say. */
+static int complaint(const struct mo_comparison *comparison, const struct mo_candidate *candidate,
+                     char *text, size_t size) {
+    if (candidate->left_out)
+        snprintf(text, size, "%s was left out: %s", candidate->label, candidate->note);
+    else if (candidate->failed > 0)
+        snprintf(text, size,
+                 "%s: %u of %zu runs ended with exit status %d instead of %d; it can't win%s%s",
+                 candidate->label, candidate->failed, comparison->runs + 1,
+                 candidate->failed_status, comparison->status,
+                 candidate->note[0] != '\0' ? "; " : "", candidate->note);
+    else if (candidate->note[0] != '\0')
+        snprintf(text, size, "%s: %s", candidate->label, candidate->note);
+    else
+        return 0;
+    return 1;
+}
+
+/* ----------------------------------------------------------- text, markdown */
+
+/* Columns of a text that may have "±", which is two bytes and one column. */
+static int width_of(const char *text) {
+    int width = 0;
+    for (; *text != '\0'; text++)
+        width += ((unsigned char)*text & 0xc0) != 0x80;
+    return width;
+}
+
+static int put(struct memopt_output *output, const char *text, int width) {
+    int pad = width - width_of(text);
+    return output->printf(output, "%*s%s", pad > 0 ? pad : 0, "", text);
+}
+
+static int label_width(const struct mo_comparison *comparison) {
+    int width = 9;
+    for (size_t i = 0; i < comparison->count; i++)
+        if (!comparison->candidates[i].left_out &&
+            width_of(comparison->candidates[i].label) > width)
+            width = width_of(comparison->candidates[i].label);
+    return width;
+}
+
+static int write_row(const struct mo_comparison *comparison, const struct mo_candidate *candidate,
+                     int label, struct memopt_output *output) {
+    int r =
+        output->printf(output, "%s%*s", candidate->label, label - width_of(candidate->label), "");
+    for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++) {
+        r = put(output, value_word(median_of(candidate, metric), metric).text,
+                metric == MO_METRIC_FRAGMENTATION ? 9 : 10);
+        if (r == 0 && (metric == MO_METRIC_WALL || metric == MO_METRIC_RSS))
+            r = put(output, spread_word(candidate, metric).text, 7);
+        if (r == 0)
+            r = put(output, ratio_word(comparison, candidate, metric).text, 7);
+    }
+    return r < 0 ? r : output->printf(output, "\n");
+}
+
+static int write_sentences(const struct mo_comparison *comparison, const char *bullet,
+                           struct memopt_output *output) {
+    char text[1024];
+    verdict(comparison, "time", MO_METRIC_WALL, comparison->fastest, comparison->leads_time, text,
+            sizeof(text));
+    int r = output->printf(output, "\n%s%s\n", bullet, text);
+    verdict(comparison, "memory", MO_METRIC_RSS, comparison->smallest, comparison->leads_memory,
+            text, sizeof(text));
+    if (r == 0)
+        r = output->printf(output, "%s%s\n", bullet, text);
+    for (size_t i = 0; i < comparison->count && r == 0; i++)
+        if (complaint(comparison, &comparison->candidates[i], text, sizeof(text)))
+            r = output->printf(output, "%s%s\n", bullet, text);
+    if (r == 0 && comparison->status != 0)
+        r = output->printf(output, "%sthe program's exit status was %d in the first run\n", bullet,
+                           comparison->status);
+    return r;
+}
+
+static int write_command(const struct mo_comparison *comparison, struct memopt_output *output) {
+    int r = 0;
+    for (size_t i = 0; comparison->argv[i] != NULL && r == 0; i++)
+        r = output->printf(output, "%s%s", i > 0 ? " " : "", comparison->argv[i]);
+    return r;
+}
+
+static int write_text(const struct mo_comparison *comparison, struct memopt_output *output) {
+    int label = label_width(comparison);
+    int r = write_command(comparison, output);
+    if (r == 0)
+        r = output->printf(output,
+                           "\nmedian of %zu runs each, in turn, after one to warm up; input: %s\n\n"
+                           "%*s%10s%7s%7s%10s%7s%10s%7s%7s%10s%7s%9s%7s\n",
+                           comparison->runs, comparison->input, label, "", "wall", "", "", "CPU",
+                           "", "peak RSS", "", "", "faults", "", "fragm.", "");
+    for (size_t i = 0; i < comparison->count && r == 0; i++)
+        if (!comparison->candidates[i].left_out)
+            r = write_row(comparison, &comparison->candidates[i], label, output);
+    if (r == 0)
+        r = write_sentences(comparison, "", output);
+    if (r == 0)
+        r = output->printf(output,
+                           "\n±: median distance from the median. x: relative to %s.\n%c%s.\n",
+                           baseline(comparison)->label, 'A', rule + 1);
+    return r;
+}
+
+static int write_markdown(const struct mo_comparison *comparison, struct memopt_output *output) {
+    int r = output->printf(output, "`");
+    if (r == 0)
+        r = write_command(comparison, output);
+    if (r == 0)
+        r = output->printf(output, "`: median of %zu runs each, in turn\n\n| |", comparison->runs);
+    for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++)
+        r = output->printf(output, " %s | |", metrics[metric].title);
+    if (r == 0)
+        r = output->printf(output, "\n|---|");
+    for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++)
+        r = output->printf(output, "--:|--:|");
+    for (size_t i = 0; i < comparison->count && r == 0; i++) {
+        const struct mo_candidate *candidate = &comparison->candidates[i];
+        if (candidate->left_out)
+            continue;
+        r = output->printf(output, "\n| %s |", candidate->label);
+        for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++)
+            r = output->printf(output, " %s %s | %s |",
+                               value_word(median_of(candidate, metric), metric).text,
+                               spread_word(candidate, metric).text,
+                               ratio_word(comparison, candidate, metric).text);
+    }
+    if (r == 0)
+        r = output->printf(output, "\n");
+    return r < 0 ? r : write_sentences(comparison, "- ", output);
+}
+
+/* --------------------------------------------------------------------- json */
+
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* Any bytes: what is not UTF-8 becomes U+FFFD. */
+static json_t *string(const char *text) {
+    json_t *whole = json_string(text);
+    if (whole != NULL)
+        return whole;
+    char *clean = malloc(strlen(text) * 3 + 1);
+    size_t used = 0;
+    for (; clean != NULL && *text != '\0'; text++) {
+        if (((unsigned char)*text & 0x80) == 0)
+            clean[used++] = *text;
+        else
+            used += (size_t)sprintf(clean + used, "\xef\xbf\xbd");
+    }
+    if (clean != NULL) {
+        clean[used] = '\0';
+        whole = json_string(clean);
+        free(clean);
+    }
+    return whole;
+}
+
+static json_t *names(const struct mo_comparison *comparison, const int *leads) {
+    json_t *array = json_array();
+    for (size_t i = 0; i < comparison->count; i++)
+        if (leads[i])
+            json_array_append_new(array, string(comparison->candidates[i].label));
+    return array;
+}
+
+static json_t *metric_object(const struct mo_comparison *comparison,
+                             const struct mo_candidate *candidate, enum mo_metric metric) {
+    json_t *values = json_array();
+    for (size_t i = 0; i < candidate->count; i++)
+        json_array_append_new(values, number(candidate->values[metric][i]));
+    double median = median_of(candidate, metric);
+    return json_pack(
+        "{s:o, s:o, s:o, s:o}", "median", number(median), "spread",
+        number(isnan(median) ? NAN : mo_spread(candidate->values[metric], candidate->count)),
+        "ratio", number(ratio_of(comparison, candidate, metric)), "values", values);
+}
+
+static json_t *candidate_object(const struct mo_comparison *comparison,
+                                const struct mo_candidate *candidate) {
+    json_t *object =
+        json_pack("{s:o, s:s, s:o, s:o, s:b, s:i, s:o}", "name", string(candidate->label),
+                  "allocator", candidate->allocator, "config",
+                  candidate->file == NULL ? json_null() : string(candidate->file), "binding",
+                  candidate->binding == NULL ? json_null() : json_string(candidate->binding),
+                  "left_out", candidate->left_out, "failed_runs", (int)candidate->failed, "note",
+                  candidate->note[0] == '\0' ? json_null() : string(candidate->note));
+    for (enum mo_metric metric = 0; metric < MO_METRICS && !candidate->left_out; metric++)
+        json_object_set_new(object, metrics[metric].key,
+                            metric_object(comparison, candidate, metric));
+    return object;
+}
+
+static json_t *winner_of(const struct mo_comparison *comparison, int winner) {
+    return winner < 0 ? json_null() : string(comparison->candidates[winner].label);
+}
+
+static int write_json(const struct mo_comparison *comparison, struct memopt_output *output,
+                      struct memopt_error *error) {
+    json_t *command = json_array(), *candidates = json_array();
+    for (size_t i = 0; comparison->argv[i] != NULL; i++)
+        json_array_append_new(command, string(comparison->argv[i]));
+    for (size_t i = 0; i < comparison->count; i++)
+        json_array_append_new(candidates, candidate_object(comparison, &comparison->candidates[i]));
+    json_t *root = json_pack(
+        "{s:s, s:i, s:s, s:o, s:i, s:i, s:i, s:s, s:s, s:o, s:{s:o, s:o, s:o, s:o}}", "schema",
+        "memopt-compare", "schema_version", 1, "memopt_version", PACKAGE_VERSION, "command",
+        command, "runs", (int)comparison->runs, "warm_up_runs", 1, "exit_status",
+        comparison->status, "input", comparison->input, "rule", rule, "candidates", candidates,
+        "winners", "time", winner_of(comparison, comparison->fastest), "memory",
+        winner_of(comparison, comparison->smallest), "time_leaders",
+        names(comparison, comparison->leads_time), "memory_leaders",
+        names(comparison, comparison->leads_memory));
+    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
+    json_decref(root);
+    if (text == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    int r = output->write(output, text, strlen(text));
+    free(text);
+    return r < 0 ? r : output->write(output, "\n", 1);
+}
+
+int mo_comparison_write(const struct mo_comparison *comparison, enum mo_compare_format format,
+                        struct memopt_output *output, struct memopt_error *error) {
+    switch (format) {
+    case MO_COMPARE_JSON:
+        return write_json(comparison, output, error);
+    case MO_COMPARE_MARKDOWN:
+        return write_markdown(comparison, output);
+    default:
+        return write_text(comparison, output);
+    }
+}
