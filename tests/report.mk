@@ -2,10 +2,15 @@
 # reporters text and json.
 EXTRA_DIST += \
 	tests/data/report-summary.txt tests/data/report-full.txt tests/data/report-color.txt \
-	tests/data/report-children.txt
+	tests/data/report-children.txt tests/data/report-full.json \
+	tests/data/report-unknown.json tests/data/report-compact.json
+
+# tests/report_faults.h stands in for these.
+fault_ldflags = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 if HAVE_CMOCKA
-report_tests = tests/test_ledger_reader tests/test_stats tests/test_report_text
+report_tests = tests/test_ledger_reader tests/test_stats tests/test_report_text \
+	tests/test_report_json
 check_PROGRAMS += $(report_tests)
 TESTS += $(report_tests)
 
@@ -19,4 +24,10 @@ tests_test_stats_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 tests_test_report_text_SOURCES = tests/test_report_text.c tests/report_sample.h plugins/report/text.c
 tests_test_report_text_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_report_text_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+tests_test_report_json_SOURCES = tests/test_report_json.c tests/report_sample.h \
+	tests/report_faults.h plugins/report/json.c
+tests_test_report_json_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
+tests_test_report_json_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
+tests_test_report_json_LDADD = core/libcore-own.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
 endif

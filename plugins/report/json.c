@@ -37,6 +37,11 @@ static json_t *number(uint64_t value) {
     return value > INT64_MAX ? json_null() : json_integer((json_int_t)value);
 }
 
+/* Of a process or thread, or a signal: 0 is none. */
+static json_t *id(int64_t value) {
+    return value == 0 ? json_null() : json_integer(value);
+}
+
 static json_t *ratio(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }
@@ -108,7 +113,7 @@ static json_t *counts_of(struct tree *tree, const struct memopt_counts *counts) 
 
 static json_t *thread_of(struct tree *tree, const struct memopt_thread *thread) {
     json_t *o = json_object();
-    put(tree, o, "tid", thread->tid == 0 ? json_null() : json_integer(thread->tid));
+    put(tree, o, "tid", id(thread->tid));
     put(tree, o, "counts", counts_of(tree, &thread->counts));
     return o;
 }
@@ -150,8 +155,8 @@ static json_t *process_of(struct tree *tree, const struct memopt_process *proces
     static const char *const ends[] = {NULL, "exit", "signal", "exec", "running"};
     json_t *o = json_object();
     int end = process->end < 0 || process->end > MEMOPT_END_RUNNING ? 0 : process->end;
-    put(tree, o, "pid", json_integer(process->pid));
-    put(tree, o, "ppid", json_integer(process->ppid));
+    put(tree, o, "pid", id(process->pid));
+    put(tree, o, "ppid", id(process->ppid));
     put(tree, o, "main", json_boolean(process->is_main));
     put(tree, o, "program", string(process->program));
     put(tree, o, "command", string(process->command));
@@ -195,7 +200,7 @@ static json_t *note_of(struct tree *tree, const struct memopt_note *note) {
         string(note->level == MEMOPT_NOTE_ERROR     ? "error"
                : note->level == MEMOPT_NOTE_WARNING ? "warning"
                                                     : "info"));
-    put(tree, o, "pid", note->pid == 0 ? json_null() : json_integer(note->pid));
+    put(tree, o, "pid", id(note->pid));
     put(tree, o, "text", string(note->text));
     return o;
 }
@@ -229,8 +234,7 @@ static json_t *report_of(struct tree *tree, const struct memopt_report *report) 
     put(tree, o, "voluntary_switches", number(report->voluntary_switches));
     put(tree, o, "involuntary_switches", number(report->involuntary_switches));
     put(tree, o, "exit_status", json_integer(report->exit_status));
-    put(tree, o, "exit_signal",
-        report->exit_signal == 0 ? json_null() : json_integer(report->exit_signal));
+    put(tree, o, "exit_signal", id(report->exit_signal));
     json_t *processes = json_array(), *notes = json_array();
     for (size_t i = 0; i < report->process_count; i++)
         append(tree, processes,

@@ -440,38 +440,45 @@ static double weight(const struct memopt_process *process) {
     return weight;
 }
 
+static void say_all_children(struct pen *pen, const struct memopt_report *report) {
+    for (size_t i = 1; i < report->process_count; i++) {
+        const struct memopt_process *process = process_at(report, i);
+        say(pen, "\n");
+        color(pen, "1");
+        say_name(pen, process);
+        color(pen, "0");
+        say_allocator(pen, process);
+        say(pen, "\n");
+        struct facts rss = {0};
+        if (known(process->peak_rss))
+            fact(&rss, "%s", SIZE(process->peak_rss));
+        line(pen, "peak RSS", &rss);
+        say_rest(pen, process);
+    }
+}
+
+/* A program that was replaced by another is no process of its own. */
+static int is_child(const struct memopt_process *process) {
+    return process->end != MEMOPT_END_EXEC || process->event_count > 0;
+}
+
 static void say_children(struct pen *pen, const struct memopt_report *report) {
-    size_t count = report->process_count < 1 ? 0 : report->process_count - 1;
+    size_t count = 0;
+    for (size_t i = 1; i < report->process_count; i++)
+        count += (size_t)is_child(process_at(report, i));
     if (count == 0)
         return;
-    if (pen->full) {
-        for (size_t i = 1; i <= count; i++) {
-            const struct memopt_process *process = process_at(report, i);
-            say(pen, "\n");
-            color(pen, "1");
-            say_name(pen, process);
-            color(pen, "0");
-            say_allocator(pen, process);
-            say(pen, "\n");
-            struct facts rss = {0};
-            if (known(process->peak_rss))
-                fact(&rss, "%s", SIZE(process->peak_rss));
-            line(pen, "peak RSS", &rss);
-            say_rest(pen, process);
-        }
-        return;
-    }
     say(pen, "  %s other process%s%s\n", COUNT(count), count == 1 ? "" : "es",
         count > CHILDREN ? ", the largest:" : ":");
-    /* The heaviest that is not lighter than any yet to be shown, by order. */
+    /* Few: in their order. Many: the heaviest not yet shown, again and again. */
     size_t shown[CHILDREN], n = 0;
     while (n < CHILDREN && n < count) {
         size_t best = 0;
-        for (size_t i = 1; i <= count; i++) {
-            int seen = 0;
+        for (size_t i = 1; i < report->process_count; i++) {
+            int skip = !is_child(process_at(report, i));
             for (size_t s = 0; s < n; s++)
-                seen |= shown[s] == i;
-            if (!seen && (best == 0 || (count > CHILDREN && weight(process_at(report, i)) >
+                skip |= shown[s] == i;
+            if (!skip && (best == 0 || (count > CHILDREN && weight(process_at(report, i)) >
                                                                 weight(process_at(report, best)))))
                 best = i;
         }
@@ -525,7 +532,10 @@ static void say_run(struct pen *pen, const struct memopt_report *report) {
     }
     if (main != NULL)
         say_rest(pen, main);
-    say_children(pen, report);
+    if (pen->full)
+        say_all_children(pen, report);
+    else
+        say_children(pen, report);
 }
 
 static void say_notes(struct pen *pen, const struct memopt_report *report) {
