@@ -82,3 +82,21 @@ valgrind_tests += tests/test_target
 tests_test_target_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_target_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 endif
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_config
+TESTS += tests/test_config
+valgrind_tests += tests/test_config
+tests_test_config_SOURCES = tests/test_config.c core/config/config.c
+tests_test_config_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS) \
+	-UMO_SYSCONFDIR -DMO_SYSCONFDIR='"$(abs_top_builddir)/tests/etc"' \
+	-DTEST_ETC='"$(abs_top_builddir)/tests/etc"'
+tests_test_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_config_LDADD = core/libcore-own.la $(INIH_LIBS) $(CMOCKA_LIBS)
+
+# alloc-heapsonly.so: a module is built for a check only with an -rpath
+check_LTLIBRARIES += tests/alloc-heapsonly.la
+tests_alloc_heapsonly_la_SOURCES = tests/config/alloc-heapsonly.c
+tests_alloc_heapsonly_la_CFLAGS = $(PROGRAM_CFLAGS)
+tests_alloc_heapsonly_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath /nowhere
+endif

@@ -819,7 +819,7 @@ int mo_option_parse(const struct memopt_option *option, const char *text, const 
         return mo_fail(error, -EINVAL, "'%s' has the unknown type %u", option->key,
                        (unsigned)option->type);
     union value value = type->unset;
-    if (*text != '\0' || option->value != NULL || option->type == MEMOPT_STRING) {
+    if (*text != '\0' || option->value != NULL) {
         int result = type->parse(&request, text, &value);
         if (result < 0 && own.code == 0)
             refuse(&request, type, text, result);
