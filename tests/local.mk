@@ -73,6 +73,17 @@ check_PROGRAMS += tests/test_heap
 TESTS += tests/test_heap
 tests_test_heap_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_heap_LDADD = libmemopt.la $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/test_heap_config tests/test_heap_faults
+TESTS += tests/test_heap_config tests/test_heap_faults
+valgrind_tests += tests/test_heap_config
+tests_test_heap_config_SOURCES = tests/test_heap_config.c tests/heap_child.h
+tests_test_heap_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
+tests_test_heap_config_LDADD = libmemopt.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+tests_test_heap_faults_SOURCES = tests/test_heap_faults.c tests/heap_child.h
+tests_test_heap_faults_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_heap_faults_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_heap_faults_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
 
 if HAVE_CMOCKA
@@ -83,20 +94,9 @@ tests_test_target_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_target_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
-if HAVE_CMOCKA
-check_PROGRAMS += tests/test_config
-TESTS += tests/test_config
-valgrind_tests += tests/test_config
-tests_test_config_SOURCES = tests/test_config.c core/config/config.c
-tests_test_config_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS) \
-	-UMO_SYSCONFDIR -DMO_SYSCONFDIR='"$(abs_top_builddir)/tests/etc"' \
-	-DTEST_ETC='"$(abs_top_builddir)/tests/etc"'
-tests_test_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_config_LDADD = core/libcore-own.la $(INIH_LIBS) $(CMOCKA_LIBS)
-
-# alloc-heapsonly.so: a module is built for a check only with an -rpath
-check_LTLIBRARIES += tests/alloc-heapsonly.la
-tests_alloc_heapsonly_la_SOURCES = tests/config/alloc-heapsonly.c
-tests_alloc_heapsonly_la_CFLAGS = $(PROGRAM_CFLAGS)
-tests_alloc_heapsonly_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath /nowhere
-endif
+check_PROGRAMS += tests/test_cxx
+TESTS += tests/test_cxx
+tests_test_cxx_SOURCES = tests/test_cxx.cc
+tests_test_cxx_CPPFLAGS = -I$(top_srcdir)/include
+tests_test_cxx_CXXFLAGS = -std=c++17 -Wall -Wextra -Wshadow -Wconversion $(SANITIZE_CFLAGS)
+tests_test_cxx_LDADD = libmemopt.la

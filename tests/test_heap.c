@@ -47,8 +47,8 @@ static struct memopt_heap *open_heap(const char *name, uint64_t limit) {
     return heap;
 }
 
-static struct memopt_heap_stats stats_of(struct memopt_heap *heap) {
-    struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
+static struct memopt_heap_statistics stats_of(struct memopt_heap *heap) {
+    struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
     assert_int_equal(memopt_heap_stats(heap, &stats), 0);
     return stats;
 }
@@ -185,7 +185,7 @@ static void too_large_is_enomem(void **state) {
         assert_null(memopt_heap_aligned_alloc(heap, 4096, size));
         assert_int_equal(errno, ENOMEM);
     }
-    struct memopt_heap_stats stats = stats_of(heap);
+    struct memopt_heap_statistics stats = stats_of(heap);
     assert_int_equal(stats.failed, 2 * COUNT(large));
     assert_int_equal(stats.refused, 0);
     assert_int_equal(stats.live_bytes, 0);
@@ -204,7 +204,7 @@ static void statistics_add_up(void **state) {
         live += memopt_heap_usable_size(heap, p[i]);
     }
     top = live;
-    struct memopt_heap_stats stats = stats_of(heap);
+    struct memopt_heap_statistics stats = stats_of(heap);
     assert_string_equal(stats.name, "stats");
     assert_string_equal(stats.allocator, backend);
     assert_true(stats.limit == MEMOPT_NO_LIMIT);
@@ -253,9 +253,9 @@ static void peak_is_exact_under_a_limit(void **state) {
 static void stats_respect_the_size(void **state) {
     (void)state;
     struct memopt_heap *heap = open_heap("size", 0);
-    struct memopt_heap_stats stats;
+    struct memopt_heap_statistics stats;
     memset(&stats, 0x55, sizeof(stats));
-    stats.size = offsetof(struct memopt_heap_stats, live_blocks);
+    stats.size = offsetof(struct memopt_heap_statistics, live_blocks);
     assert_int_equal(memopt_heap_stats(heap, &stats), 0);
     assert_int_equal(stats.live_bytes, 0);
     assert_int_equal(stats.live_blocks, 0x5555555555555555);
@@ -279,7 +279,7 @@ static void limit_is_never_exceeded(void **state) {
         assert_true(stats_of(heap).live_bytes <= limit), n++;
     assert_int_equal(errno, ENOMEM);
     assert_in_range(n, 10, 256 * 1024 / 3000);
-    struct memopt_heap_stats stats = stats_of(heap);
+    struct memopt_heap_statistics stats = stats_of(heap);
     assert_int_equal(stats.refused, 1);
     assert_int_equal(stats.failed, 0);
     assert_int_equal(stats.live_blocks, n);
@@ -449,7 +449,7 @@ static void purgers_run_at_the_limit(void **state) {
     assert_non_null(p);
     assert_int_equal(hook.calls, 1);
     assert_int_equal(hook.count, 3);
-    struct memopt_heap_stats stats = stats_of(heap);
+    struct memopt_heap_statistics stats = stats_of(heap);
     assert_int_equal(stats.purges, 1);
     assert_int_equal(stats.purged_bytes, 90000);
     assert_int_equal(stats.refused, 0);
@@ -524,7 +524,8 @@ struct walk {
     int visits;
     struct memopt_heap *found;
 };
-static int visit(void *context, struct memopt_heap *heap, const struct memopt_heap_stats *stats) {
+static int visit(void *context, struct memopt_heap *heap,
+                 const struct memopt_heap_statistics *stats) {
     struct walk *walk = context;
     struct memopt_heap *other = heap;
     struct memopt_error error;
@@ -536,7 +537,8 @@ static int visit(void *context, struct memopt_heap *heap, const struct memopt_he
     assert_int_equal(memopt_heap_destroy(heap, &error), -EDEADLK);
     assert_int_equal(memopt_heap_each(visit, context), -EDEADLK);
     assert_ptr_equal(memopt_heap_find(stats->name), heap);
-    assert_int_equal(memopt_heap_stats(heap, &(struct memopt_heap_stats)MEMOPT_HEAP_STATS_INIT), 0);
+    assert_int_equal(
+        memopt_heap_stats(heap, &(struct memopt_heap_statistics)MEMOPT_HEAP_STATISTICS_INIT), 0);
     memopt_heap_free(heap, memopt_heap_alloc(heap, 10));
     if (strcmp(stats->name, "walk") != 0)
         return 0;
@@ -616,7 +618,7 @@ static void threads_share_a_heap(void **state) {
         for (size_t i = 0; i < THREADS; i++)
             pthread_join(threads[i], NULL);
         empty_the_box();
-        struct memopt_heap_stats stats = stats_of(shared.heap);
+        struct memopt_heap_statistics stats = stats_of(shared.heap);
         assert_int_equal(stats.live_bytes, 0);
         assert_int_equal(stats.live_blocks, 0);
         assert_int_equal(stats.allocations, atomic_load(&shared.allocated));
@@ -645,7 +647,7 @@ static void many_threads_are_counted(void **state) {
         assert_int_equal(pthread_create(&threads[i], NULL, one_block, heap), 0);
     for (int i = 0; i < MANY; i++)
         assert_int_equal(pthread_join(threads[i], &blocks[i]), 0);
-    struct memopt_heap_stats stats = stats_of(heap);
+    struct memopt_heap_statistics stats = stats_of(heap);
     assert_int_equal(stats.live_blocks, MANY);
     assert_int_equal(stats.allocations, MANY);
     uint64_t live = 0;
@@ -659,7 +661,7 @@ static void many_threads_are_counted(void **state) {
 }
 
 static int use_after_fork(struct memopt_heap *heap, void *inherited, uint64_t blocks) {
-    struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
+    struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
     if (blocks != 0) {
         memopt_heap_stats(heap, &stats);
         if (stats.live_blocks != blocks)

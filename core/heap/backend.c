@@ -45,12 +45,6 @@ static int open_plugin(struct mo_plugin *plugin, struct memopt_malloc *ret_mallo
     }
     const struct memopt_malloc *functions;
     int code = mo_plugin_open_allocator(plugin, settings, &functions, error);
-    if (code < 0 && plugin->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD)
-        mo_error_hint(error,
-                      "the library must be there when the program starts: run the program with "
-                      "'memopt run', or link it with -l%s, or set "
-                      "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=4096",
-                      plugin->descriptor.name);
     if (code == 0)
         *ret_malloc = *functions;
     return code;

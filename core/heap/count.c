@@ -161,7 +161,7 @@ void mo_count_flush_all(struct memopt_heap *heap) {
             flush(heap, &heap->slots[i]);
 }
 
-void mo_count_read(struct memopt_heap *heap, struct memopt_heap_stats *stats) {
+void mo_count_read(struct memopt_heap *heap, struct memopt_heap_statistics *stats) {
     const struct mo_ledger_heap *central = heap->central;
     int64_t live = (int64_t)atomic_load_explicit(&central->live_bytes, memory_order_relaxed);
     uint64_t allocations = atomic_load_explicit(&central->allocations, memory_order_relaxed);

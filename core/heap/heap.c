@@ -146,7 +146,7 @@ static void *refuse(struct memopt_heap *heap, const struct request *request) {
 }
 
 static uint64_t live_bytes(struct memopt_heap *heap) {
-    struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
+    struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
     mo_count_read(heap, &stats);
     return stats.live_bytes;
 }
@@ -377,7 +377,7 @@ uint64_t memopt_heap_purge(struct memopt_heap *heap) {
 
 /* -------------------------------------------------------- 5. statistics */
 
-static void read_figures(struct memopt_heap *heap, struct memopt_heap_stats *stats) {
+static void read_figures(struct memopt_heap *heap, struct memopt_heap_statistics *stats) {
     const struct memopt_allocator_ops *backend = &heap->backend->plugin->ops.allocator;
     struct memopt_figures figures = {
         .size = sizeof(figures), .committed = MEMOPT_UNKNOWN, .fragmentation = (double)NAN};
@@ -391,11 +391,11 @@ static void read_figures(struct memopt_heap *heap, struct memopt_heap_stats *sta
     stats->fragmentation = code == 0 ? figures.fragmentation : (double)NAN;
 }
 
-int memopt_heap_stats(struct memopt_heap *heap, struct memopt_heap_stats *stats) {
-    if (heap == NULL || stats == NULL || stats->size < offsetof(struct memopt_heap_stats, name) ||
-        stats->size > sizeof(*stats))
+int memopt_heap_stats(struct memopt_heap *heap, struct memopt_heap_statistics *stats) {
+    if (heap == NULL || stats == NULL ||
+        stats->size < offsetof(struct memopt_heap_statistics, name) || stats->size > sizeof(*stats))
         return -EINVAL;
-    struct memopt_heap_stats all = {
+    struct memopt_heap_statistics all = {
         .size = stats->size,
         .name = heap->name,
         .allocator = heap->allocator,

@@ -37,7 +37,7 @@ enum {
     MO_HEAP_BATCH_BYTES = 64 * 1024, /* the error bound of peak_bytes, a slot */
     MO_HEAP_BATCH_EVENTS = 256,
     MO_HEAP_SHARDS = 16,
-    MO_HEAP_STEPS = 8,
+    MO_HEAP_STEPS = 8,   /* a list has no word twice, and there are fewer words */
     MO_HEAP_HEADER = 32, /* before each block of a list heap */
 };
 
@@ -132,7 +132,7 @@ void mo_count_peak(struct memopt_heap *heap);
 /* Every slot into central. Exact only if no other thread is in the heap. */
 void mo_count_flush_all(struct memopt_heap *heap);
 /* Fills live_*, peak_*, allocations and frees. */
-void mo_count_read(struct memopt_heap *heap, struct memopt_heap_stats *stats);
+void mo_count_read(struct memopt_heap *heap, struct memopt_heap_statistics *stats);
 /* A number for the calling thread, for choosing a shard. */
 unsigned mo_count_thread(void);
 int mo_count_start(void);       /* once, before the first heap; 0 or -errno */

@@ -226,12 +226,10 @@ static void *scratch_alloc(void *context, size_t size) {
 static int plan_steps(const struct memopt_list *list, struct plan *plan,
                       struct memopt_error *error) {
     plan->step_count = 0;
-    for (size_t i = 0; i < list->count; i++) {
+    for (size_t i = 0; i < list->count && i < MO_HEAP_STEPS; i++) {
         if (strcmp(list->items[i], "spill") == 0)
             return mo_fail(error, -ENOTSUP,
                            "on_limit: 'spill' is not available in this version; use purge, fail");
-        if (plan->step_count == MO_HEAP_STEPS)
-            return mo_fail(error, -EINVAL, "on_limit: more than %d steps", MO_HEAP_STEPS);
         plan->steps[plan->step_count++] =
             strcmp(list->items[i], "purge") == 0 ? MO_HEAP_PURGE : MO_HEAP_FAIL;
     }
@@ -504,7 +502,7 @@ int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
 int mo_library_walk(memopt_heap_visit_fn visit, void *context) {
     int result = 0;
     for (struct memopt_heap *heap = heaps; heap != NULL && result == 0; heap = heap->next) {
-        struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
+        struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
         memopt_heap_stats(heap, &stats);
         result = visit(context, heap, &stats);
     }
@@ -562,7 +560,7 @@ static __attribute__((destructor)) void finish(void) {
     if (library.services == NULL || pthread_mutex_trylock(&lock) != 0)
         return;
     for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next) {
-        struct memopt_heap_stats stats = MEMOPT_HEAP_STATS_INIT;
+        struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
         memopt_heap_stats(heap, &stats); /* leaves `committed` in the ledger */
         mo_count_flush_all(heap);
     }

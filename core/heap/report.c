@@ -106,7 +106,8 @@ struct walk {
     size_t count, room;
 };
 
-static int add_heap(void *context, struct memopt_heap *heap, const struct memopt_heap_stats *s) {
+static int add_heap(void *context, struct memopt_heap *heap,
+                    const struct memopt_heap_statistics *s) {
     struct walk *walk = context;
     (void)heap;
     if (walk->count == walk->room) {
@@ -183,6 +184,7 @@ static int backend_figures(struct memopt_report *report, struct memopt_process *
     if (backend->plugin->ops.allocator.figures(&figures) < 0)
         return 0;
     process->heap_live = figures.live;
+    process->heap_peak = figures.peak;
     process->heap_committed = figures.committed;
     process->heap_resident = figures.resident;
     process->heap_retained = figures.retained;

@@ -201,7 +201,7 @@ MEMOPT_EXPORT uint64_t memopt_heap_purge(struct memopt_heap *heap);
 /* Bytes, but for the counts. Exact when no other thread is inside the heap;
  * otherwise a moment's value of each figure, up to 64 KiB a thread off in bytes
  * (with a limit: live and peak are exact always). */
-struct memopt_heap_stats {
+struct memopt_heap_statistics {
     size_t size;           /* of this struct, set by the caller */
     const char *name;      /* the heap's, as long as it lives */
     const char *allocator; /* likewise */
@@ -220,19 +220,19 @@ struct memopt_heap_stats {
     int whole_backend;    /* 1: committed and fragmentation are those of all memory of the
                              backend, which has no heaps to tell apart; 0: of this heap */
 };
-#define MEMOPT_HEAP_STATS_INIT                                                                     \
-    {sizeof(struct memopt_heap_stats), NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0}
+#define MEMOPT_HEAP_STATISTICS_INIT                                                                     \
+    {sizeof(struct memopt_heap_statistics), NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0}
 
 /* Fills the struct up to its `size`. -EINVAL: a NULL, or a size that is not of
  * this struct. */
-MEMOPT_EXPORT int memopt_heap_stats(struct memopt_heap *heap, struct memopt_heap_stats *stats);
+MEMOPT_EXPORT int memopt_heap_stats(struct memopt_heap *heap, struct memopt_heap_statistics *stats);
 
 /* Calls `visit` for every open heap in the order they were opened (the default
  * heap where it has been used) until it returns non-zero, and returns that; 0 at
  * the end. The visitor may use the heaps, but open and destroy none: those fail
  * with -EDEADLK, as does this function inside itself. */
 typedef int (*memopt_heap_visit_fn)(void *context, struct memopt_heap *heap,
-                                    const struct memopt_heap_stats *stats);
+                                    const struct memopt_heap_statistics *stats);
 MEMOPT_EXPORT int memopt_heap_each(memopt_heap_visit_fn visit, void *context);
 
 MEMOPT_EXPORT const char *memopt_heap_name(const struct memopt_heap *heap);
