@@ -100,3 +100,28 @@ tests_test_cxx_SOURCES = tests/test_cxx.cc
 tests_test_cxx_CPPFLAGS = -I$(top_srcdir)/include
 tests_test_cxx_CXXFLAGS = -std=c++17 -Wall -Wextra -Wshadow -Wconversion $(SANITIZE_CFLAGS)
 tests_test_cxx_LDADD = libmemopt.la
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_config
+TESTS += tests/test_config
+valgrind_tests += tests/test_config
+tests_test_config_SOURCES = tests/test_config.c core/config/config.c
+tests_test_config_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS) \
+	-UMO_SYSCONFDIR -DMO_SYSCONFDIR='"$(abs_top_builddir)/tests/etc"' \
+	-DTEST_ETC='"$(abs_top_builddir)/tests/etc"'
+tests_test_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_config_LDADD = core/libcore-own.la $(INIH_LIBS) $(CMOCKA_LIBS)
+
+# alloc-heapsonly.so: a module is built for a check only with an -rpath
+check_LTLIBRARIES += tests/alloc-heapsonly.la
+tests_alloc_heapsonly_la_SOURCES = tests/config/alloc-heapsonly.c
+tests_alloc_heapsonly_la_CFLAGS = $(PROGRAM_CFLAGS)
+tests_alloc_heapsonly_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath /nowhere
+endif
+
+# Every allocator plugin through one suite; needs no cmocka. -fno-builtin: the
+# process's own malloc is under test, too.
+check_PROGRAMS += tests/conformance
+TESTS += tests/conformance
+tests_conformance_CFLAGS = $(AM_CFLAGS) -fno-builtin
+tests_conformance_LDADD = core/libcore-own.la

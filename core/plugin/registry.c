@@ -868,33 +868,58 @@ int mo_plugin_open_allocator(struct mo_plugin *plugin, const void *settings,
     return 0;
 }
 
+/* Looks where the dynamic linker does, but for its cache, without running the
+ * library's constructors in a process that only wants to know. */
+static bool find_library(const char *library, char path[PATH_MAX]) {
+    _Alignas(Dl_serinfo) char buffer[16 * 1024];
+    Dl_serinfo *info = (Dl_serinfo *)(void *)buffer;
+    Dl_serinfo need;
+    bool found = false;
+    void *self = dlopen(NULL, RTLD_LAZY);
+    if (self != NULL && dlinfo(self, RTLD_DI_SERINFOSIZE, &need) == 0 &&
+        need.dls_size <= sizeof(buffer)) {
+        info->dls_size = need.dls_size;
+        info->dls_cnt = need.dls_cnt;
+        if (dlinfo(self, RTLD_DI_SERINFO, info) == 0)
+            for (unsigned i = 0; i < info->dls_cnt && !found; i++)
+                found = info->dls_serpath[i].dls_name[0] == '/' &&
+                        join(path, PATH_MAX, info->dls_serpath[i].dls_name, library) &&
+                        access(path, R_OK) == 0;
+    }
+    if (self != NULL)
+        dlclose(self);
+    return found;
+}
+
 int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size_t size,
                               struct memopt_error *error) {
     const struct memopt_allocator_ops *ops = &plugin->ops.allocator;
+    char path[PATH_MAX] = "";
     if (ops->libraries == NULL || ops->libraries[0] == NULL) {
         buffer[0] = '\0';
         return 0;
     }
-    for (const char *const *library = ops->libraries; *library != NULL; library++) {
-        void *handle = dlopen(*library, RTLD_LAZY | RTLD_LOCAL);
-        const char *why = handle == NULL ? dlerror() : "";
-        /* Its thread-local storage does not fit after start-up, but it is there. */
-        if (handle == NULL && (why == NULL || strstr(why, "static TLS") == NULL))
-            continue;
-        struct link_map *map = NULL;
-        const char *path = *library;
-        if (handle != NULL && dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_name[0] == '/')
-            path = map->l_name;
-        if (strlen(path) >= size)
-            return mo_fail(error, -ENAMETOOLONG, "the path '%s' is too long", path);
-        memcpy(buffer, path, strlen(path) + 1);
-        return 0;
+    bool found = false;
+    for (size_t i = 0; ops->libraries[i] != NULL && !found; i++)
+        found = find_library(ops->libraries[i], path);
+    for (size_t i = 0; ops->libraries[i] != NULL && !found; i++) {
+        /* Only the linker's cache knows it. Never closed: it is an allocator. */
+        const char *why = dlopen(ops->libraries[i], RTLD_LAZY | RTLD_LOCAL) ? NULL : dlerror();
+        /* If its thread-local storage does not fit after start-up, it is there. */
+        found = why == NULL || strstr(why, "static TLS") != NULL;
+        if (found)
+            snprintf(path, sizeof(path), "%s", ops->libraries[i]);
     }
-    return mo_fail(error, -ENOENT,
-                   "allocator '%s' needs the library '%s', which is not there: %s%s",
-                   plugin->descriptor.name, ops->libraries[0],
-                   ops->package != NULL ? "apt-get install " : "install it",
-                   ops->package != NULL ? ops->package : "");
+    if (!found)
+        return mo_fail(error, -ENOENT,
+                       "allocator '%s' needs the library '%s', which is not there: %s%s",
+                       plugin->descriptor.name, ops->libraries[0],
+                       ops->package != NULL ? "apt-get install " : "install it",
+                       ops->package != NULL ? ops->package : "");
+    if (strlen(path) >= size)
+        return mo_fail(error, -ENAMETOOLONG, "the path '%s' is too long", path);
+    memcpy(buffer, path, strlen(path) + 1);
+    return 0;
 }
 
 /* ------------------------------------------------------------------- host */

@@ -161,6 +161,7 @@ static struct {
     mi_heap_t *(*heap_get_default)(void);
     bool (*heap_visit_blocks)(const mi_heap_t *heap, bool blocks, mi_block_visit_fun *visit,
                               void *context);
+    void *(*memalign)(size_t alignment, size_t size);
     void *(*heap_malloc)(mi_heap_t *heap, size_t size);
     void *(*heap_zalloc)(mi_heap_t *heap, size_t size);
     void *(*heap_malloc_aligned)(mi_heap_t *heap, size_t size, size_t alignment);
@@ -189,6 +190,16 @@ static void set_options(const struct memopt_host *host, const void *settings) {
                    MI_MALLOC_VERSION, mi.version());
 }
 
+/* mimalloc 2.0.9 takes a block of the size's own class if the size is a multiple
+ * of the alignment, and such blocks may be misaligned (512, 512). */
+static void *well_aligned(size_t alignment, size_t size) {
+    void *p = mi.memalign(alignment, size);
+    if (((uintptr_t)p & (alignment - 1)) == 0)
+        return p;
+    mi.free(p);
+    return mi.memalign(alignment, size + 1);
+}
+
 static int open_mimalloc(const struct memopt_host *host, const void *settings,
                          struct memopt_malloc *ret_malloc, struct memopt_error *error) {
     void *library = NULL;
@@ -215,7 +226,7 @@ static int open_mimalloc(const struct memopt_host *host, const void *settings,
         {"mi_calloc", &table.calloc},
         {"mi_realloc", &table.realloc},
         {"mi_free", &table.free},
-        {"mi_memalign", &table.aligned_alloc},
+        {"mi_memalign", &mi.memalign},
         {"mi_usable_size", &table.usable_size},
         {"mi_option_set", &mi.option_set},
         {"mi_version", &mi.version},
@@ -244,6 +255,7 @@ static int open_mimalloc(const struct memopt_host *host, const void *settings,
         memcpy(rows[i].function, &symbol, sizeof(symbol));
     }
     set_options(host, settings);
+    table.aligned_alloc = well_aligned;
     *ret_malloc = table;
     return 0;
 }
@@ -582,14 +594,15 @@ static int heap_figures(void *opaque, struct memopt_figures *figures) {
     return 0;
 }
 
+/* Of the other threads' part nothing can be given back from here. */
 static uint64_t heap_purge(void *opaque) {
     struct heap *heap = opaque;
     struct thread *thread = this_thread();
-    if (thread == &several || thread->slots[heap->slot].id != heap->id ||
-        thread->slots[heap->slot].own == NULL)
-        return 0;
     uint64_t before = committed();
-    mi.heap_collect(thread->slots[heap->slot].own, true);
+    if (thread != &several && thread->slots[heap->slot].id == heap->id &&
+        thread->slots[heap->slot].own != NULL)
+        mi.heap_collect(thread->slots[heap->slot].own, true);
+    mi.collect(true); /* gives back what the heap let go of */
     uint64_t after = committed();
     return after < before ? before - after : 0;
 }
