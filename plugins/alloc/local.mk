@@ -44,6 +44,16 @@ plugins_alloc_pool_la_SOURCES = $(pool_sources)
 plugins_alloc_pool_la_CFLAGS = $(PROGRAM_CFLAGS)
 plugins_alloc_pool_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 
+guard_sources = plugins/alloc/guard.c plugins/alloc/guard_stack.c plugins/alloc/guard_report.c \
+	plugins/alloc/guard_signal.c plugins/alloc/guard.h
+# The unwinder itself and not libgcc_s.so, which the program would have to load.
+GUARD_UNWINDER = -Wc,-static-libgcc -Wl,--exclude-libs,ALL
+
+pkglib_LTLIBRARIES += plugins/alloc-guard.la
+plugins_alloc_guard_la_SOURCES = $(guard_sources)
+plugins_alloc_guard_la_CFLAGS = $(PROGRAM_CFLAGS)
+plugins_alloc_guard_la_LDFLAGS = $(PLUGIN_LDFLAGS) $(GUARD_UNWINDER)
+
 # The same once more with the sanitizer, for tests that load plugins into a test
 # program that has its run-time: MEMOPT_PLUGIN_PATH leads there in `make check`.
 if SANITIZED
@@ -86,4 +96,9 @@ check_LTLIBRARIES += plugins-san/alloc-pool.la
 plugins_san_alloc_pool_la_SOURCES = $(pool_sources)
 plugins_san_alloc_pool_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
 plugins_san_alloc_pool_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
+
+check_LTLIBRARIES += plugins-san/alloc-guard.la
+plugins_san_alloc_guard_la_SOURCES = $(guard_sources)
+plugins_san_alloc_guard_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
+plugins_san_alloc_guard_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS) $(GUARD_UNWINDER)
 endif
