@@ -47,9 +47,8 @@ static void say_on_stderr(const char *text) {
     (void)written;
 }
 
-static void note(int level, const char *text) {
-    if (level >= MEMOPT_NOTE_ERROR)
-        say_on_stderr(text);
+/* For what has been said on stderr by the one who brings it (registry.h). */
+static void keep_note(int level, const char *text) {
     if (mo_ledger() != NULL) {
         mo_ledger_note(level, text);
         return;
@@ -60,6 +59,12 @@ static void note(int level, const char *text) {
     pending[pending_used++] = (char)level;
     memcpy(pending + pending_used, text, length + 1);
     pending_used += length + 1;
+}
+
+static void note(int level, const char *text) {
+    if (level >= MEMOPT_NOTE_ERROR)
+        say_on_stderr(text);
+    keep_note(level, text);
 }
 
 static void notef(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -253,7 +258,7 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
     struct mo_settings_memopt settings;
     void *tracker_settings[MO_LEDGER_TRACKERS];
     own_kind = kind;
-    mo_host_set_note(note);
+    mo_host_set_note(keep_note);
     for (char **e = envp; *e != NULL; e++)
         if (strncmp(*e, "MEMOPT_RUN=", 11) == 0 && (*e)[11] == '/' && !getauxval(AT_SECURE))
             run_directory = *e + 11;

@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define END_OF(S, F) (offsetof(S, F) + sizeof(((S *)0)->F))
@@ -930,27 +931,31 @@ void mo_host_set_note(void (*note)(int level, const char *text)) {
     note_sink = note;
 }
 
+/* A text for "%s" goes out as it is, of any length and without a copy: a signal
+ * handler on a small stack says it that way. */
 static void host_note(int level, const char *format, ...) {
-    static const char prefix[] = "memopt: ";
-    char text[1024];
-    const size_t room = sizeof(text) - sizeof(prefix) - 1;
-    char *const body = text + sizeof(prefix) - 1;
+    char buffer[1024];
+    const char *text = buffer;
     int saved = errno;
-    memcpy(text, prefix, sizeof(prefix));
     va_list arguments;
     va_start(arguments, format);
-    int n = vsnprintf(body, room, format, arguments);
+    if (strcmp(format, "%s") == 0)
+        text = va_arg(arguments, const char *);
+    else if (vsnprintf(buffer, sizeof(buffer), format, arguments) < 0)
+        buffer[0] = '\0';
     va_end(arguments);
-    if (n > 0) {
-        size_t length = (size_t)n < room ? (size_t)n : room - 1;
+    if (text[0] != '\0') {
         if (level >= MEMOPT_NOTE_ERROR) {
-            body[length] = '\n';
-            ssize_t written = write(STDERR_FILENO, text, (size_t)(body - text) + length + 1);
+            struct iovec parts[] = {
+                {(void *)(uintptr_t) "memopt: ", 8},
+                {(void *)(uintptr_t)text, strlen(text)},
+                {(void *)(uintptr_t) "\n", 1},
+            };
+            ssize_t written = writev(STDERR_FILENO, parts, 3);
             (void)written; /* there is nowhere else to say it */
-            body[length] = '\0';
         }
         if (note_sink != NULL)
-            note_sink(level, body);
+            note_sink(level, text);
     }
     errno = saved;
 }

@@ -110,9 +110,7 @@ void guard_report_damage(const struct guard_slot *slot, const char *where, const
         put_distance((size_t)(slot->p - where));
         guard_put(&text, " before the start of ");
     } else {
-        guard_put(&text, "guard: use-after-free: write ");
-        put_distance((size_t)(where - slot->p));
-        guard_put(&text, " into ");
+        guard_put(&text, "guard: use-after-free: write at byte %u of ", (size_t)(where - slot->p));
     }
     put_block(slot);
     guard_put(&text, ", found %s", when);
@@ -179,13 +177,12 @@ int guard_report_fault(const siginfo_t *info, const void *context) {
                   : distance < 0 ? "underflow"
                                  : "overflow",
                   access);
-        put_distance(distance == 0  ? (size_t)(address - slot->p)
-                     : distance < 0 ? (size_t)-distance
-                                    : (size_t)distance);
-        guard_put(&text, "%s",
-                  distance == 0  ? " into "
-                  : distance < 0 ? " before the start of "
-                                 : " after the end of ");
+        if (distance == 0) {
+            guard_put(&text, "at byte %u of ", (size_t)(address - slot->p));
+        } else {
+            put_distance((size_t)(distance < 0 ? -distance : distance));
+            guard_put(&text, distance < 0 ? " before the start of " : " after the end of ");
+        }
         put_block(slot);
         if (freed)
             guard_put(&text, " that was freed before");
