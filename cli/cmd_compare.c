@@ -343,7 +343,9 @@ static int run_once(struct compare *compare, size_t i, size_t run, int measured)
     }
     int status = 0;
     if (plan.watches) {
-        mo_say(name, "there is nothing to compare: %s", plan.obstacle);
+        char why[512];
+        mo_target_explain(&plan.target, why, sizeof(why));
+        mo_say(name, "there is nothing to compare: %s", why[0] != '\0' ? why : plan.obstacle);
         status = MO_EXIT_FAILED;
     }
     candidate->binding = plan.binding == MO_BINDING_DIRECT ? "direct" : "dispatch";

@@ -168,9 +168,9 @@ struct run {
     struct memopt_report *report;
 };
 
-/* In the report, and at once on stderr where it is about what is happening. */
+/* On stderr at once, while the program runs, and for the record. */
 static void note(struct run *run, const char *text) {
-    mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0, "%s", text);
+    mo_report_note(run->report, MEMOPT_NOTE_INFO, 0, "%s", text);
     if (!run->options.quiet)
         mo_say(name, "%s", text);
 }

@@ -25,7 +25,7 @@ static const struct {
 };
 
 static const char rule[] = "a winner is at least 1 % better than every other candidate and would "
-                           "be so by chance in fewer than 5 % of cases (Mann-Whitney)";
+                           "be so by chance in at most 5 % of cases (Mann-Whitney)";
 
 /* ---------------------------------------------------------------- judging */
 
@@ -165,7 +165,8 @@ static void verdict(const struct mo_comparison *comparison, const char *by, enum
     size_t count = 0;
     for (size_t i = 0; i < comparison->count; i++)
         count += leads[i] != 0;
-    const char *before = "; too close to call between ";
+    const char *before = comparison->runs < 3 ? "; fewer than 3 runs can't tell between "
+                                              : "; too close to call between ";
     for (size_t i = 0; i < comparison->count && used < size && count >= 2; i++) {
         if (!leads[i])
             continue;

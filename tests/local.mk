@@ -125,3 +125,12 @@ check_PROGRAMS += tests/conformance
 TESTS += tests/conformance
 tests_conformance_CFLAGS = $(AM_CFLAGS) -fno-builtin
 tests_conformance_LDADD = core/libcore-own.la
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_contest tests/test_lsan
+TESTS += tests/test_contest tests/test_lsan
+valgrind_tests += tests/test_contest tests/test_lsan
+tests_test_contest_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_contest_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
+tests_test_lsan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_lsan_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
+endif

@@ -454,26 +454,24 @@ static void test_binding(void **state) {
     static const struct {
         enum mo_binding wanted;
         size_t trackers;
-        int follow, rules;
+        int rules;
         uint32_t flags;
         int result; /* a binding, or -EINVAL */
         const char *says;
     } cases[] = {
-        {A, 0, 1, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL},
-        {A, 1, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
-        {A, 0, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
-        {A, 0, 1, 1, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
-        {A, 0, 1, 0, 0, I, NULL},
-        {I, 0, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
-        {D, 0, 1, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL},
-        {D, 2, 1, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "tracker"},
-        {D, 0, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "follow"},
-        {D, 0, 1, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "heap.default"},
-        {D, 0, 1, 0, 0, -EINVAL, "'x'"},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL},
+        {A, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
+        {A, 0, 1, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
+        {A, 0, 0, 0, I, NULL},
+        {I, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL},
+        {D, 2, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "tracker"},
+        {D, 0, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "heap.default"},
+        {D, 0, 0, 0, -EINVAL, "'x'"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct mo_binding_facts facts = {cases[i].wanted, cases[i].trackers, cases[i].follow,
-                                         cases[i].rules,  cases[i].flags,    "x"};
+        struct mo_binding_facts facts = {cases[i].wanted, cases[i].trackers, cases[i].rules,
+                                         cases[i].flags, "x"};
         struct memopt_error error = MEMOPT_ERROR_INIT;
         enum mo_binding binding = A;
         int r = mo_choose_binding(&facts, &binding, &error);

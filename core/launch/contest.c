@@ -81,7 +81,7 @@ double mo_chance(const double *a, size_t a_count, const double *b, size_t b_coun
 int mo_is_better(const double *a, size_t a_count, const double *b, size_t b_count) {
     double of_a = mo_median(a, a_count), of_b = mo_median(b, b_count);
     return of_a <= of_b * (1 - MO_CONTEST_LEAST) && of_a < of_b &&
-           mo_chance(a, a_count, b, b_count) < MO_CONTEST_CHANCE;
+           mo_chance(a, a_count, b, b_count) <= MO_CONTEST_CHANCE;
 }
 
 int mo_contest(struct mo_contestant *contestants, size_t count) {

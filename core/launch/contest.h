@@ -8,9 +8,10 @@
  * another only if both hold:
  *   - its median is lower by at least MO_CONTEST_LEAST of the other's;
  *   - were the two equal, so clear an order of their measurements would come up
- *     by chance in fewer than MO_CONTEST_CHANCE of all comparisons (Mann-Whitney
+ *     by chance in at most MO_CONTEST_CHANCE of all comparisons (Mann-Whitney
  *     test, one-sided, exact up to 20 measurements each).
- * The winner is the one that is better than every other.
+ * So three measurements of each are the least that can tell. The winner is the one
+ * that is better than every other.
  *
  * Pure functions; lower is better throughout.
  */

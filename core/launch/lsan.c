@@ -58,14 +58,16 @@ static int parse_leak(const char *line, struct mo_lsan_leak *leak) {
                   &leak->objects) == 2;
 }
 
-/* Frames of the allocator and the sanitizer say nothing about who leaked. */
-static int is_allocator(const char *function) {
+/* Frames of the allocator, the sanitizer and what calls main() say nothing about
+ * who leaked. */
+static int is_noise(const char *function) {
     static const char *const names[] = {
         "malloc",        "calloc",         "realloc",   "reallocarray", "memalign",
         "aligned_alloc", "posix_memalign", "valloc",    "pvalloc",      "strdup",
         "strndup",       "__strdup",       "__strndup", "wcsdup"};
     if (strncmp(function, "__interceptor_", 14) == 0 ||
-        strncmp(function, "___interceptor_", 15) == 0 || strncmp(function, "operator new", 12) == 0)
+        strncmp(function, "___interceptor_", 15) == 0 ||
+        strncmp(function, "operator new", 12) == 0 || strncmp(function, "__libc_start_", 13) == 0)
         return 1;
     size_t length = strcspn(function, " (");
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -84,7 +86,7 @@ static int parse_frame(const char *line, char *frame, size_t size) {
     const char *rest = line + used;
     if (strncmp(rest, "in ", 3) == 0)
         rest += 3;
-    if (is_allocator(rest)) {
+    if (is_noise(rest)) {
         frame[0] = '\0';
         return 1;
     }
@@ -128,6 +130,18 @@ static const char *error_of(const char *line) {
     return strstr(line, ": runtime error: ") != NULL ? line : NULL;
 }
 
+/* "SUMMARY: AddressSanitizer: heap-use-after-free a.c:8 in main" says the place
+ * where the heading had addresses. */
+static void take_summary(struct mo_lsan_log *log, const char *line) {
+    static const char start[] = "SUMMARY: ";
+    if (strncmp(line, start, strlen(start)) != 0 || log->error_count == 0 ||
+        log->error_count > MO_LSAN_ERRORS || strstr(line, "leaked in") != NULL)
+        return;
+    char *error = log->errors[log->error_count - 1];
+    snprintf(error, sizeof(log->errors[0]), "%.*s", (int)sizeof(log->errors[0]) - 1,
+             line + strlen(start));
+}
+
 void mo_lsan_parse(const char *text, size_t size, struct mo_lsan_log *ret_log) {
     struct mo_lsan_log *log = ret_log;
     const char *end = text + size;
@@ -157,6 +171,7 @@ void mo_lsan_parse(const char *text, size_t size, struct mo_lsan_log *ret_log) {
                          (int)sizeof(log->errors[0]) - 1, what);
             log->error_count++;
         } else {
+            take_summary(log, line);
             open = NULL;
         }
     }
@@ -206,10 +221,8 @@ static void add_log(struct memopt_report *report, int64_t pid, const struct mo_l
     struct memopt_process *process = process_of(mo_model_of(report), pid);
     if (process == NULL)
         return;
-    for (size_t i = 0; i < log->error_count && i < MO_LSAN_ERRORS; i++) {
-        mo_report_note(report, MEMOPT_NOTE_ERROR, pid, "%s", log->errors[i]);
+    for (size_t i = 0; i < log->error_count && i < MO_LSAN_ERRORS; i++)
         add_event(report, process, "sanitizer", mo_report_strdup(report, log->errors[i]));
-    }
     if (log->leak_count > 0)
         mo_report_note(report, MEMOPT_NOTE_ERROR, pid,
                        "LeakSanitizer: %" PRIu64 " bytes leaked in %" PRIu64

@@ -63,15 +63,27 @@ static int plain_path(const struct mo_session *session, const char *path, char p
     return 0;
 }
 
-/* What an outer `memopt run` preloaded is not the user's. */
-static int is_own(const char *item, size_t length) {
-    static const char *const own[] = {"libmemopt-preload.so", "libmemopt-agent.so"};
-    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-        size_t size = strlen(own[i]);
-        if (length >= size && memcmp(item + length - size, own[i], size) == 0 &&
-            (length == size || item[length - size - 1] == '/'))
-            return 1;
+/* What an outer `memopt run` put into the environment is not the user's: its
+ * variables and, of LD_PRELOAD, the first entries, as many as it says. */
+static int forget_outer(struct mo_plan *plan, struct memopt_error *error) {
+    struct mo_environment *environment = &plan->environment;
+    const char *entries = mo_environment_get(environment, "MEMOPT_PRELOADED");
+    const char *list = mo_environment_get(environment, "LD_PRELOAD");
+    if (entries != NULL && list != NULL) {
+        for (int i = entries[0] - '0'; i > 0 && i < 10 && *list != '\0'; i--) {
+            list += strcspn(list, ": ");
+            list += *list != '\0';
+        }
+        mo_auto_free char *rest = strdup(list);
+        if (rest == NULL)
+            return mo_fail(error, -ENOMEM, "out of memory");
+        if (rest[0] == '\0')
+            mo_environment_unset(environment, "LD_PRELOAD");
+        else
+            mo_environment_set(environment, "LD_PRELOAD", rest);
     }
+    mo_environment_unset(environment, "MEMOPT_RUN");
+    mo_environment_unset(environment, "MEMOPT_PRELOADED");
     return 0;
 }
 
@@ -103,14 +115,8 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
         entries = "2";
     }
     mo_environment_set(&plan->environment, "MEMOPT_PRELOADED", entries);
-    for (char *item = old; item != NULL && *item != '\0';) {
-        size_t length = strcspn(item, " :");
-        char *next = item + length + (item[length] != '\0');
-        item[length] = '\0';
-        if (length > 0 && !is_own(item, length))
-            mo_environment_append(&plan->environment, "LD_PRELOAD", item, ":");
-        item = next;
-    }
+    if (old != NULL && old[0] != '\0')
+        mo_environment_append(&plan->environment, "LD_PRELOAD", old, ":");
     mo_environment_set(&plan->environment, "MEMOPT_RUN", plan->session.directory);
     return 0;
 }
@@ -249,10 +255,17 @@ static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt
         plan->watches = 1;
         snprintf(plan->obstacle, sizeof(plan->obstacle),
                  "%.400s; the program runs as it is, watched from outside", error->message);
+        mo_fail(error, 0, "%s", "");
         return 0;
     }
     plan->watches = obstacle != MO_OBSTACLE_NONE;
-    mo_target_explain(&plan->target, plan->obstacle, sizeof(plan->obstacle));
+    if (plan->watches) {
+        char why[400];
+        mo_target_explain(&plan->target, why, sizeof(why));
+        snprintf(plan->obstacle, sizeof(plan->obstacle), "%s; it runs as it is, %s", why,
+                 obstacle == MO_OBSTACLE_SANITIZED ? "and what the sanitizer reports is collected"
+                                                   : "watched from outside");
+    }
     /* a static program ignores LD_PRELOAD, but hands it on */
     plan->preloads =
         obstacle == MO_OBSTACLE_NONE || (obstacle == MO_OBSTACLE_STATIC && plan->settings.follow);
@@ -286,7 +299,9 @@ int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *re
         return r;
     }
     mo_environment_init(&plan.environment, environ);
-    r = prepare(config, &plan, error);
+    r = forget_outer(&plan, error);
+    if (r == 0)
+        r = prepare(config, &plan, error);
     if (r == 0 && mo_environment_error(&plan.environment) != 0)
         r = mo_fail(error, -ENOMEM, "out of memory");
     if (r < 0)

@@ -533,42 +533,37 @@ const char *mo_sanitizer_name(enum mo_sanitizer sanitizer) {
 }
 
 void mo_target_explain(const struct mo_target *target, char *buffer, size_t size) {
-    static const char outside[] = "it runs as it is, watched from outside";
-    const char *what = target->binary;
+    const char *what = target->binary, *detail = target->detail;
+    buffer[0] = '\0';
     switch (target->obstacle) {
     case MO_OBSTACLE_NONE:
-        snprintf(buffer, size, "%s", "");
         break;
     case MO_OBSTACLE_STATIC:
-        snprintf(buffer, size, "'%s' is statically linked, so nothing can be preloaded into it; %s",
-                 what, outside);
+        snprintf(buffer, size, "'%s' is statically linked, so nothing can be preloaded into it",
+                 what);
         break;
     case MO_OBSTACLE_SECURE:
-        snprintf(buffer, size, "'%s' is %s, so the loader preloads nothing into it; %s", what,
-                 target->detail, outside);
+        snprintf(buffer, size, "'%s' is %s, so the loader preloads nothing into it", what, detail);
         break;
     case MO_OBSTACLE_FOREIGN:
-        snprintf(buffer, size, "'%s' is a program for %s, and memopt's libraries are not; %s", what,
-                 target->detail, outside);
+        snprintf(buffer, size, "'%s' is a program for %s, and memopt's libraries are not", what,
+                 detail);
         break;
     case MO_OBSTACLE_SANITIZED:
-        snprintf(buffer, size,
-                 "'%s' is built with %s, whose allocator it must keep; it runs as it "
-                 "is, and what the sanitizer reports is collected",
-                 what, mo_sanitizer_name(target->sanitizer));
+        snprintf(buffer, size, "'%s' is built with %s, whose allocator it must keep", what,
+                 mo_sanitizer_name(target->sanitizer));
         break;
     case MO_OBSTACLE_OWN_MALLOC:
-        snprintf(buffer, size, "'%s' brings an allocator of its own%s%s%s, which it must keep; %s",
-                 what, target->detail[0] != '\0' ? " (" : "", target->detail,
-                 target->detail[0] != '\0' ? ")" : "", outside);
+        snprintf(buffer, size, "'%s' brings an allocator of its own%s%s%s, which it must keep",
+                 what, detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "");
         break;
     case MO_OBSTACLE_OTHER_LIBC:
         snprintf(buffer, size,
-                 "'%s' runs on another C library (%s), and memopt's libraries need glibc; %s", what,
-                 target->detail, outside);
+                 "'%s' runs on another C library (%s), and memopt's libraries need glibc", what,
+                 detail);
         break;
     case MO_OBSTACLE_FORMAT:
-        snprintf(buffer, size, "'%s' is no ELF program; %s", what, outside);
+        snprintf(buffer, size, "'%s' is no ELF program", what);
         break;
     }
 }

@@ -77,7 +77,7 @@ int mo_target_is_secure(const struct mo_identity *who, uid_t owner, gid_t group,
 int mo_target_examine_elf(const void *image, size_t size, struct mo_target *target,
                           struct memopt_error *error);
 
-/* One sentence: what the obstacle is and what memopt does instead. "" if none. */
+/* What the obstacle is, half a sentence. "" if there is none. */
 void mo_target_explain(const struct mo_target *target, char *buffer, size_t size);
 
 const char *mo_sanitizer_name(enum mo_sanitizer sanitizer); /* "AddressSanitizer" */
