@@ -10,10 +10,11 @@ fault_ldflags = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 if HAVE_CMOCKA
 report_tests = tests/test_ledger_reader tests/test_stats tests/test_report_text \
-	tests/test_report_json
+	tests/test_report_json tests/test_output tests/test_model
 check_PROGRAMS += $(report_tests)
 TESTS += $(report_tests)
 
+tests_test_ledger_reader_SOURCES = tests/test_ledger_reader.c tests/report_ledger.h
 tests_test_ledger_reader_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_ledger_reader_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 
@@ -30,4 +31,15 @@ tests_test_report_json_SOURCES = tests/test_report_json.c tests/report_sample.h 
 tests_test_report_json_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 tests_test_report_json_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
 tests_test_report_json_LDADD = core/libcore-own.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+
+tests_test_output_SOURCES = tests/test_output.c tests/report_faults.h
+tests_test_output_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_output_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
+tests_test_output_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+# It loads plugins, as the memopt command does.
+tests_test_model_SOURCES = tests/test_model.c tests/report_faults.h tests/report_ledger.h
+tests_test_model_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_model_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
+tests_test_model_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif

@@ -18,6 +18,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/report_ledger.h"
+
 static char directory[64];
 static int directory_fd = -1;
 
@@ -36,47 +38,6 @@ static int tear_down(void **state) {
     close(directory_fd);
     snprintf(command, sizeof(command), "rm -rf %s", directory);
     return system(command);
-}
-
-/* --------------------------------------------------- a ledger made by hand */
-
-enum { STATE = 128, STRIDE = 256, SLOTS = 4, HEAPS_AT = 4096 + MO_LEDGER_NOTES };
-
-static const size_t process_at =
-    (HEAPS_AT + MO_LEDGER_HEAPS * sizeof(struct mo_ledger_heap) + 63) / 64 * 64;
-
-struct image {
-    unsigned char *bytes;
-    size_t size;
-    struct mo_ledger_header *header;
-};
-
-static struct image make_image(void) {
-    struct image image = {.size = process_at + STATE + SLOTS * STRIDE};
-    image.bytes = aligned_alloc(64, (image.size + 63) / 64 * 64);
-    assert_non_null(image.bytes);
-    memset(image.bytes, 0, image.size);
-    struct mo_ledger_header *h = image.header = (void *)image.bytes;
-    memcpy(h->magic, MO_LEDGER_MAGIC, 8);
-    h->version = MO_LEDGER_VERSION;
-    h->header_size = sizeof(*h);
-    h->file_size = image.size;
-    h->state = MO_LEDGER_RUNNING;
-    h->pid = 42;
-    strcpy(h->exe, "/usr/bin/true");
-    h->tracker_count = 1;
-    strcpy(h->trackers[0].name, "count");
-    h->trackers[0].process_size = STATE;
-    h->trackers[0].process_offset = process_at;
-    h->trackers[0].thread_size = 64;
-    h->trackers[0].thread_offset = 64;
-    h->notes_offset = 4096;
-    h->heaps_offset = HEAPS_AT;
-    h->process_offset = process_at;
-    h->threads_offset = process_at + STATE;
-    h->thread_stride = STRIDE;
-    h->threads_grown = SLOTS;
-    return image;
 }
 
 static struct mo_ledger_copy parse_good(struct image *image) {

@@ -1,0 +1,628 @@
+/* test_model.c - from a run directory to a report and on to its reporters:
+ * order, ends, notes, heaps, trackers, several outputs, and no memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "core/ledger/writer.h"
+#include "core/model/report.h"
+#include "core/plugin/registry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/report_faults.h"
+#include "tests/report_ledger.h"
+
+static char directory[64];
+
+static int remove_directory(void) {
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", directory);
+    return system(command);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    strcpy(directory, "/tmp/memopt-model-XXXXXX");
+    return mkdtemp(directory) == NULL ? -1 : 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    return remove_directory();
+}
+
+static char *in_directory(const char *name) {
+    static char path[256];
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    return path;
+}
+
+static void write_bytes(const char *name, const void *bytes, size_t size) {
+    int fd = open(in_directory(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, size), size);
+    close(fd);
+}
+
+static struct mo_config *config_of(const char *ini) {
+    struct mo_config *config;
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    if (mo_config_load_text("test.ini", directory, ini, strlen(ini), &config, &error) < 0)
+        fail_msg("%s", error.message);
+    return config;
+}
+
+static const char *note_with(const struct memopt_report *report, const char *part) {
+    for (size_t i = 0; i < report->note_count; i++)
+        if (strstr(report->notes[i].text, part) != NULL)
+            return report->notes[i].text;
+    return NULL;
+}
+
+static struct memopt_report *new_report(void) {
+    struct memopt_report *report;
+    assert_int_equal(mo_report_new(&report, NULL), 0);
+    return report;
+}
+
+/* ------------------------------------------------------------ order and ends */
+
+struct row {
+    int64_t pid;
+    uint64_t start;
+    int exited; /* the exit hook ran */
+    int status, forked;
+};
+
+static void write_ledger(const struct row *row, unsigned n) {
+    char name[64];
+    struct image image = make_image();
+    struct mo_ledger_header *h = image.header;
+    h->tracker_count = 0;
+    h->pid = row->pid;
+    h->ppid = 1;
+    h->start_time = row->start;
+    h->state = row->exited ? MO_LEDGER_EXITED : MO_LEDGER_RUNNING;
+    h->end_time = row->exited ? row->start + 100 : 0;
+    h->exit_status = row->status;
+    h->forked = (uint32_t)row->forked;
+    h->peak_rss = row->exited ? row->start * 1000 : 0;
+    snprintf(name, sizeof(name), "%lld.%u.ledger", (long long)row->pid, n);
+    write_bytes(name, image.bytes, image.size);
+    free(image.bytes);
+}
+
+/* Pids that no process has. */
+enum { A = 1 << 23, B, C, D };
+
+static void test_order_and_ends(void **state) {
+    (void)state;
+    const int64_t me = getpid();
+    const struct {
+        const char *name;
+        struct row rows[5]; /* pid 0 ends them */
+        int64_t main;
+        struct {
+            int64_t pid;
+            uint64_t start;
+            int end, value;
+        } expected[5];
+    } cases[] = {
+        {"one", {{A, 1, 1, 3, 0}}, A, {{A, 1, MEMOPT_END_EXIT, 3}}},
+        {"an exit status has eight bits", {{A, 1, 1, 257, 0}}, A, {{A, 1, MEMOPT_END_EXIT, 1}}},
+        {"killed", {{A, 1, 0, 0, 0}}, A, {{A, 1, MEMOPT_END_UNKNOWN, 0}}},
+        {"still there", {{me, 1, 0, 0, 0}}, me, {{me, 1, MEMOPT_END_RUNNING, 0}}},
+        {"main first, then by start",
+         {{A, 3, 1, 0, 0}, {B, 1, 1, 0, 1}, {C, 2, 1, 0, 1}},
+         A,
+         {{A, 3, MEMOPT_END_EXIT, 0}, {B, 1, MEMOPT_END_EXIT, 0}, {C, 2, MEMOPT_END_EXIT, 0}}},
+        {"the earliest is main if nobody says",
+         {{B, 5, 1, 0, 0}, {A, 4, 1, 0, 0}},
+         0,
+         {{A, 4, MEMOPT_END_EXIT, 0}, {B, 5, MEMOPT_END_EXIT, 0}}},
+        {"exec twice: the last program is main",
+         {{A, 1, 0, 0, 0}, {A, 3, 0, 0, 0}, {A, 5, 1, 0, 0}, {B, 2, 1, 0, 1}},
+         A,
+         {{A, 5, MEMOPT_END_EXIT, 0},
+          {A, 1, MEMOPT_END_EXEC, 0},
+          {B, 2, MEMOPT_END_EXIT, 0},
+          {A, 3, MEMOPT_END_EXEC, 0}}},
+        {"a number given again is no exec",
+         {{A, 1, 1, 0, 0}, {B, 2, 0, 0, 1}, {B, 3, 1, 7, 1}, {C, 4, 1, 0, 1}, {C, 5, 1, 2, 0}},
+         A,
+         {{A, 1, MEMOPT_END_EXIT, 0},
+          {B, 2, MEMOPT_END_UNKNOWN, 0},
+          {B, 3, MEMOPT_END_EXIT, 7},
+          {C, 4, MEMOPT_END_EXIT, 0},
+          {C, 5, MEMOPT_END_EXIT, 2}}},
+        {"none of the main one: only children", {{B, 1, 1, 0, 0}}, A, {{B, 1, MEMOPT_END_EXIT, 0}}},
+    };
+    struct mo_config *config = config_of("");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        remove_directory();
+        assert_int_equal(mkdir(directory, 0700), 0);
+        size_t count = 0;
+        for (; count < 5 && cases[i].rows[count].pid != 0; count++)
+            write_ledger(&cases[i].rows[count], (unsigned)count);
+        struct memopt_report *report = new_report();
+        struct memopt_error error = MEMOPT_ERROR_INIT;
+        assert_int_equal(mo_report_read_run(report, directory, cases[i].main, config, &error), 0);
+        if (report->process_count != count)
+            fail_msg("%s: %zu processes", cases[i].name, report->process_count);
+        for (size_t p = 0; p < count; p++) {
+            const struct memopt_process *process = &report->processes[p];
+            if (process->pid != cases[i].expected[p].pid ||
+                process->start_time != cases[i].expected[p].start ||
+                process->end != cases[i].expected[p].end ||
+                process->end_value != cases[i].expected[p].value)
+                fail_msg("%s: process %zu is %lld, start %llu, end %d %d", cases[i].name, p,
+                         (long long)process->pid, (unsigned long long)process->start_time,
+                         process->end, process->end_value);
+            int is_main = p == 0 && (cases[i].main == 0 || process->pid == cases[i].main);
+            assert_int_equal(process->is_main, is_main);
+            if (process->end == MEMOPT_END_EXEC)
+                assert_true(process->end_time > process->start_time &&
+                            process->end_time != MEMOPT_UNKNOWN);
+        }
+        assert_int_equal(report->note_count, 0);
+        mo_report_free(report);
+    }
+    mo_config_free(config);
+}
+
+/* ------------------------------------------------------ what is in a process */
+
+static void test_process(void **state) {
+    (void)state;
+    remove_directory();
+    mkdir(directory, 0700);
+    struct image image = make_image();
+    struct mo_ledger_header *h = image.header;
+    h->tracker_count = 0;
+    h->pid = A;
+    h->binding = 2;
+    strcpy(h->command, "true --really");
+    strcpy(h->allocator, "jemalloc");
+    h->figures = (struct mo_ledger_figures){.live = 1,
+                                            .committed = 2,
+                                            .resident = 3,
+                                            .retained = 4,
+                                            .peak = 5,
+                                            .fragmentation = 0.25,
+                                            .valid = 1};
+    h->failures = 12;
+    memcpy(image.bytes + 4096, "\2twice\0\2twice\0\1once", 19);
+    h->notes_used = 20;
+    struct mo_ledger_heap *heaps = (void *)(image.bytes + HEAPS_AT);
+    const struct {
+        uint64_t committed, live;
+        double fragmentation;
+    } rows[] = {{1000, 250, 0.75}, {0, 250, NAN}, {MEMOPT_UNKNOWN, 250, NAN}, {100, 250, NAN}};
+    for (size_t i = 0; i < 4; i++) {
+        heaps[i].used = i == 1 ? 2 : 1;
+        snprintf(heaps[i].name, sizeof(heaps[i].name), "heap%zu", i);
+        strcpy(heaps[i].allocator, i == 0 ? "pool" : "");
+        heaps[i].limit = i == 0 ? 4096 : UINT64_MAX;
+        heaps[i].live_bytes = rows[i].live;
+        heaps[i].peak_bytes = 300;
+        heaps[i].live_blocks = 4;
+        heaps[i].allocations = 5;
+        heaps[i].frees = 1;
+        heaps[i].refused = 6;
+        heaps[i].committed = rows[i].committed;
+    }
+    write_bytes("1.ledger", image.bytes, image.size);
+
+    struct mo_config *config = config_of("");
+    struct memopt_report *report = new_report();
+    assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+    const struct memopt_process *process = &report->processes[0];
+    assert_string_equal(process->program, "/usr/bin/true");
+    assert_string_equal(process->command, "true --really");
+    assert_string_equal(process->allocator, "jemalloc");
+    assert_null(process->allocator_version);
+    assert_string_equal(process->binding, "dispatch");
+    assert_int_equal(process->heap_live, 1);
+    assert_int_equal(process->heap_committed, 2);
+    assert_int_equal(process->heap_resident, 3);
+    assert_int_equal(process->heap_retained, 4);
+    assert_int_equal(process->heap_peak, 5);
+    assert_true(process->fragmentation == 0.25);
+    assert_true(process->peak_rss == MEMOPT_UNKNOWN);
+    assert_int_equal(process->has_counts, 0);
+    assert_int_equal(process->heap_count, 4);
+    for (size_t i = 0; i < 4; i++) {
+        const struct memopt_heap_report *heap = &process->heaps[i];
+        assert_int_equal(heap->live_bytes, 250);
+        assert_int_equal(heap->refused, 6);
+        assert_int_equal(heap->name[4], '0' + (int)i);
+        if (isnan(rows[i].fragmentation))
+            assert_true(isnan(heap->fragmentation));
+        else
+            assert_true(heap->fragmentation == rows[i].fragmentation);
+    }
+    assert_string_equal(process->heaps[0].allocator, "pool");
+    assert_null(process->heaps[1].allocator);
+    assert_int_equal(process->heaps[0].limit, 4096);
+    assert_true(process->heaps[1].limit == MEMOPT_UNKNOWN);
+    assert_true(process->heaps[1].committed == MEMOPT_UNKNOWN);
+    assert_int_equal(report->note_count, 3); /* what is said twice is noted once */
+    assert_int_equal(report->notes[0].pid, A);
+    assert_int_equal(report->notes[0].level, MEMOPT_NOTE_WARNING);
+    assert_string_equal(report->notes[0].text, "twice");
+    assert_string_equal(report->notes[1].text, "once");
+    assert_non_null(note_with(report, "12 allocations failed"));
+    mo_report_free(report);
+
+    static const double odd[] = {NAN, INFINITY, -INFINITY, -0.1, 1.1};
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        h->figures.fragmentation = odd[i];
+        write_bytes("1.ledger", image.bytes, image.size);
+        report = new_report();
+        assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+        assert_true(isnan(report->processes[0].fragmentation));
+        mo_report_free(report);
+    }
+    mo_config_free(config);
+    free(image.bytes);
+}
+
+static void test_bad_ledgers(void **state) {
+    (void)state;
+    remove_directory();
+    mkdir(directory, 0700);
+    write_ledger(&(struct row){A, 1, 1, 0, 0}, 0);
+    write_bytes("1.ledger", "", 0);
+    write_bytes("2.ledger", "nonsense", 8);
+    write_bytes("settings.ini", "nonsense", 8);
+    write_bytes(".hidden.ledger", "nonsense", 8);
+    assert_int_equal(symlink("/etc/passwd", in_directory("3.ledger")), 0);
+    struct mo_config *config = config_of("");
+    struct memopt_report *report = new_report();
+    assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+    assert_int_equal(report->process_count, 1);
+    assert_int_equal(report->note_count, 3);
+    assert_non_null(note_with(report, "'1.ledger'"));
+    assert_non_null(note_with(report, "'2.ledger'"));
+    assert_non_null(note_with(report, "'3.ledger'"));
+    mo_report_free(report);
+
+    static const struct {
+        const char *path;
+        int code;
+    } rows[] = {{"/tmp/memopt-there-is-no-such", -ENOENT}, {"/etc/passwd", -ENOTDIR}};
+    for (size_t i = 0; i < 2; i++) {
+        struct memopt_error error = MEMOPT_ERROR_INIT;
+        report = new_report();
+        assert_int_equal(mo_report_read_run(report, rows[i].path, A, config, &error), rows[i].code);
+        assert_non_null(strstr(error.message, rows[i].path));
+        mo_report_free(report);
+    }
+    mo_config_free(config);
+}
+
+/* ---------------------------------------------------------------- trackers */
+
+static void test_foreign_trackers(void **state) {
+    (void)state;
+    static const struct {
+        const char *ini, *name;
+        uint32_t version;
+        const char *says;
+    } rows[] = {
+        {"", "stats", 1, "the tracker 'stats' left data, but the configuration does not name it"},
+        {"[memopt]\ntrackers = stats\n", "count", 1, "the tracker 'count' left data, but"},
+        {"[memopt]\ntrackers = stats\n", "stats", 99, "version 99, this memopt reads version 1"},
+        {"[memopt]\ntrackers = stats\n", "stats", 1, "left 128 bytes a process"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        remove_directory();
+        mkdir(directory, 0700);
+        struct image image = make_image();
+        strcpy(image.header->trackers[0].name, rows[i].name);
+        image.header->trackers[0].state_version = rows[i].version;
+        write_bytes("1.ledger", image.bytes, image.size);
+        struct mo_config *config = config_of(rows[i].ini);
+        struct memopt_report *report = new_report();
+        assert_int_equal(mo_report_read_run(report, directory, 42, config, NULL), 0);
+        assert_int_equal(report->process_count, 1);
+        assert_int_equal(report->processes[0].has_counts, 0);
+        if (note_with(report, rows[i].says) == NULL)
+            fail_msg("nothing says '%s'", rows[i].says);
+        mo_report_free(report);
+        mo_config_free(config);
+        free(image.bytes);
+    }
+}
+
+/* A process with the real writer and tracker, killed after its counts. */
+static void be_a_program(void) {
+    struct mo_plugin *plugin;
+    void *self;
+    static const uint64_t settings[1] = {4096};
+    if (mo_plugin_load(MEMOPT_TRACKER, "stats", &plugin, NULL) < 0)
+        _exit(1);
+    const struct memopt_tracker_ops *ops = &plugin->ops.tracker;
+    struct mo_ledger_plan plan = {.directory = directory, .binding = 2, .tracker_count = 1};
+    plan.trackers[0].name = "stats";
+    plan.trackers[0].ops = ops;
+    if (mo_ledger_create(&plan, NULL) < 0 ||
+        ops->open(&mo_host, settings, mo_ledger_process_state(0), &self, NULL) < 0)
+        _exit(1);
+    char *slot = mo_ledger_attach();
+    for (int i = 0; i < 10; i++)
+        ops->alloc(self, slot + mo_ledger_thread_offset(0), NULL, 100, 104, 0);
+    ops->free(self, slot + mo_ledger_thread_offset(0), NULL, 104, MEMOPT_EVENT_FREE);
+    raise(SIGKILL);
+}
+
+static pid_t run_a_program(void) {
+    remove_directory();
+    mkdir(directory, 0700);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        be_a_program();
+        _exit(1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    return pid;
+}
+
+static void test_killed_program(void **state) {
+    (void)state;
+    pid_t pid = run_a_program();
+    struct mo_config *config = config_of("[memopt]\ntrackers = stats\n");
+    struct memopt_report *report = new_report();
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    char *argv[] = {(char[]){"/bin/program"}, (char[]){"argument"}, NULL};
+    struct rusage usage = {.ru_maxrss = 4321,
+                           .ru_minflt = 7,
+                           .ru_majflt = 8,
+                           .ru_nvcsw = 9,
+                           .ru_nivcsw = 10,
+                           .ru_utime = {1, 2},
+                           .ru_stime = {3, 4}};
+    assert_int_equal(mo_report_begin(report, argv, &error), 0);
+    assert_int_equal(mo_report_read_run(report, directory, pid, config, &error), 0);
+    assert_int_equal(mo_report_end(report, pid, SIGKILL, &usage, 5, &error), 0);
+    assert_int_equal(report->process_count, 1);
+    const struct memopt_process *process = &report->processes[0];
+    assert_int_equal(process->pid, pid);
+    assert_int_equal(process->is_main, 1);
+    assert_int_equal(process->end, MEMOPT_END_SIGNAL);
+    assert_int_equal(process->end_value, SIGKILL);
+    assert_int_equal(process->has_counts, 1);
+    assert_int_equal(process->counts.allocations, 10);
+    assert_int_equal(process->counts.live_bytes, 936);
+    assert_int_equal(process->counts.peak_bytes, 1040);
+    assert_int_equal(process->thread_count, 1);
+    assert_int_equal(process->threads[0].tid, pid);
+    assert_int_equal(report->exit_signal, SIGKILL);
+    assert_int_equal(report->exit_status, 128 + SIGKILL);
+    assert_int_equal(report->wall_time, 5);
+    assert_int_equal(report->user_time, 1000002000);
+    assert_int_equal(report->system_time, 3000004000);
+    assert_int_equal(report->minor_faults, 7);
+    assert_int_equal(report->major_faults, 8);
+    assert_int_equal(report->voluntary_switches, 9);
+    assert_int_equal(report->involuntary_switches, 10);
+    assert_int_equal(report->peak_rss, 4321 * 1024); /* the process could not say */
+    assert_string_equal(report->argv[1], "argument");
+    assert_null(report->argv[2]);
+    assert_ptr_not_equal(report->argv[1], argv[1]);
+    assert_int_equal(report->note_count, 0);
+    mo_report_free(report);
+    mo_config_free(config);
+}
+
+/* A program without a ledger is still a process, before all others. */
+static void test_end_without_ledger(void **state) {
+    (void)state;
+    remove_directory();
+    mkdir(directory, 0700);
+    for (int others = 0; others < 2; others++) {
+        if (others)
+            write_ledger(&(struct row){B, 1, 1, 0, 1}, 0);
+        struct mo_config *config = config_of("");
+        struct memopt_report *report = new_report();
+        char *argv[] = {(char[]){"/bin/static"}, NULL};
+        assert_int_equal(mo_report_begin(report, argv, NULL), 0);
+        assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+        assert_int_equal(mo_report_end(report, A, 3 << 8, NULL, MEMOPT_UNKNOWN, NULL), 0);
+        assert_int_equal(report->process_count, 1 + others);
+        assert_int_equal(report->processes[0].pid, A);
+        assert_int_equal(report->processes[0].is_main, 1);
+        assert_string_equal(report->processes[0].program, "/bin/static");
+        assert_string_equal(report->processes[0].binding, "none");
+        assert_int_equal(report->processes[0].end, MEMOPT_END_EXIT);
+        assert_int_equal(report->processes[0].end_value, 3);
+        assert_int_equal(report->exit_status, 3);
+        assert_int_equal(report->exit_signal, 0);
+        assert_true(report->user_time == MEMOPT_UNKNOWN);
+        if (others) {
+            assert_int_equal(report->processes[1].pid, B);
+            assert_int_equal(report->peak_rss, 1000);
+        } else {
+            assert_true(report->peak_rss == MEMOPT_UNKNOWN);
+        }
+        mo_report_free(report);
+        mo_config_free(config);
+    }
+}
+
+static void test_host_notes(void **state) {
+    (void)state;
+    struct memopt_report *report = new_report();
+    mo_host.note(MEMOPT_NOTE_INFO, "to nobody");
+    mo_report_collect_notes(report);
+    mo_host.note(MEMOPT_NOTE_WARNING, "number %d", 7);
+    mo_host.note(MEMOPT_NOTE_WARNING, "number %d", 7);
+    for (int i = 0; i < 100; i++)
+        mo_host.note(MEMOPT_NOTE_INFO, "many %d", i);
+    assert_int_equal(report->note_count, 101);
+    assert_string_equal(report->notes[0].text, "number 7");
+    assert_int_equal(report->notes[0].level, MEMOPT_NOTE_WARNING);
+    assert_string_equal(report->notes[100].text, "many 99");
+    mo_report_free(report);
+    mo_host.note(MEMOPT_NOTE_INFO, "to one that is gone"); /* must not crash */
+}
+
+/* --------------------------------------------------------------- reporters */
+
+static size_t size_of(const char *name) {
+    struct stat st;
+    return stat(in_directory(name), &st) == 0 ? (size_t)st.st_size : 0;
+}
+
+static struct memopt_report *small_report(void) {
+    struct memopt_report *report = new_report();
+    char *argv[] = {(char[]){"/bin/program"}, NULL};
+    assert_int_equal(mo_report_begin(report, argv, NULL), 0);
+    assert_int_equal(mo_report_end(report, A, 0, NULL, 1, NULL), 0);
+    return report;
+}
+
+static struct mo_config *config_for(const char *format) {
+    char ini[1024];
+    snprintf(ini, sizeof(ini), format, directory, directory);
+    return config_of(ini);
+}
+
+static void test_reporters(void **state) {
+    (void)state;
+    remove_directory();
+    mkdir(directory, 0700);
+    struct memopt_report *report = small_report();
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct mo_config *config = config_for("[memopt]\nreporters = text, json\n"
+                                          "[reporter.text]\noutput = %s/%%e.txt\ndetail = full\n"
+                                          "[reporter.json]\noutput = %s/%%p.json\nindent = 0\n");
+    assert_int_equal(mo_report_write(report, config, 0, &error), 0);
+    assert_true(size_of("program.txt") > 0);
+    assert_true(size_of("8388608.json") > 0);
+    assert_int_equal(
+        mo_report_write_one(report, config, "json", in_directory("other.json"), 0, &error), 0);
+    assert_int_equal(size_of("other.json"), size_of("8388608.json"));
+    mo_config_free(config);
+
+    /* One fails, the other runs all the same; both are named. */
+    static const char *const bad[] = {
+        "[memopt]\nreporters = json, text\n[reporter.json]\noutput = %s/none/x.json\n"
+        "[reporter.text]\noutput = %s/after.txt\n",
+        "[memopt]\nreporters = text, json\n[reporter.text]\noutput = %s/after.txt\n"
+        "[reporter.json]\noutput = %s/none/x.json\n",
+        "[memopt]\nreporters = json, text\n[reporter.json]\noutput = /dev/full\n"
+        "[reporter.text]\noutput = %s/after.txt\n",
+    };
+    static const int codes[] = {-ENOENT, -ENOENT, -ENOSPC};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        unlink(in_directory("after.txt"));
+        config = config_for(bad[i]);
+        assert_int_equal(mo_report_write(report, config, 0, &error), codes[i]);
+        assert_int_equal(error.code, codes[i]);
+        assert_true(strncmp(error.message, "reporter 'json': '", 18) == 0);
+        assert_null(strchr(error.message, '\n'));
+        assert_true(size_of("after.txt") > 0);
+        mo_config_free(config);
+    }
+    config = config_for("[memopt]\nreporters = json, text\n[reporter.json]\noutput = %s/none/x\n"
+                        "[reporter.text]\noutput = %s/none/y\n");
+    assert_int_equal(mo_report_write(report, config, 0, &error), -ENOENT);
+    assert_non_null(strstr(error.message, "\nreporter 'text': "));
+    assert_int_equal(mo_report_write_one(report, config, "nonsuch", NULL, 0, &error), -ENOENT);
+    assert_non_null(strstr(error.message, "nonsuch"));
+    mo_config_free(config);
+    mo_report_free(report);
+}
+
+static void test_quiet(void **state) {
+    (void)state;
+    struct memopt_report *report = small_report();
+    struct mo_config *config = config_of("[memopt]\nreporters = text\n");
+    for (int quiet = 0; quiet < 2; quiet++) {
+        int file = open(in_directory("stderr"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+        int saved = dup(STDERR_FILENO);
+        dup2(file, STDERR_FILENO);
+        int r = mo_report_write(report, config, quiet ? MO_REPORT_QUIET : 0, NULL);
+        dup2(saved, STDERR_FILENO);
+        close(saved);
+        close(file);
+        assert_int_equal(r, 0);
+        assert_int_equal(size_of("stderr") > 0, !quiet);
+    }
+    mo_config_free(config);
+    mo_report_free(report);
+}
+
+/* --------------------------------------------------------------- no memory */
+
+static int everything(struct mo_config *config, pid_t pid, struct memopt_error *error) {
+    struct memopt_report *report;
+    char *argv[] = {(char[]){"/bin/program"}, NULL};
+    int r = mo_report_new(&report, error);
+    if (r < 0)
+        return r;
+    r = mo_report_begin(report, argv, error);
+    if (r == 0)
+        r = mo_report_read_run(report, directory, pid, config, error);
+    if (r == 0)
+        r = mo_report_end(report, pid, 0, NULL, 1, error);
+    if (r == 0)
+        r = mo_report_write(report, config, 0, error);
+    /* What was not refused is whole: a counted process. */
+    if (r == 0)
+        assert_true(report->process_count == 1 && report->processes[0].has_counts);
+    mo_report_free(report);
+    return r;
+}
+
+static void test_out_of_memory(void **state) {
+    (void)state;
+    pid_t pid = run_a_program();
+    struct mo_config *config = config_for("[memopt]\ntrackers = stats\nreporters = text\n"
+                                          "[reporter.text]\noutput = %s/report.txt\n");
+    for (int for_good = 0; for_good < 2; for_good++) {
+        for (long nth = 1;; nth++) {
+            struct memopt_error error = MEMOPT_ERROR_INIT;
+            fault_arm(nth, for_good);
+            int r = everything(config, pid, &error);
+            long fired = fault.fired;
+            fault_arm(0, 0);
+            if (fired == 0) {
+                assert_int_equal(r, 0);
+                assert_true(nth > 5);
+                break;
+            }
+            if (r != -ENOMEM || strstr(error.message, "memory") == NULL)
+                fail_msg("allocation %ld: %d '%s'", nth, r, error.message);
+            assert_int_equal(size_of("report.txt"), 0);
+        }
+        assert_true(size_of("report.txt") > 0);
+        unlink(in_directory("report.txt"));
+    }
+    mo_config_free(config);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order_and_ends), cmocka_unit_test(test_process),
+        cmocka_unit_test(test_bad_ledgers),    cmocka_unit_test(test_foreign_trackers),
+        cmocka_unit_test(test_killed_program), cmocka_unit_test(test_end_without_ledger),
+        cmocka_unit_test(test_host_notes),     cmocka_unit_test(test_reporters),
+        cmocka_unit_test(test_quiet),          cmocka_unit_test(test_out_of_memory),
+    };
+    return cmocka_run_group_tests_name("report model", tests, set_up, tear_down);
+}
