@@ -741,6 +741,8 @@ static void read_file(struct loader *loader, const char *path, int must_exist) {
 /* `section.key=value`; the last '.' before the '=' ends the section. */
 static void read_set(struct loader *loader, const struct mo_config_set *set) {
     const char *text = set->assignment;
+    while (is_blank(*text))
+        text++;
     const char *equals = strchr(text, '=');
     const char *end = equals;
     char label[256], quoted[MO_QUOTED_MAX];
