@@ -1,2 +1,8 @@
 # examples: programs a newcomer runs and copies
 EXTRA_DIST += examples/orders.sql
+
+# Built with everything else, so that they stay true; installed nowhere.
+noinst_PROGRAMS += examples/heaps
+examples_heaps_SOURCES = examples/heaps.c
+examples_heaps_LDADD = libmemopt.la -lm
+EXTRA_DIST += examples/heaps.ini

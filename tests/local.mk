@@ -94,6 +94,11 @@ tests_test_target_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_target_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
+check_PROGRAMS += tests/heap_program
+tests_heap_program_LDADD = libmemopt.la
+TESTS += tests/test_heap_run.sh
+EXTRA_DIST += tests/test_heap_run.sh
+
 check_PROGRAMS += tests/test_cxx
 TESTS += tests/test_cxx
 tests_test_cxx_SOURCES = tests/test_cxx.cc

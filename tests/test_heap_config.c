@@ -297,6 +297,8 @@ static void report_has_the_heaps(void) {
     json_decref(root);
     CHECK(memopt_report(&error) == 0); /* again */
     CHECK(unlink(path) == 0);
+    CHECK(memopt_heap_destroy(small, NULL) == 0);
+    CHECK(memopt_heap_destroy(other, NULL) == 0);
 }
 IN_CHILD(report_has_the_heaps)
 

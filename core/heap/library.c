@@ -472,6 +472,7 @@ static void end_counters(struct memopt_heap *heap) {
     struct mo_ledger_heap *central = heap->central;
     atomic_fetch_add(&central->frees, atomic_exchange(&central->live_blocks, 0));
     atomic_store(&central->live_bytes, 0);
+    atomic_store(&central->committed, MEMOPT_UNKNOWN);
     atomic_store(&central->used, 2);
 }
 

@@ -532,8 +532,11 @@ static int arena_new(const struct memopt_host *host, const char *name, void *reg
     arena->ours = ours;
     arena->bump = state.bump;
     arena->full_noted = 0;
-    const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
-    arena->secret = (random == NULL ? 0 : *random) ^ (uintptr_t)arena;
+    const void *random = (const void *)getauxval(AT_RANDOM); /* at any address */
+    uint64_t secret = 0;
+    if (random != NULL)
+        memcpy(&secret, random, sizeof(secret));
+    arena->secret = secret ^ (uintptr_t)arena;
     arena->start = (char *)(((uintptr_t)region + UNIT - 1) & ~(uintptr_t)(UNIT - 1));
     arena->end = (char *)(((uintptr_t)region + size) & ~(uintptr_t)(UNIT - 1));
     /* What the caller gives may hold anything. */

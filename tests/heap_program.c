@@ -1,0 +1,98 @@
+/*
+ * heap_program.c - what test_heap_run.sh starts, under `memopt run` and without:
+ * a program that uses libmemopt, doing what its first argument says.
+ */
+#include <memopt/memopt.h>
+
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct memopt_heap *open_heap(const char *name) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct memopt_heap *heap = NULL;
+    if (memopt_heap_open(name, NULL, &heap, &error) < 0) {
+        fprintf(stderr, "heap_program: %s\n", error.message);
+        exit(3);
+    }
+    return heap;
+}
+
+static void *take(struct memopt_heap *heap, size_t size) {
+    void *p = memopt_heap_alloc(heap, size);
+    if (p == NULL) {
+        perror("heap_program");
+        exit(4);
+    }
+    return memset(p, 1, size);
+}
+
+static struct memopt_heap_statistics stats_of(struct memopt_heap *heap) {
+    struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
+    memopt_heap_stats(heap, &stats);
+    return stats;
+}
+
+/* The default heap is the process's malloc: what one hands out the other frees. */
+static int default_heap(void) {
+    struct memopt_heap *heap = memopt_heap_default(NULL);
+    if (heap == NULL)
+        return 5;
+    void *mine = take(heap, 1000), *theirs = malloc(1000);
+    if (memopt_heap_usable_size(heap, mine) != malloc_usable_size(mine))
+        return 6;
+    memopt_heap_free(heap, mine);
+    mine = take(heap, 1000);
+    free(mine);
+    free(theirs);
+    printf("default is %s\n", stats_of(heap).allocator);
+    return 0;
+}
+
+static int fork_and_count(void) {
+    struct memopt_heap *heap = open_heap("a");
+    take(heap, 100000);
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct memopt_heap *own = open_heap("child");
+        take(own, 300000);
+        take(heap, 500000);
+        return stats_of(heap).live_blocks == 2 ? 0 : 7;
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return status != 0 ? 8 : stats_of(heap).live_blocks == 1 ? 0 : 9;
+}
+
+int main(int argc, char **argv) {
+    const char *what = argc > 1 ? argv[1] : "";
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    if (strcmp(what, "default") == 0)
+        return default_heap();
+    if (strcmp(what, "fork") == 0)
+        return fork_and_count();
+    if (strcmp(what, "init") == 0 && memopt_init(argv[2], &error) < 0) {
+        fprintf(stderr, "heap_program: %s\n", error.message);
+        return 10;
+    }
+    struct memopt_heap *a = open_heap("a"), *b = open_heap("b");
+    take(a, 200000);
+    take(b, 700000);
+    memopt_heap_free(b, take(b, 100));
+    if (strcmp(what, "kill") == 0)
+        raise(SIGKILL);
+    if (strcmp(what, "destroy") == 0)
+        memopt_heap_destroy(b, NULL);
+    printf("a on %s, b on %s\n", stats_of(a).allocator,
+           memopt_heap_find("b") == NULL ? "nothing" : stats_of(b).allocator);
+    if (strcmp(what, "report") == 0 && memopt_report(&error) < 0) {
+        fprintf(stderr, "heap_program: %s\n", error.message);
+        return 11;
+    }
+    return 0;
+}

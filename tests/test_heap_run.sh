@@ -1,0 +1,101 @@
+#!/bin/sh
+# Named heaps in a program under `memopt run`: configured from outside, counted
+# in the process's ledger, over every backend, bound directly and dispatched.
+set -u
+run="$top_builddir/cli/memopt run"
+program="$top_builddir/tests/heap_program"
+# without libtool's wrapper script, which would be watched in its place
+[ -x "$top_builddir/tests/.libs/heap_program" ] && program="$top_builddir/tests/.libs/heap_program"
+LD_LIBRARY_PATH="$top_builddir/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+MEMOPT_CONF=$dir/memopt.ini
+XDG_CONFIG_HOME=$dir
+export MEMOPT_CONF XDG_CONFIG_HOME
+: > "$MEMOPT_CONF"
+failures=0
+
+fail() {
+    echo "FAIL: $*"
+    sed 's/^/  out: /' "$dir/out"
+    sed 's/^/  err: /' "$dir/err"
+    failures=$((failures + 1))
+}
+
+# check NAME STATUS COMMAND...
+check() {
+    name=$1 want=$2
+    shift 2
+    "$@" > "$dir/out" 2> "$dir/err"
+    got=$?
+    [ $got -eq "$want" ] || fail "$name: exit status $got, not $want"
+}
+has() { # FILE PATTERN
+    grep -Eq -- "$2" "$dir/$1" || fail "$name: no '$2' in std$1"
+}
+hasnt() {
+    ! grep -Eq -- "$2" "$dir/$1" || fail "$name: '$2' in std$1"
+}
+
+# every backend that is built, both ways
+for plugin in "$top_builddir"/plugins/.libs/alloc-*.so; do
+    allocator=${plugin##*/alloc-}
+    allocator=${allocator%.so}
+    [ "$allocator" != arena ] || continue # one region a heap
+    for binding in auto dispatch; do
+        check "$allocator, $binding" 0 $run -a "$allocator" --set memopt.binding=$binding \
+            "$program"
+        has out "^a on $allocator, b on $allocator\$"
+        has err "^ *a +$allocator +[0-9.]+ KiB"
+        has err "^ *b +$allocator +[0-9.]+ [KM]iB .* 1 +0\$"
+        check "$allocator, $binding, default" 0 $run -a "$allocator" \
+            --set memopt.binding=$binding "$program" default
+        has out "^default is $allocator\$"
+    done
+done
+
+check "a heap's own allocator" 0 $run -a libc --set heap.b.allocator=mmap "$program"
+has out '^a on libc, b on mmap$'
+
+check "the INI's heaps" 0 $run -c "$MEMOPT_CONF" --set heap.a.limit=1MiB "$program"
+has err '^ *a +libc .* 1.00 MiB +1 +0$'
+
+check "a limit from outside" 4 $run --set heap.b.limit=300KiB "$program"
+has err 'heap_program: Cannot allocate memory'
+has err '^ *b +libc +0 B +0 B +300 KiB +0 +1$'
+
+check "killed" 137 $run -a libc "$program" kill
+has err '^ *a +libc +1[0-9.]+ KiB'
+has err '^ *b +libc +6[0-9.]+ KiB'
+
+check "destroyed" 0 $run "$program" destroy
+has err '^ *b +libc +0 B +6[0-9.]+ KiB +none +0 +0$'
+
+check "forked" 0 $run "$program" fork
+has err '^ *a +libc +(9|10)[0-9.]+ KiB'
+
+# memopt_init's file gives what the run does not say
+cat > "$dir/own.ini" <<END
+[heap.a]
+allocator = mmap
+[heap.b]
+allocator = mmap
+END
+check "memopt_init alone" 0 "$program" init "$dir/own.ini"
+has out '^a on mmap, b on mmap$'
+check "memopt_init under a run" 0 $run --set heap.b.allocator=pool "$program" init "$dir/own.ini"
+has out '^a on mmap, b on pool$'
+check "memopt_init without its file" 10 $run "$program" init "$dir/none.ini"
+has err "heap_program: .*none.ini"
+
+# a report from inside: without a run, and one more besides the run's
+check "report alone" 0 "$program" report
+has err '^ *a +libc +[0-9.]+ KiB'
+check "report under a run" 0 $run -t stats "$program" report
+[ "$(grep -Ec '^ *a +libc ' "$dir/err")" -eq 2 ] || fail "$name: not two reports"
+[ "$(grep -Ec 'allocations +[0-9]' "$dir/err")" -eq 2 ] || fail "$name: not two counts"
+hasnt err 'exit status [1-9]'
+
+[ $failures -eq 0 ] || exit 1
+echo "all passed"
