@@ -139,3 +139,7 @@ tests_test_contest_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_L
 tests_test_lsan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_lsan_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 endif
+
+# The memopt command as its users have it.
+TESTS += tests/test_run.sh
+EXTRA_DIST += tests/run_lib.sh tests/run_signals.py tests/test_run.sh

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -105,8 +106,13 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots,
         return mo_fail(error, -errno, "cannot create the ledger '%s': %s", path,
                        strerrordesc_np(errno));
     uint64_t backed = grown_end(header, slots);
+    uint64_t size = backed > header->file_size ? backed : header->file_size;
+    struct rlimit limit;
     int code = 0;
-    if (ftruncate(fd, (off_t)(backed > header->file_size ? backed : header->file_size)) != 0)
+    /* beyond the limit the kernel sends SIGXFSZ, and the program would die of us */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)
+        code = EFBIG;
+    else if (ftruncate(fd, (off_t)size) != 0)
         code = errno;
     else
         code = posix_fallocate(fd, 0, (off_t)backed);

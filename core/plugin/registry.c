@@ -121,9 +121,15 @@ static bool own_directory(char *buffer, size_t size) {
     struct link_map *map = NULL;
     if (dladdr1((void *)&mo_plugin_add_directory, &info, (void **)&map, RTLD_DL_LINKMAP) != 0 &&
         map != NULL && map->l_name[0] == '/') {
-        if (strlen(map->l_name) >= size)
-            return false;
-        memcpy(buffer, map->l_name, strlen(map->l_name) + 1);
+        /* memopt run links a library whose path LD_PRELOAD can't take */
+        ssize_t length = readlink(map->l_name, buffer, size - 1);
+        if (length > 0 && buffer[0] == '/') {
+            buffer[length] = '\0';
+        } else {
+            if (strlen(map->l_name) >= size)
+                return false;
+            memcpy(buffer, map->l_name, strlen(map->l_name) + 1);
+        }
         return to_parent(buffer);
     }
     ssize_t n = readlink("/proc/self/exe", buffer, size - 1);

@@ -1,0 +1,260 @@
+#!/bin/bash
+# test_run.sh - memopt run on real programs: exit statuses, what the program is
+# given, programs that can't be preloaded, reports, messages, signals.
+. "$top_srcdir/tests/run_lib.sh" || exit 99
+run="$memopt run"
+
+# ---- exit statuses
+exits 0 $run -- true
+exits 7 $run -- sh -c 'exit 7'
+exits 255 $run -- sh -c 'exit 255'
+exits 137 $run -- sh -c 'kill -KILL $$'
+says err "killed by SIGKILL"
+exits 143 $run -- sh -c 'kill -TERM $$'
+exits 127 $run -- nowhere
+says err "there is no program 'nowhere' on the path"
+exits 127 $run -- ./nowhere
+exits 126 $run -- /
+says err "is a directory"
+echo 'exit 0' >plain
+exits 126 $run -- ./plain
+says err "chmod +x"
+printf '#!/nowhere/sh\n' >lost
+chmod +x lost
+exits 126 $run -- ./lost
+says err "/nowhere/sh"
+printf '\1\2\0\4\n' >garbage
+chmod +x garbage
+exits 126 $run -- ./garbage
+exits 125 $run
+says err "which program?"
+exits 125 $run -Z true
+says err "unknown option '-Z'"
+exits 125 $run -a
+says err "needs a value"
+exits 125 $run -a jemallok true
+says err "jemalloc"
+exits 125 $run --set memopt.bindin=auto true
+says err "binding"
+exits 125 $run --set memopt.binding=direct -t stats true
+says err "a tracker has to see each call"
+exits 125 $run -c nowhere.ini true
+says err "nowhere.ini"
+
+# ---- options end at the program
+exits 0 $run echo -a -q --json
+says out "-a -q --json"
+exits 0 $run -- echo -- x
+says out "-- x"
+
+# ---- the program's own: output, input, directory, descriptors, limits
+exits 0 $run -- sh -c 'echo out; echo err >&2'
+[ "$(cat out)" = out ] || ok "stdout is the program's alone" false
+says err "err"
+exits 0 $run -q -- sh -c 'echo out; echo err >&2'
+[ "$(cat err)" = err ] || ok "quiet leaves stderr to the program" false
+printf 'a\nb\n' >in
+exits 0 $run -q -- sh -c 'read x; echo $x' <in
+says out a
+(read -r first; $run -q -- cat; ) <in >out
+ok "the rest of the input" grep -qx b out
+for state in 'umask' 'ulimit -a' 'pwd' 'nice' 'ps -o pgid=,sid= -p $$' 'ls -l /proc/self/fd | wc -l' \
+    'env | grep -vE "^(LD_PRELOAD|MEMOPT_|_|SHLVL)=?"'; do
+    (umask 027; ulimit -n 100; nice -n 3 sh -c "$state" >bare 2>&1
+        nice -n 3 $run -q -- sh -c "$state" >watched 2>&1)
+    ok "the same under memopt: $state" diff bare watched
+done
+# a descriptor of the user's reaches the program; none of memopt's does
+exits 0 $run -q -- sh -c 'echo three >&3' 3>three
+ok "descriptor 3" grep -qx three three
+exits 0 $run -q -- ls /proc/self/fd
+sort out >fds
+ls /proc/self/fd | sort >bare
+ok "no descriptor leaks" diff bare fds
+exits 0 sh -c "exec $run -q -- sh -c 'ls -l /proc/self/fd >fds' <&- 2>&-"
+ok "closed descriptors stay closed" test -z "$(grep -E '^[l-].* (2|3) -> ' fds | grep -v /proc/)"
+exits 0 $run -q -- sh -c 'exit 0' >&- 2>&- <&-
+
+# ---- every allocator, byte by byte
+cat >work.pl <<'PERL'
+my %h; for my $i (1 .. 20000) { $h{"key$i"} = "x" x ($i % 100); }
+my $n = 0; $n += length $h{$_} for sort keys %h; print "$n\n";
+print join(",", map { $_ * 2 } 1 .. 50), "\n";
+PERL
+if have perl; then
+    perl work.pl >expected
+    for allocator in libc jemalloc tcmalloc mimalloc pool mmap; do
+        have_allocator $allocator || continue
+        for trackers in '' stats; do
+            exits 0 $run -a $allocator -t "$trackers" -- perl work.pl
+            ok "perl's output on $allocator" cmp expected out
+            says err "on $allocator"
+        done
+    done
+fi
+
+# ---- reports
+exits 0 $run --json report.json -- true
+says err "memopt: true: exit status 0"
+if [ -n "$python" ]; then
+    ok "JSON" "$python" -c '
+import json, sys
+report = json.load(open("report.json"))
+assert report["exit_status"] == 0, report' 
+fi
+exits 3 $run -q --json quiet.json -- sh -c 'exit 3'
+[ -s err ] && ok "nothing is said with --quiet" false
+ok "--json with --quiet" test -s quiet.json
+exits 3 $run --json /nowhere/x.json -- sh -c 'exit 3'
+says err "/nowhere/x.json"
+exits 3 $run -r '' -- sh -c 'exit 3'
+says err "exit status 3"
+# a full disk: nothing half-written under the name, the status is the program's
+exits 3 $run -q --json /dev/full -- sh -c 'exit 3'
+says err "/dev/full"
+(ulimit -f 1; exits 3 $run --json big.json -t stats -- sh -c 'exit 3'; echo $failures >count)
+failures=$(cat count)
+[ ! -e big.json ] || ok "big.json is whole or not there" "${python:-true}" -m json.tool big.json
+
+# ---- a small program's size is its own, not memopt's
+exits 0 $run --json true.json -- true
+if [ -n "$python" ]; then
+    ok "the peak RSS of true" "$python" -c '
+import json
+peak = json.load(open("true.json"))["peak_rss"]
+assert 200 * 1024 < peak < 8 << 20, peak'
+    exits 0 $run --json big.json -- "$python" -c 'x = bytearray(64 << 20)'
+    ok "the peak RSS of 64 MiB" "$python" -c '
+import json
+peak = json.load(open("big.json"))["peak_rss"]
+assert 64 << 20 < peak < 110 << 20, peak'
+fi
+
+# ---- programs that can't be preloaded
+CC=${CC:-cc}
+cat >small.c <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    char *p = malloc(20 << 20);
+    memset(p, 1, 20 << 20);
+    puts("small");
+    if (argc > 1) execvp(argv[1], argv + 1);
+    return p[5] + 3;
+}
+C
+if have $CC && $CC -static small.c -o static 2>/dev/null; then
+    exits 4 $run --json static.json -- ./static
+    says out small
+    says err "statically linked"
+    says err "peak RSS"
+    exits 0 $run --json static.json -- ./static true
+    exits 4 $run -q -- ./static
+    [ -s err ] && ok "quiet about a static program" false
+    ok "the note is in the report" grep -q "statically linked" static.json
+    exits 125 $memopt compare -n 1 -- ./static
+    says err "nothing to compare"
+fi
+cat >leak.c <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((noinline)) void *lose(int n) { void *volatile p = malloc(n); return p; }
+int main(int argc, char **argv) {
+    char *p = lose(1234);
+    p = NULL;
+    fprintf(stderr, "before\n");
+    if (argc > 1) { char *x = lose(10); free(x); return x[3]; }
+    return p != NULL;
+}
+C
+for flags in "-fsanitize=address" "-fsanitize=address -static-libasan"; do
+    have $CC && $CC -g $flags leak.c -o leak 2>/dev/null || continue
+    ASAN_OPTIONS=detect_leaks=1 ./leak >/dev/null 2>bare
+    status=$?
+    [ $status -eq 23 ] || [ $status -eq 1 ] || continue # LeakSanitizer needs ptrace
+    grep -q "1234 byte" bare || continue
+    exits $status $run --json leak.json -- ./leak
+    says err "AddressSanitizer"
+    says err "before"
+    says err "Direct leak of 1234 byte(s)"
+    says leak.json "1234 bytes in 1 blocks: lose ("
+    exits 1 $run --json leak.json -- ./leak x
+    says err "heap-use-after-free"
+    says leak.json "heap-use-after-free"
+    # a log path of the user's is respected
+    ASAN_OPTIONS=log_path=$work/mine exits $status $run -q -- ./leak
+    ok "the user's log_path" grep -q "1234 byte" mine.*
+    rm -f mine.*
+done
+cat >own.c <<'C'
+#include <stddef.h>
+#include <stdio.h>
+static char heap[1 << 20]; static size_t used;
+void *malloc(size_t n) { void *p = heap + used; used += (n + 31) & ~(size_t)15; return p; }
+void free(void *p) { (void)p; }
+void *calloc(size_t a, size_t b) { return malloc(a * b); }
+void *realloc(void *p, size_t n) { char *q = malloc(n); for (size_t i = 0; p && i < n; i++) q[i] = ((char *)p)[i]; return q; }
+int main(void) { puts("own"); return 6; }
+C
+if have $CC && $CC -O0 -fno-builtin own.c -o own 2>/dev/null; then
+    exits 6 $run -a pool -t stats -- ./own
+    says out own
+    says err "an allocator of its own"
+fi
+if [ "$(id -u)" -eq 0 ] && have setpriv && cp "$(command -v sleep)" suid && chmod 4755 suid; then
+    chmod 755 "$work"
+    exits 0 setpriv --reuid 65534 --clear-groups $run -- ./suid 0
+    says err "set-uid"
+    exits 0 $run -- ./suid 0
+    never err "set-uid"
+fi
+printf '\177ELF\1\1\1\0\0\0\0\0\0\0\0\0\2\0\3\0\1\0\0\0' >foreign
+head -c 100 /dev/zero >>foreign
+chmod +x foreign
+exits 126 $run -- ./foreign
+says err "32-bit x86"
+echo 'echo by the shell $0 $1' >text
+chmod +x text
+exits 0 $run -q -- ./text x
+says out "by the shell ./text x"
+
+# ---- paths that LD_PRELOAD can't take
+if have cp && [ -d "$top_builddir/preload/.libs" ]; then
+    odd="$work/a b:c"
+    mkdir -p "$odd/bin" "$odd/lib/memopt"
+    cp "$memopt" "$odd/bin/"
+    cp "$top_builddir"/plugins/.libs/*.so "$top_builddir"/preload/.libs/*.so "$odd/lib/memopt/"
+    exits 0 "$odd/bin/memopt" run -a pool -t stats -- true
+    says err "on pool"
+    never err "LD_PRELOAD"
+fi
+
+# ---- within itself
+exits 5 $run -q -a pool -- $run -a libc -- sh -c 'exit 5'
+says err "on libc"
+exits 0 $run -q -a pool -- $run -q -a libc -- sh -c 'echo "$LD_PRELOAD"'
+never out "preload.so"
+LD_PRELOAD=libc.so.6 exits 0 $run -q -- sh -c 'echo "$LD_PRELOAD"'
+says out "libmemopt-agent.so:libc.so.6"
+
+# ---- dead runs are cleaned up, living ones and others' things are not
+if [ -w /dev/shm ]; then
+    stale=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
+    fresh=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
+    alive=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
+    touch "$stale/999999999-0.ledger" "$stale/settings.ini" "$alive/$$-0.ledger"
+    touch -d '1 hour ago' "$stale" "$alive"
+    exits 0 $run -q -- true
+    ok "a dead run is cleaned up" test ! -e "$stale"
+    ok "a young one is not" test -e "$fresh"
+    ok "one with living programs is not" test -e "$alive"
+    rm -rf "$stale" "$fresh" "$alive"
+fi
+
+# ---- signals and job control
+if [ -n "$python" ]; then
+    ok "signals and job control" "$python" "$top_srcdir/tests/run_signals.py" "$memopt"
+fi
+finish
