@@ -46,6 +46,13 @@ tests_test_arena_SOURCES = tests/test_arena.c tests/own.h tests/own_faults.h
 tests_test_arena_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_arena_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
 tests_test_arena_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/test_guard
+TESTS += tests/test_guard
+tests_test_guard_SOURCES = tests/test_guard.c tests/own.h tests/own_faults.h
+tests_test_guard_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_guard_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_guard_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
 if HAVE_CMOCKA
