@@ -248,6 +248,11 @@ static inline uint32_t pool_used(struct pool_page *page) {
 static inline void pool_set_used(struct pool_page *page, uint32_t used) {
     atomic_store_explicit(&page->used, used, memory_order_relaxed);
 }
+/* Atomic only to keep the compiler from joining it with the store of `next` in a
+ * vector register, which is slower than two stores. */
+static inline void pool_set_mark(struct pool_block *block, struct pool_shard *mark) {
+    __atomic_store_n(&block->mark, mark, __ATOMIC_RELAXED);
+}
 static inline uint32_t pool_carved(struct pool_page *page) {
     return atomic_load_explicit(&page->carved, memory_order_relaxed);
 }

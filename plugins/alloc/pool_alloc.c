@@ -13,21 +13,34 @@
 static inline void *pop(struct pool_page *page, struct pool_block *block) {
     page->free = block->next;
     pool_set_used(page, pool_used(page) + 1);
-    block->mark = NULL;
+    pool_set_mark(block, NULL);
     return block;
+}
+
+static inline void push_unchecked(struct pool_shard *shard, struct pool_page *page,
+                                  struct pool_block *block) {
+    uint32_t used = pool_used(page) - 1;
+    block->next = page->free;
+    pool_set_mark(block, shard);
+    page->free = block;
+    pool_set_used(page, used);
+    if (POOL_UNLIKELY(used == page->trigger))
+        mo_pool_page_event(page);
+}
+
+/* Of its own, so that push() has nothing to keep across a call. */
+static __attribute__((noinline)) void push_marked(struct pool_shard *shard, struct pool_page *page,
+                                                  struct pool_block *block) {
+    mo_pool_check_double_free(page, block);
+    push_unchecked(shard, page, block);
 }
 
 static inline void push(struct pool_shard *shard, struct pool_page *page,
                         struct pool_block *block) {
     if (POOL_UNLIKELY(block->mark == shard))
-        mo_pool_check_double_free(page, block);
-    uint32_t used = pool_used(page) - 1;
-    block->next = page->free;
-    block->mark = shard;
-    page->free = block;
-    pool_set_used(page, used);
-    if (POOL_UNLIKELY(used == page->trigger))
-        mo_pool_page_event(page);
+        push_marked(shard, page, block);
+    else
+        push_unchecked(shard, page, block);
 }
 
 /* Whatever the size, from a heap the thread may not have a shard of yet. */
