@@ -420,10 +420,46 @@ static void destroy_body(void) {
 
 static void twice_body(void) {
     CHECK(own_open("pool", NULL) == 0);
+    void *p = own_malloc->malloc(100);
+    own_malloc->free(p);
+    own_malloc->free(p);
+}
+
+static void twice_checked_body(void) {
+    CHECK(own_open("pool", "check_free", "yes", NULL) == 0);
     void *p = own_malloc->malloc(100), *q = own_malloc->malloc(100);
     own_malloc->free(p);
     own_malloc->free(q);
     own_malloc->free(p);
+}
+
+static void twice_in_heap_body(void) {
+    CHECK(own_open("pool", "check_free", "yes", NULL) == 0);
+    void *heap = own_heap("heap", NULL, 0);
+    void *p = OPS.heap_malloc(heap, 100), *q = OPS.heap_malloc(heap, 100);
+    OPS.heap_free(heap, p);
+    OPS.heap_free(heap, q);
+    OPS.heap_free(heap, p);
+}
+
+/* Without check_free: nobody gets the same block twice. */
+static void twice_unchecked_body(void) {
+    CHECK(own_open("pool", NULL) == 0);
+    void *p = own_malloc->malloc(100), *q = own_malloc->malloc(100);
+    own_malloc->free(p);
+    own_malloc->free(q);
+    own_malloc->free(p);
+    CHECK(own_malloc->malloc(100) == p && own_malloc->malloc(100) == q);
+    own_malloc->malloc(100);
+}
+
+static void written_after_free_body(void) {
+    CHECK(own_open("pool", NULL) == 0);
+    char *volatile p = own_malloc->malloc(100);
+    own_malloc->free(p);
+    for (size_t i = 8; i < 16; i++)
+        p[i] = 0;
+    own_malloc->malloc(100);
 }
 
 static void twice_foreign_body(void) {
@@ -436,7 +472,7 @@ static void twice_foreign_body(void) {
 }
 
 static void twice_here_and_there_body(void) {
-    CHECK(own_open("pool", NULL) == 0);
+    CHECK(own_open("pool", "check_free", "yes", NULL) == 0);
     void *blocks[] = {own_malloc->malloc(100), NULL};
     in_thread(free_all, blocks);
     own_malloc->free(blocks[0]);
@@ -491,7 +527,7 @@ static void garbage_body(void) {
 
 /* A live block may hold what looks like the mark of a free one. */
 static void no_false_alarm_body(void) {
-    CHECK(own_open("pool", NULL) == 0);
+    CHECK(own_open("pool", "check_free", "yes", NULL) == 0);
     void **p = own_malloc->malloc(100), **q = own_malloc->malloc(100);
     own_malloc->free(p);
     void *mark = ((void *volatile *)p)[1];
@@ -514,6 +550,10 @@ static void test_misuse(void **state) {
         const char *text;
     } cases[] = {
         {twice_body, "double free"},
+        {twice_checked_body, "double free"},
+        {twice_in_heap_body, "double free"},
+        {twice_unchecked_body, "malloc(0x"},
+        {written_after_free_body, "the next free block was freed twice or written to"},
         {twice_foreign_body, "double free"},
         {twice_here_and_there_body, "double free"},
         {twice_huge_body, unknown},

@@ -34,6 +34,9 @@ static const struct memopt_option options[] = {
     MEMOPT_OPT_BOOL(struct pool_settings, populate, "populate", "no",
                     "commit memory when it is mapped instead of when it is touched: no page "
                     "faults later, more resident memory"),
+    MEMOPT_OPT_BOOL(struct pool_settings, check_free, "check_free", "no",
+                    "look for a double free at each free: slower where blocks have left the "
+                    "cache; without it most are found when the block would be handed out again"),
     MEMOPT_OPT_END,
 };
 

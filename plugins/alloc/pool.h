@@ -51,9 +51,11 @@
  *   page->foreign packs how many blocks were pushed, the offset of the first,
  *   ARMED (tell the owner when notify_at are there) and PENDING (somebody has
  *   told it: the page is on shard->notified or about to be, and must stay).
- *   A free block's second word marks it as free: it has the shard's address. A
- *   block that bears the mark when it is freed is looked for in the free lists
- *   before anything is said, as a program may copy stale bytes around.
+ *   A free block's second word marks it as free: it has the shard's address.
+ *   malloc insists on the mark, so that no block is handed out twice. free looks
+ *   at it where it has the block at hand anyway (another thread's block) or was
+ *   asked to (check_free); a block that bears the mark is looked for in the free
+ *   lists before anything is said, as a program may copy stale bytes around.
  */
 #ifndef MO_ALLOC_POOL_H
 #define MO_ALLOC_POOL_H
@@ -184,6 +186,7 @@ struct pool_settings {
     uint64_t huge_cache;
     int huge_pages;
     int populate;
+    int check_free;
 };
 
 extern struct pool_settings mo_pool_settings;
@@ -320,6 +323,7 @@ void *mo_pool_heap_aligned_alloc(void *heap, size_t alignment, size_t size);
 void mo_pool_heap_free(void *heap, void *p);
 size_t mo_pool_heap_usable_size(void *heap, void *p);
 
+#define POOL_BAD_MARK "the next free block was freed twice or written to"
 /* pool.c: one line on stderr, then abort(). */
 _Noreturn void mo_pool_die(const char *function, const void *p, const char *problem);
 

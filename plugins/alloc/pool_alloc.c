@@ -10,7 +10,13 @@
 
 /* ---------------------------------------------------------------- fast paths */
 
-static inline void *pop(struct pool_page *page, struct pool_block *block) {
+/* A block that does not bear the mark was handed out already. This is where a
+ * double free is found that free() did not see, before anybody else gets the
+ * block: it costs next to nothing here, as `next` is in the same cache line. */
+static inline void *pop(struct pool_shard *shard, struct pool_page *page,
+                        struct pool_block *block) {
+    if (POOL_UNLIKELY(block->mark != shard))
+        mo_pool_die("malloc", block, POOL_BAD_MARK);
     page->free = block->next;
     pool_set_used(page, pool_used(page) + 1);
     pool_set_mark(block, NULL);
@@ -35,9 +41,11 @@ static __attribute__((noinline)) void push_marked(struct pool_shard *shard, stru
     push_unchecked(shard, page, block);
 }
 
-static inline void push(struct pool_shard *shard, struct pool_page *page,
-                        struct pool_block *block) {
-    if (POOL_UNLIKELY(block->mark == shard))
+/* Unless `check`, the block is not read: it may have left the cache long ago, and
+ * waiting for it would cost a program with much memory up to a fifth. */
+static inline __attribute__((always_inline)) void
+push(struct pool_shard *shard, struct pool_page *page, struct pool_block *block, bool check) {
+    if (POOL_UNLIKELY(block == page->free || (check && block->mark == shard)))
         push_marked(shard, page, block);
     else
         push_unchecked(shard, page, block);
@@ -63,7 +71,7 @@ static __attribute__((noinline)) void *malloc_medium(struct pool_shard *shard, s
     if (POOL_LIKELY(size <= POOL_LARGE_MAX)) {
         struct pool_page *page = shard->bins[pool_bin_of(size)].first;
         if (POOL_LIKELY(page != NULL && page->free != NULL))
-            return pop(page, page->free);
+            return pop(shard, page, page->free);
     }
     return malloc_slow(&mo_pool_default, size);
 }
@@ -76,25 +84,32 @@ static void *pool_malloc(size_t size) {
     struct pool_block *block = page->free;
     if (POOL_UNLIKELY(block == NULL))
         return malloc_slow(&mo_pool_default, size);
-    return pop(page, block);
+    return pop(shard, page, block);
 }
 
 static __attribute__((noinline)) void free_huge(void *p) {
     mo_pool_huge_free(p, "free");
 }
 
-static void pool_free(void *p) {
+static inline __attribute__((always_inline)) void free_in(struct pool_shard *shard, void *p,
+                                                          bool check) {
     if (POOL_UNLIKELY(!pool_in_segment(p))) {
         free_huge(p);
         return;
     }
     struct pool_segment *segment = pool_segment_of(p);
     struct pool_page *page = pool_page_of(segment, p);
-    struct pool_shard *shard = mo_pool_self;
     if (POOL_LIKELY(segment->shard == shard))
-        push(shard, page, p);
+        push(shard, page, p, check);
     else
         mo_pool_free_foreign(segment, page, p);
+}
+
+static void pool_free(void *p) {
+    free_in(mo_pool_self, p, false);
+}
+static void pool_free_checked(void *p) {
+    free_in(mo_pool_self, p, true);
 }
 
 /* ------------------------------------------------------ for the default heap
@@ -107,7 +122,7 @@ static void *heap_malloc(struct pool_heap *heap, size_t size) {
     if (shard != NULL && size <= POOL_LARGE_MAX) {
         struct pool_page *page = shard->bins[pool_bin_of(size)].first;
         if (POOL_LIKELY(page != NULL && page->free != NULL))
-            return pop(page, page->free);
+            return pop(shard, page, page->free);
     }
     return malloc_slow(heap, size);
 }
@@ -136,7 +151,7 @@ static void *heap_calloc(struct pool_heap *heap, size_t count, size_t size) {
     if (total <= POOL_LARGE_MAX) {
         struct pool_page *page = shard->bins[pool_bin_of(total)].first;
         if (page != NULL && page->free != NULL)
-            return memset(pop(page, page->free), 0, total);
+            return memset(pop(shard, page, page->free), 0, total);
     }
     bool zero;
     void *p = alloc_slow(heap, total, &zero);
@@ -163,21 +178,9 @@ static void *heap_aligned_alloc(struct pool_heap *heap, size_t alignment, size_t
 }
 
 static void heap_free(struct pool_heap *heap, void *p) {
-    if (heap == &mo_pool_default) {
-        pool_free(p);
-        return;
-    }
-    if (POOL_UNLIKELY(!pool_in_segment(p))) {
-        free_huge(p);
-        return;
-    }
-    struct pool_segment *segment = pool_segment_of(p);
-    struct pool_page *page = pool_page_of(segment, p);
-    struct pool_shard *shard = mo_pool_shard_of(heap);
-    if (shard != NULL && segment->shard == shard)
-        push(shard, page, p);
-    else
-        mo_pool_free_foreign(segment, page, p);
+    struct pool_shard *shard = heap == &mo_pool_default ? mo_pool_self : mo_pool_shard_of(heap);
+    /* Without memory for a shard it goes the way of another thread's free. */
+    free_in(shard, p, mo_pool_settings.check_free);
 }
 
 static void *heap_realloc(struct pool_heap *heap, void *p, size_t size) {
@@ -215,7 +218,7 @@ void mo_pool_fill_operations(struct memopt_malloc *ret_malloc) {
     ret_malloc->malloc = pool_malloc;
     ret_malloc->calloc = pool_calloc;
     ret_malloc->realloc = pool_realloc;
-    ret_malloc->free = pool_free;
+    ret_malloc->free = mo_pool_settings.check_free ? pool_free_checked : pool_free;
     ret_malloc->aligned_alloc = pool_aligned_alloc;
     ret_malloc->usable_size = pool_usable_size;
 }

@@ -260,7 +260,7 @@ void mo_pool_take_notified(struct pool_shard *shard, bool armed) {
 /* --------------------------------------------------------------- allocation */
 
 /* Puts some blocks that were never used on the empty free list. */
-static bool carve(struct pool_page *page) {
+static bool carve(struct pool_shard *shard, struct pool_page *page) {
     uint32_t carved = pool_carved(page), left = page->capacity - carved;
     if (left == 0)
         return false;
@@ -271,8 +271,11 @@ static bool carve(struct pool_page *page) {
         count = left;
     char *at = pool_page_start(page) + (size_t)carved * size;
     struct pool_block *first = (struct pool_block *)at, *block = first;
-    for (uint32_t i = 1; i < count; i++, block = block->next)
+    for (uint32_t i = 1; i < count; i++, block = block->next) {
+        block->mark = shard;
         block->next = (struct pool_block *)(at += size);
+    }
+    block->mark = shard;
     block->next = NULL;
     page->free = first;
     atomic_store_explicit(&page->carved, carved + count, memory_order_relaxed);
@@ -318,14 +321,16 @@ void *mo_pool_bin_alloc(struct pool_shard *shard, unsigned bin, bool *ret_zero) 
         }
         if (page->free != NULL || take_foreign(page))
             break;
-        if (carve(page)) {
-            /* Nothing but its link was ever written to the block. */
+        if (carve(shard, page)) {
+            /* Nothing but its two words was ever written to the block. */
             *ret_zero = page->zero;
             break;
         }
         mark_full(shard, page);
     }
     struct pool_block *block = page->free;
+    if (block->mark != shard)
+        mo_pool_die("malloc", block, POOL_BAD_MARK);
     page->free = block->next;
     pool_set_used(page, pool_used(page) + 1);
     block->next = NULL;
