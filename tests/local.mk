@@ -26,6 +26,26 @@ tests_test_pool_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
 tests_test_pool_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
+# Plugins with one defect each, see tests/bad_plugins/plugin.c.
+bad_plugins = newer-major newer-minor older-major truncated tiny oversize no-symbol wrong-kind \
+	unknown-kind bad-name other-name no-version no-ops truncated-ops large-ops no-open half-heaps \
+	only-heaps option-size no-settings bad-key bad-type bad-offset bad-enum bad-default undefined \
+	missing-backend older-minor partial no-malloc
+check_DATA += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
+CLEANFILES += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
+EXTRA_DIST += tests/bad_plugins/plugin.c
+tests/bad_plugins/alloc-%.so: tests/bad_plugins/plugin.c include/memopt/plugin.h
+	$(AM_V_CCLD)$(MKDIR_P) tests/bad_plugins && $(CC) -std=gnu17 -Wall -I$(top_srcdir)/include \
+		-shared -fPIC -DNAME='"$*"' -DDEFECT_`echo $* | tr - _` -o $@ $<
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_registry
+TESTS += tests/test_registry
+tests_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_registry_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_registry_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+endif
+
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_option
 TESTS += tests/test_option

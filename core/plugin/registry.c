@@ -660,9 +660,11 @@ static struct mo_plugin *loaded;
 static int fail_dlopen(const char *path, const char *why, struct memopt_error *error) {
     if (why == NULL)
         why = "unknown reason";
-    if (strstr(why, "out of memory") != NULL || strstr(why, "cannot allocate memory for") != NULL ||
-        strstr(why, "cannot create shared object descriptor") != NULL)
-        return mo_fail(error, -ENOMEM, "plugin '%s' cannot be loaded: %s", path, why);
+    static const char *const short_of[] = {"out of memory", "cannot allocate memory",
+                                           "failed to map segment", "cannot create"};
+    for (size_t i = 0; i < sizeof(short_of) / sizeof(*short_of); i++)
+        if (strcasestr(why, short_of[i]) != NULL)
+            return mo_fail(error, -ENOMEM, "plugin '%s' cannot be loaded: %s", path, why);
     size_t length = strlen(path);
     const char *colon = strstr(why, ": ");
     if (strncmp(why, path, length) != 0 && colon != NULL &&

@@ -177,7 +177,7 @@ struct memopt_host {
 /* The default heap as plain functions, so that dispatch costs one indirect
  * call and a library's own function can stand here. [program], any thread.
  *
- *   must      malloc, calloc, realloc, free, aligned_alloc, usable_size
+ *   must      malloc, free, aligned_alloc, usable_size
  *   contract  16-byte alignment (smaller for requests under 16 bytes as the
  *             program's ABI allows); malloc(0) gives a unique pointer or NULL
  *             is mapped to failure by nobody, so give a pointer; free(NULL) is
