@@ -47,12 +47,6 @@ tests_test_registry_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/test_option
-TESTS += tests/test_option
-valgrind_tests += tests/test_option
-tests_test_option_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_option_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
-
 check_PROGRAMS += tests/test_mmap
 TESTS += tests/test_mmap
 tests_test_mmap_SOURCES = tests/test_mmap.c tests/own.h tests/own_faults.h
@@ -133,24 +127,6 @@ tests_test_cxx_CPPFLAGS = -I$(top_srcdir)/include
 tests_test_cxx_CXXFLAGS = -std=c++17 -Wall -Wextra -Wshadow -Wconversion $(SANITIZE_CFLAGS)
 tests_test_cxx_LDADD = libmemopt.la
 
-if HAVE_CMOCKA
-check_PROGRAMS += tests/test_config
-TESTS += tests/test_config
-valgrind_tests += tests/test_config
-tests_test_config_SOURCES = tests/test_config.c core/config/config.c
-tests_test_config_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS) \
-	-UMO_SYSCONFDIR -DMO_SYSCONFDIR='"$(abs_top_builddir)/tests/etc"' \
-	-DTEST_ETC='"$(abs_top_builddir)/tests/etc"'
-tests_test_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_config_LDADD = core/libcore-own.la $(INIH_LIBS) $(CMOCKA_LIBS)
-
-# alloc-heapsonly.so: a module is built for a check only with an -rpath
-check_LTLIBRARIES += tests/alloc-heapsonly.la
-tests_alloc_heapsonly_la_SOURCES = tests/config/alloc-heapsonly.c
-tests_alloc_heapsonly_la_CFLAGS = $(PROGRAM_CFLAGS)
-tests_alloc_heapsonly_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath /nowhere
-endif
-
 # Every allocator plugin through one suite; needs no cmocka. -fno-builtin: the
 # process's own malloc is under test, too.
 check_PROGRAMS += tests/conformance
@@ -170,3 +146,5 @@ endif
 # The memopt command as its users have it.
 TESTS += tests/test_run.sh
 EXTRA_DIST += tests/run_lib.sh tests/run_signals.py tests/test_run.sh
+
+include tests/config.mk
