@@ -30,3 +30,5 @@ tests_test_config_faults_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc
 	-Wl,--wrap=dlopen,--wrap=mmap,--wrap=getauxval
 tests_test_config_faults_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
+
+include tests/fuzz/local.mk

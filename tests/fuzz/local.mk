@@ -1,0 +1,20 @@
+# libFuzzer targets, built by --enable-fuzz with clang, run by tests/fuzz/run.sh.
+# To add one: fuzz_NAME.c, three lines below, seeds in corpus/NAME.
+fuzz_targets =
+if ENABLE_FUZZ
+fuzz_targets += tests/fuzz/fuzz_ini
+noinst_PROGRAMS += tests/fuzz/fuzz_ini
+tests_fuzz_fuzz_ini_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_ini_LDADD = core/libcore-own.la
+
+fuzz_targets += tests/fuzz/fuzz_option
+noinst_PROGRAMS += tests/fuzz/fuzz_option
+tests_fuzz_fuzz_option_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_option_LDADD = core/libcore-own.la
+endif
+
+print-fuzz-targets:
+	@echo $(fuzz_targets)
+fuzz-targets: $(fuzz_targets)
+PHONY_TARGETS += print-fuzz-targets fuzz-targets
+EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_option.c
