@@ -819,7 +819,7 @@ int mo_option_parse(const struct memopt_option *option, const char *text, const 
         return mo_fail(error, -EINVAL, "'%s' has the unknown type %u", option->key,
                        (unsigned)option->type);
     union value value = type->unset;
-    if (*text != '\0' || option->value != NULL || option->type == MEMOPT_STRING) {
+    if (*text != '\0' || option->value != NULL) {
         int result = type->parse(&request, text, &value);
         if (result < 0 && own.code == 0)
             refuse(&request, type, text, result);
@@ -840,12 +840,8 @@ int mo_option_parse(const struct memopt_option *option, const char *text, const 
 
 int mo_option_default(const struct memopt_option *option, void *settings,
                       const struct mo_allocator *allocator, struct memopt_error *error) {
-    const struct type *type = type_of(option->type);
-    if (option->value != NULL || type == NULL)
-        return mo_option_parse(option, option->value != NULL ? option->value : "", NULL, settings,
-                               allocator, error);
-    memcpy((char *)settings + option->offset, &type->unset, type->size); /* not "": unset */
-    return 0;
+    return mo_option_parse(option, option->value != NULL ? option->value : "", NULL, settings,
+                           allocator, error);
 }
 
 int mo_options_init(struct mo_option_table table, void *settings,

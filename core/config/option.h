@@ -7,8 +7,8 @@
  * watched program; parsing allocates only through the allocator it is given,
  * and nothing depends on the locale.
  *
- * Empty text: an empty list for LIST, "" for STRING, "unset" for PATH and for
- * every option without a default; an error for the others.
+ * Empty text: "unset" for every option without a default and for PATH, an empty
+ * list for LIST, "" for STRING; an error for the others.
  *
  * To add a type: append it to enum memopt_option_type (and to its table in
  * memopt/plugin.h), write its vtable in option.c, a MEMOPT_OPT_ macro, rows in
