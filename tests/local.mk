@@ -148,3 +148,10 @@ TESTS += tests/test_run.sh
 EXTRA_DIST += tests/run_lib.sh tests/run_signals.py tests/test_run.sh
 
 include tests/config.mk
+# The guard allocator over a program with planted bugs, built like any program.
+check_PROGRAMS += tests/planted
+tests_planted_SOURCES = tests/programs/planted.c
+tests_planted_CFLAGS = $(PROGRAM_CFLAGS) -O1
+tests_planted_LDFLAGS = -export-dynamic
+TESTS += tests/test_guard.sh
+EXTRA_DIST += tests/test_guard.sh
