@@ -16,6 +16,31 @@ static __thread char *own_slot;
 static pthread_key_t end_key;
 static struct mo_link *first_alloc, *first_free, *first_refused;
 
+/* What an event calls. With one link that has the operation, the most common
+ * case, that link's own; else the chain's, below, which gets the slot itself. */
+typedef void (*alloc_fn)(void *self, void *thread, void *p, size_t size, size_t usable, int event);
+typedef void (*free_fn)(void *self, void *thread, void *p, size_t usable, int event);
+static struct {
+    alloc_fn alloc;
+    void *alloc_self;
+    size_t alloc_offset;
+    free_fn free;
+    void *free_self;
+    size_t free_offset;
+} tell;
+
+static void chain_alloc(void *unused, void *slot, void *p, size_t size, size_t usable, int event) {
+    (void)unused;
+    for (struct mo_link *link = first_alloc; link != NULL; link = link->next_alloc)
+        link->ops->alloc(link->self, (char *)slot + link->offset, p, size, usable, event);
+}
+
+static void chain_free(void *unused, void *slot, void *p, size_t usable, int event) {
+    (void)unused;
+    for (struct mo_link *link = first_free; link != NULL; link = link->next_free)
+        link->ops->free(link->self, (char *)slot + link->offset, p, usable, event);
+}
+
 static __attribute__((noinline)) char *attach(void) {
     char *slot = mo_ledger_attach();
     own_slot = slot; /* before the next call: it may allocate */
@@ -32,24 +57,31 @@ void *mo_track_self(void) {
     return self();
 }
 
+/* A thread's first event: apart, so that the others need not keep their
+ * arguments over a call. */
+static __attribute__((noinline, cold)) void tell_first_alloc(void *p, size_t size, size_t usable,
+                                                             int event) {
+    tell.alloc(tell.alloc_self, attach() + tell.alloc_offset, p, size, usable, event);
+}
+
+static __attribute__((noinline, cold)) void tell_first_free(void *p, size_t usable, int event) {
+    tell.free(tell.free_self, attach() + tell.free_offset, p, usable, event);
+}
+
 static inline void tell_alloc(void *p, size_t size, size_t usable, int event) {
-    char *slot = self();
-    struct mo_link *link = first_alloc;
-    while (link != NULL) {
-        struct mo_link *next = link->next_alloc;
-        link->ops->alloc(link->self, slot + link->offset, p, size, usable, event);
-        link = next;
-    }
+    char *slot = own_slot;
+    if (mo_unlikely(slot == NULL))
+        tell_first_alloc(p, size, usable, event);
+    else
+        tell.alloc(tell.alloc_self, slot + tell.alloc_offset, p, size, usable, event);
 }
 
 static inline void tell_free(void *p, size_t usable, int event) {
-    char *slot = self();
-    struct mo_link *link = first_free;
-    while (link != NULL) {
-        struct mo_link *next = link->next_free;
-        link->ops->free(link->self, slot + link->offset, p, usable, event);
-        link = next;
-    }
+    char *slot = own_slot;
+    if (mo_unlikely(slot == NULL))
+        tell_first_free(p, usable, event);
+    else
+        tell.free(tell.free_self, slot + tell.free_offset, p, usable, event);
 }
 
 static __attribute__((noinline)) void *tell_refused(size_t size, int event) {
@@ -121,6 +153,18 @@ void mo_track_install(struct mo_link *links, size_t count, struct memopt_malloc 
             links[i].next_refused = first_refused;
             first_refused = &links[i];
         }
+    }
+    tell.alloc = chain_alloc;
+    if (first_alloc != NULL && first_alloc->next_alloc == NULL) {
+        tell.alloc = first_alloc->ops->alloc;
+        tell.alloc_self = first_alloc->self;
+        tell.alloc_offset = first_alloc->offset;
+    }
+    tell.free = chain_free;
+    if (first_free != NULL && first_free->next_free == NULL) {
+        tell.free = first_free->ops->free;
+        tell.free_self = first_free->self;
+        tell.free_offset = first_free->offset;
     }
     table->malloc = tracked_malloc;
     table->calloc = tracked_calloc;
