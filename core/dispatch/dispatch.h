@@ -90,9 +90,12 @@ static inline void *mo_realloc(void *p, size_t size) {
 }
 
 /* `alignment` is a power of two. */
+/* malloc aligns to 16, but in most backends only what is as large as that; and
+ * an empty block must be aligned as well, which jemalloc leaves open. */
 static inline void *mo_aligned_alloc(size_t alignment, size_t size) {
-    void *p =
-        alignment <= 16 ? mo_dispatch.malloc(size) : mo_dispatch.aligned_alloc(alignment, size);
+    void *p = alignment <= 16 && size >= alignment
+                  ? mo_dispatch.malloc(size)
+                  : mo_dispatch.aligned_alloc(alignment < 8 ? 8 : alignment, size ? size : 1);
     if (mo_unlikely(p == NULL))
         return mo_fail_nomem();
     return p;
