@@ -9,6 +9,8 @@ print-valgrind-tests:
 	@echo $(valgrind_tests)
 PHONY_TARGETS += print-valgrind-tests
 
+include tests/programs/local.mk
+
 AM_TESTS_ENVIRONMENT = \
 	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
 	top_builddir='$(abs_top_builddir)'; export top_builddir;

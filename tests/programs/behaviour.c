@@ -121,7 +121,7 @@ static int wait_for(pid_t child) {
 
 /* fork while other threads are inside malloc and inside stdio */
 static void fork_storm(void) {
-    enum { FORKS = 100, THREADS = 5 };
+    enum { FORKS = 40, THREADS = 5 };
     static void *(*const body[THREADS])(void *) = {churning_thread, line_thread, flush_thread,
                                                    line_thread, flush_thread};
     pthread_t threads[THREADS];
@@ -353,6 +353,15 @@ static void constructors(void) {
     free(early_text);
 }
 
+/* hook.so was preloaded: its constructor has run, its text can be freed */
+static void preloaded(void) {
+    char *(*hook_text)(void) = (char *(*)(void))dlsym(RTLD_DEFAULT, "hook_text");
+    CHECK(hook_text);
+    char *text = hook_text();
+    printf("%s\n", text);
+    free(text);
+}
+
 /* 32 threads, every block freed by another thread than allocated it */
 enum { CROSS = 32, PASSED = 400 };
 static unsigned char *_Atomic passed[CROSS][PASSED];
@@ -422,6 +431,7 @@ int main(int argc, char **argv) {
         {"constructors", constructors},
         {"cross-threads", cross_threads},
         {"killed", wait_to_be_killed},
+        {"preloaded", preloaded},
         {"close-all", close_all},
     };
     if (strcmp(scenario, "churn") == 0) {

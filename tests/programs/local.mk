@@ -1,0 +1,36 @@
+# What programs see under the shim: the tests of tests/shim.bash and
+# tests/test_real_programs.sh, and the programs they run. Those are plain
+# programs in every build: no sanitizer, no compiler that knows malloc.
+PLAIN_CFLAGS = -std=gnu17 $(WARN_CFLAGS) -O1 -fno-builtin
+PLAIN_CXXFLAGS = -std=gnu++17 $(WARN_CFLAGS) -O1 -fno-builtin -fsized-deallocation
+shim_tests = tests/test_shim_libc.sh tests/test_shim_jemalloc.sh tests/test_shim_tcmalloc.sh \
+	tests/test_shim_mimalloc.sh tests/test_shim_pool.sh tests/test_shim_arena.sh \
+	tests/test_shim_mmap.sh tests/test_shim_guard.sh
+TESTS += $(shim_tests) tests/test_real_programs.sh
+EXTRA_DIST += $(shim_tests) tests/shim.bash tests/test_real_programs.sh
+check_PROGRAMS += tests/programs/behaviour tests/programs/cxx_new tests/programs/cxx_exceptions \
+	tests/programs/static
+tests_programs_behaviour_CFLAGS = $(PLAIN_CFLAGS)
+tests_programs_behaviour_LDFLAGS = -pthread
+tests_programs_cxx_new_SOURCES = tests/programs/cxx_new.cc
+tests_programs_cxx_new_CXXFLAGS = $(PLAIN_CXXFLAGS)
+tests_programs_cxx_new_CPPFLAGS =
+tests_programs_cxx_new_LDFLAGS =
+tests_programs_cxx_exceptions_SOURCES = tests/programs/cxx_exceptions.cc
+tests_programs_cxx_exceptions_CXXFLAGS = $(PLAIN_CXXFLAGS)
+tests_programs_cxx_exceptions_CPPFLAGS =
+tests_programs_cxx_exceptions_LDFLAGS = -pthread
+tests_programs_static_CFLAGS = $(PLAIN_CFLAGS)
+tests_programs_static_LDFLAGS = -all-static
+check_LTLIBRARIES += tests/programs/hook.la
+tests_programs_hook_la_SOURCES = tests/programs/hook.c
+tests_programs_hook_la_CFLAGS = $(PLAIN_CFLAGS)
+# -rpath: libtool makes a shared object of a check library only with one
+tests_programs_hook_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_semantics
+TESTS += tests/test_semantics
+tests_test_semantics_CFLAGS = $(PLAIN_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_semantics_LDFLAGS =
+tests_test_semantics_LDADD = $(CMOCKA_LIBS)
+endif

@@ -1,0 +1,114 @@
+# shim.bash - one backend under the shim and by direct binding, with programs
+# that are hard on an allocator. Sourced by tests/test_shim_BACKEND.sh.
+#
+# Every scenario is run without memopt first: exit status and output must be
+# the same with it, within a time limit (a deadlock is a failure).
+
+set -u
+: "${top_srcdir:?}" "${top_builddir:?}"
+unset MEMOPT_PLUGIN_PATH MEMOPT_CONF # a sanitized build points it at other plugins
+backend=$(basename "$0" .sh)
+backend=${backend#test_shim_}
+programs=$top_builddir/tests/programs
+memopt=$top_builddir/cli/memopt
+hook=$programs/.libs/hook.so
+[ -f "$top_builddir/plugins/.libs/alloc-$backend.so" ] || { echo "no $backend in this build"; exit 77; }
+
+[ -x "$programs/static" ] || { echo "tests/programs is not built: make check TESTS="; exit 99; }
+work=$(mktemp -d) || exit 99
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 99
+export XDG_CONFIG_HOME=$work HOME=$work
+fails=0
+bad() { echo "FAIL: $backend, $*"; fails=$((fails + 1)); }
+
+# what each mode adds to `memopt run`; some have no direct binding
+modes="dispatch stats"
+case $backend in libc | jemalloc | tcmalloc | mimalloc) modes="$modes direct" ;; esac
+arguments() {
+    case $1 in
+    dispatch) echo "--set memopt.binding=dispatch --set memopt.trackers=" ;;
+    stats) echo "--set memopt.binding=dispatch -t stats" ;;
+    direct) echo "--set memopt.binding=direct --set memopt.trackers=" ;;
+    esac
+    if [ "$backend" = arena ]; then echo "--set allocator.arena.size=1GiB"; fi
+}
+run() { # MODE COMMAND...
+    local mode=$1
+    shift
+    # shellcheck disable=SC2046
+    timeout -k 5 60 "$memopt" run -a "$backend" $(arguments "$mode") -- "$@"
+}
+
+# same MODES NAME COMMAND...: as without memopt?
+same() {
+    local in=$1 name=$2 want mode got binding
+    shift 2
+    timeout -k 5 60 "$@" >expected 2>expected.err
+    want=$?
+    for mode in $in; do
+        run "$mode" "$@" >got 2>got.err
+        got=$?
+        binding=$mode
+        [ "$mode" = stats ] && binding=dispatch
+        if [ $got != $want ]; then
+            bad "$mode, $name: exit status $got, not $want"
+            tail -5 got.err
+        elif ! cmp -s expected got; then
+            bad "$mode, $name: other output"
+            diff expected got | head -10
+        elif ! grep -q "on $backend.*($binding)" got.err; then
+            bad "$mode, $name: the summary doesn't say that it ran on $backend ($binding)"
+            head -3 got.err
+        fi
+    done
+}
+
+shimmed=${modes%direct}
+[ -x "$programs/../test_semantics" ] && same "$shimmed" semantics "$programs/../test_semantics"
+same "$shimmed" "operator new" "$programs/cxx_new"
+for scenario in start-programs fork-exit thread-exit exit-with-threads atexit signals \
+    signal-malloc constructors cross-threads close-all; do
+    same "$modes" $scenario "$programs/behaviour" $scenario
+done
+same "$modes" dlopen "$programs/behaviour" dlopen "$hook"
+
+# Without memopt jemalloc and tcmalloc hang here; the C library doesn't, and so
+# nothing may under memopt.
+same "$modes" fork-storm "$programs/behaviour" fork-storm
+
+# a library of the user's, preloaded too, that allocates in its constructor
+export LD_PRELOAD=$hook
+same "$modes" "a preloaded library" "$programs/behaviour" preloaded
+unset LD_PRELOAD
+
+# killed: the ledger has what was counted until then
+# shellcheck disable=SC2046
+"$memopt" run -q -a "$backend" $(arguments stats) --json killed.json -- \
+    bash -c 'echo $$ >pid; exec "$0" killed' "$programs/behaviour" >ready &
+launcher=$!
+for _ in $(seq 300); do [ -s ready ] && break; sleep 0.05; done
+kill -KILL "$(cat pid)"
+wait $launcher
+got=$?
+[ $got = 137 ] || bad "killed: exit status $got, not 137"
+number() { sed -n "/\"counts\"/,/}/s/.*\"$1\": \([0-9]*\).*/\1/p" killed.json | head -1; }
+[ "$(number allocations)" -ge 1000 ] && [ "$(number live_bytes)" -ge 1000000 ] ||
+    bad "killed: counted $(number allocations) allocations, $(number live_bytes) bytes live"
+grep -q '"exit_signal": 9' killed.json || bad "killed: the report doesn't name the signal"
+
+# programs that the program starts: followed, or not
+children() { # FOLLOW
+    # shellcheck disable=SC2046
+    timeout 60 "$memopt" run -q -a "$backend" $(arguments stats) --set "memopt.follow=$1" \
+        --json "$1.json" -- bash -c '"$0" churn; "$0" churn; exit 4' "$programs/behaviour"
+    [ $? = 4 ] || bad "follow=$1: exit status"
+    local count
+    count=$(grep -c '"program": ".*/behaviour"' "$1.json")
+    [ "$count" = "$2" ] || bad "follow=$1: the report has $count of the started programs, not $2"
+}
+children yes 2
+children no 0
+
+[ $fails = 0 ] && echo "$backend: all the same in modes: $modes"
+exit $((fails != 0))

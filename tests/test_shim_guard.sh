@@ -1,0 +1,3 @@
+#!/bin/bash
+# The malloc family and hard programs on guard: see tests/shim.bash.
+. "${top_srcdir:?}/tests/shim.bash"
