@@ -7,7 +7,7 @@
  *   2. Declare both here; a row in mo_commands[] (main.c), in alphabetic order.
  *   3. man/memopt-fish.1, whose SYNOPSIS is the usage's; man/local.mk; a line
  *      in memopt(1).
- *   4. scripts/memopt.bash-completion: its options.
+ *   4. scripts/bash-completion/memopt: its name and options.
  * tests/test_cli.sh fails where one of 2, 3 or 4 is missing or they differ.
  *
  * Only this folder prints to the user and decides exit statuses.

@@ -263,11 +263,12 @@ static int write_text(const struct mo_comparison *comparison, struct memopt_outp
     int label = label_width(comparison);
     int r = write_command(comparison, output);
     if (r == 0)
-        r = output->printf(output,
-                           "\nmedian of %zu runs each, in turn, after one to warm up; input: %s\n\n"
-                           "%*s%10s%7s%7s%10s%7s%10s%7s%7s%10s%7s%9s%7s\n",
-                           comparison->runs, comparison->input, label, "", "wall", "", "", "CPU",
-                           "", "peak RSS", "", "", "faults", "", "fragm.", "");
+        r = output->printf(
+            output,
+            "\nmedian of %zu run%s each, in turn, after one to warm up; input: %s\n\n"
+            "%*s%10s%7s%7s%10s%7s%10s%7s%7s%10s%7s%9s%7s\n",
+            comparison->runs, comparison->runs == 1 ? "" : "s", comparison->input, label, "",
+            "wall", "", "", "CPU", "", "peak RSS", "", "", "faults", "", "fragm.", "");
     for (size_t i = 0; i < comparison->count && r == 0; i++)
         if (!comparison->candidates[i].left_out)
             r = write_row(comparison, &comparison->candidates[i], label, output);
@@ -285,7 +286,8 @@ static int write_markdown(const struct mo_comparison *comparison, struct memopt_
     if (r == 0)
         r = write_command(comparison, output);
     if (r == 0)
-        r = output->printf(output, "`: median of %zu runs each, in turn\n\n| |", comparison->runs);
+        r = output->printf(output, "`: median of %zu run%s each, in turn\n\n| |", comparison->runs,
+                           comparison->runs == 1 ? "" : "s");
     for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++)
         r = output->printf(output, " %s | |", metrics[metric].title);
     if (r == 0)

@@ -152,7 +152,9 @@ static void print_overview(FILE *stream) {
 const char mo_help_usage[] = "usage: memopt help [COMMAND]\n"
                              "\n"
                              "Shows the manual page of a command on a terminal, else what\n"
-                             "'memopt COMMAND -h' shows.\n";
+                             "'memopt COMMAND -h' shows.\n"
+                             "\n"
+                             "  -h, --help  show this\n";
 
 static int unknown_command(const char *name) {
     const char *near = mo_nearest(name, command_name, NULL);

@@ -1,0 +1,149 @@
+#!/bin/bash
+# test_compare.sh - memopt compare: candidates, formats, what is said of runs
+# that fail, standard input, interruption.
+. "$top_srcdir/tests/run_lib.sh" || exit 99
+compare="$memopt compare"
+
+# ---- the table
+exits 0 $compare -n 1 -a libc,pool -- true
+says out "libc"
+says out "pool"
+says out "peak RSS"
+says out "fewer than 3 runs can't tell"
+never out "jemalloc"
+exits 0 $compare -n 1 -- true
+for allocator in jemalloc tcmalloc mimalloc; do
+    says out $allocator # measured, or left out with the reason
+done
+exits 0 $compare -n 1 -a pool --format markdown -- true
+says out "| libc |"
+says out "|---|--:|"
+exits 0 $compare -n 3 -a pool --format json -o table.json -- sh -c 'exit 0'
+[ -s out ] && ok "nothing on stdout with -o" false
+if [ -n "$python" ]; then
+    cat >check.py <<'PY'
+import json
+table = json.load(open("table.json"))
+assert table["schema"] == "memopt-compare" and table["schema_version"] == 1
+assert table["command"] == ["sh", "-c", "exit 0"] and table["runs"] == 3
+assert [c["name"] for c in table["candidates"]] == ["libc", "pool"]
+for c in table["candidates"]:
+    assert c["failed_runs"] == 0 and not c["left_out"], c
+    for metric in ("wall_ns", "cpu_ns", "peak_rss", "page_faults", "fragmentation"):
+        assert len(c[metric]["values"]) == 3, metric
+    for metric in ("wall_ns", "peak_rss", "page_faults"):
+        values = sorted(c[metric]["values"])
+        assert values[0] > 0 and c[metric]["median"] == values[1], c[metric]
+assert table["candidates"][0]["wall_ns"]["ratio"] == 1
+assert table["candidates"][0]["binding"] == "direct"
+assert table["candidates"][1]["binding"] == "dispatch"
+assert set(table["winners"]) == {"time", "memory", "time_leaders", "memory_leaders"}
+PY
+    ok "the JSON table" "$python" check.py
+fi
+exits 125 $compare -n 1 -a pool -o /nowhere/x -- true
+says err "/nowhere/x"
+
+# ---- order: each once to warm up, then rounds that begin with another one
+cat >who.sh <<'SH'
+case $LD_PRELOAD in *preload.so*) echo pool ;; *) echo libc ;; esac >>"$1"
+SH
+exits 0 $compare -n 3 -a pool -- sh who.sh order
+ok "the order of runs" test "$(tr '\n' ' ' <order)" = \
+    "libc pool pool libc libc pool pool libc "
+
+# ---- output is discarded, or kept; input is read anew, or empty
+exits 0 $compare -n 1 -a pool -- sh -c 'echo noise; echo noise >&2'
+ok "no noise" test "$(cat out err | grep -c '^noise$')" = 0
+exits 0 $compare -k -n 1 -a pool -- sh -c 'echo noise'
+ok "four lines of noise" test "$(grep -c '^noise$' out)" = 4
+printf 'first\nsecond\nthird\n' >lines
+exits 0 $compare -n 1 -a pool -- sh -c 'cat >>seen' <lines
+ok "input for each run" test "$(grep -c third seen)" = 4
+says out "read anew"
+rm -f seen
+(read -r line; $compare -n 1 -a pool -- sh -c 'cat >>seen') <lines >out
+ok "input from where it stood" test "$(grep -c first seen):$(grep -c second seen)" = 0:4
+echo pipe | $compare -n 1 -a pool -- sh -c 'cat >>piped' >out 2>err
+ok "no input from a pipe" test ! -s piped
+says out "/dev/null"
+
+# ---- configurations as candidates
+printf '[memopt]\nallocator = pool\n' >small.ini
+printf '[memopt]\nallocator = libc\ntrackers = stats\n' >counted.ini
+exits 0 $compare -n 1 -c small.ini -c counted.ini -- true
+says out "libc"
+says out "small.ini"
+says out "counted.ini"
+never out "mimalloc"
+exits 125 $compare -n 1 -c nowhere.ini -- true
+says err "nowhere.ini"
+
+# ---- failures are said
+exits 0 $compare -n 1 -a pool -- sh -c 'exit 3'
+says out "exit status was 3"
+cat >picky.sh <<'SH'
+case $LD_PRELOAD in *preload.so*) exit 4 ;; esac
+SH
+exits 1 $compare -n 3 -a pool -- sh picky.sh
+says out "pool: 4 of 4 runs ended with exit status 4 instead of 0; it can't win"
+cat >killed.sh <<'SH'
+case $LD_PRELOAD in *preload.so*) kill -9 $$ ;; esac
+SH
+exits 1 $compare -n 1 -a pool -- sh killed.sh
+says out "exit status 137 instead of 0"
+exits 127 $compare -n 1 -- nowhere
+exits 126 $compare -n 1 -- /
+exits 125 $compare -a nosuch -- true
+says err "nosuch"
+for runs in 0 -1 x 1001 '' '5 '; do
+    exits 125 $compare -n "$runs" -- true
+    says err "1 to 1000"
+done
+exits 125 $compare --format html -- true
+says err "text, json or markdown"
+exits 125 $compare
+
+# ---- a winner, where there is one beyond doubt
+cat >slow.sh <<'SH'
+case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.1 ;; esac
+SH
+exits 0 $compare -n 4 -a pool -- sh slow.sh
+says out "time: pool, 0."
+
+# ---- interrupted: the program gets it, nothing is left, no table
+if [ -n "$python" ]; then
+    cat >interrupt.py <<'PY'
+import os, signal, subprocess, sys, time
+p = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+while not os.path.exists("started"):
+    time.sleep(0.01)
+p.send_signal(signal.SIGINT)
+out = p.communicate()[0]
+assert p.returncode == 130, p.returncode
+assert out == b"", out
+PY
+    ok "interruption" "$python" interrupt.py $compare -n 50 -a pool -- sh -c 'touch started; sleep 5'
+    cat >terminal.py <<'PY'
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = b""
+while True:
+    try:
+        part = os.read(fd, 4096)
+    except OSError:
+        break
+    if not part:
+        break
+    seen += part
+assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) == 0
+assert b"[....." in seen and b"0/4 libc" in seen and b"3/4" in seen, seen
+bar, table = seen.rsplit(b"\r\033[K", 1)
+assert b"peak RSS" in table and b"[" not in table and b"peak RSS" not in bar, seen
+PY
+    ok "the progress bar is gone in the end" "$python" terminal.py $compare -n 1 -a pool -- true
+    never err "["
+fi
+finish
