@@ -225,12 +225,13 @@ static void open_backend(const struct mo_flat *flat, const struct mo_settings_me
     struct memopt_error error = MEMOPT_ERROR_INIT;
     struct mo_plugin *plugin;
     void *own_settings;
-    mo_process.table.size = sizeof(mo_process.table);
+    const struct memopt_malloc *table;
     if (load(flat, MEMOPT_ALLOCATOR, settings->allocator, &plugin, &own_settings, &error) < 0 ||
-        plugin->ops.allocator.open(&mo_host, own_settings, &mo_process.table, &error) < 0) {
+        mo_plugin_open_allocator(plugin, own_settings, &table, &error) < 0) {
         fall_back_to_libc(&error);
         return;
     }
+    mo_process.table = *table;
     mo_process.allocator = plugin;
 }
 

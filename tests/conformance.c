@@ -10,6 +10,7 @@
  *     --limit SIZE                  the plugin has no more memory than this
  *     --scale N                     divide the number of rounds by N
  *     --case NAME                   this case only
+ *     --from LIBRARY                malloc must be this library's
  *
  * Each case runs in a process of its own, so that a crash, a hang or the memory
  * it leaves behind is that case's. A case that fails says what it saw and where;
@@ -21,6 +22,7 @@
 #include "core/base/sysmem.h"
 #include "core/plugin/registry.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -663,7 +665,9 @@ static int purge_gives_back(void) {
         t_free(blocks[i]);
     purge();
     size_t empty = resident();
-    CHECK(full > empty && full - empty >= count * SIZE / 4 * 3,
+    /* in the process's malloc there are other blocks between: less can go */
+    size_t least = ops == NULL ? count * SIZE / 4 : count * SIZE / 4 * 3;
+    CHECK(full > empty && full - empty >= least,
           "%zu KiB were resident with %zu KiB in use, %zu KiB after they were freed and purged",
           full / KIB, count * SIZE / KIB, empty / KIB);
     void *p = t_malloc(SIZE);
@@ -872,7 +876,7 @@ static void run_tests(const char *what, const char *only) {
 
 static int usage(void) {
     fprintf(stderr, "usage: conformance [--set KEY=VALUE]... [--limit SIZE] [--scale N] "
-                    "[--case NAME] [PLUGIN | --malloc]\n");
+                    "[--case NAME] [--from LIBRARY] [PLUGIN | --malloc]\n");
     return 2;
 }
 
@@ -990,7 +994,7 @@ static int run_all(void) {
 int main(int argc, char **argv) {
     char *settings[8];
     size_t settings_count = 0;
-    const char *only = NULL, *name = NULL;
+    const char *only = NULL, *name = NULL, *from = NULL;
     bool process_malloc = false;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -1014,6 +1018,8 @@ int main(int argc, char **argv) {
             scale = (unsigned)atoi(value);
         else if (strcmp(argv[i - 1], "--case") == 0)
             only = value;
+        else if (strcmp(argv[i - 1], "--from") == 0)
+            from = value;
         else
             return usage();
     }
@@ -1021,6 +1027,12 @@ int main(int argc, char **argv) {
         static const struct memopt_malloc own = {
             sizeof(own), malloc, calloc, realloc, free, memalign, malloc_usable_size};
         table = &own;
+        Dl_info info;
+        if (from != NULL && (dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info) == 0 ||
+                             strstr(info.dli_fname, from) == NULL)) {
+            fprintf(stderr, "conformance: malloc is not that of '%s'\n", from);
+            return 1;
+        }
         run_tests("malloc", only);
         return failures > 0;
     }

@@ -135,6 +135,10 @@ check_PROGRAMS += tests/conformance
 TESTS += tests/conformance
 tests_conformance_CFLAGS = $(AM_CFLAGS) -fno-builtin
 tests_conformance_LDADD = core/libcore-own.la
+EXTRA_DIST += tests/conformance-run.sh
+if !SANITIZED
+TESTS += tests/conformance-run.sh
+endif
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_contest tests/test_lsan
 TESTS += tests/test_contest tests/test_lsan
