@@ -302,6 +302,28 @@ static void purge_others_body(void) {
     pthread_join(thread, NULL);
 }
 
+static void *allocate_some(void *total) {
+    allocate_and_free((size_t)total, 1024);
+    return NULL;
+}
+
+/* What an ended thread leaves goes at once if it is much, else when nobody has
+ * taken it over in time, with any thread's next page. */
+static void purge_ended_body(void) {
+    CHECK(own_open("pool", "purge_delay", "50ms", NULL) == 0);
+    in_thread(allocate_some, (void *)(20 * MIB));
+    CHECK(own_figures().resident < 200 * KIB);
+    in_thread(allocate_some, (void *)(700 * KIB));
+    CHECK(own_figures().resident >= 600 * KIB);
+    for (size_t i = 0; i < 2; i++) { /* its last page becomes dirty, then goes */
+        usleep(100 * 1000);
+        void *p = own_malloc->malloc(4000 + i * 600), *q = own_malloc->malloc(8000 + i * 2000);
+        own_malloc->free(p);
+        own_malloc->free(q);
+    }
+    CHECK(own_figures().resident < 200 * KIB);
+}
+
 /* --------------------------------------------------------------------- huge */
 
 static void huge_body(void) {
@@ -335,6 +357,15 @@ static void huge_body(void) {
     for (size_t i = 0; i < 10; i++)
         own_malloc->free(blocks[i]);
     CHECK(own_figures().live == 0 && own_figures().committed <= 11 * MIB);
+    /* What is kept serves larger and smaller ones. */
+    OPS.purge();
+    for (size_t i = 0; i < 4; i++) {
+        size = (i % 2 == 0 ? 3 : 7) * MIB;
+        fill(p = own_malloc->malloc(size), size, 4);
+        CHECK(holds(p, size, 4) && own_malloc->usable_size(p) == size);
+        CHECK(own_figures().committed == size + 4 * KIB);
+        own_malloc->free(p);
+    }
     /* An aligned block does not come from one that isn't. */
     for (size_t i = 0; i < 4; i++) {
         p = own_malloc->aligned_alloc(8 * MIB, 2 * MIB);
@@ -812,6 +843,7 @@ int main(void) {
         {"late_destructor", late_body},
         {"purge", purge_body},
         {"purge_delay", purge_delay_body},
+        {"purge_ended_threads", purge_ended_body},
         {"purge_at_once", purge_at_once_body},
         {"purge_other_threads", purge_others_body},
         {"huge", huge_body},

@@ -270,11 +270,11 @@ void mo_pool_check_double_free(struct pool_page *page, struct pool_block *block)
 void mo_pool_free_foreign(struct pool_segment *segment, struct pool_page *page,
                           struct pool_block *block);
 void mo_pool_take_notified(struct pool_shard *shard, bool armed);
-/* Takes in what others freed and releases all empty pages; armed: the pages
+/* Takes in what others freed and releases empty pages but HEADs; armed: the pages
  * that stay tell when they are empty, as nobody will be looking. */
 void mo_pool_collect(struct pool_shard *shard, bool armed);
-/* Releases the empty HEADs. */
-void mo_pool_release_heads(struct pool_shard *shard);
+/* Releases the empty HEADs of this bin and all above. */
+void mo_pool_release_heads(struct pool_shard *shard, unsigned from);
 
 /* pool_segment.c */
 struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin);
@@ -282,6 +282,7 @@ void mo_pool_page_unmap(struct pool_page *page);
 /* Gives dirty slices whose time has come back to the system, and unmaps empty
  * segments; `all`: whatever the time. Returns the bytes. Any thread. */
 uint64_t mo_pool_purge_shard(struct pool_shard *shard, bool all, bool keep_one);
+uint64_t mo_pool_dirty(struct pool_shard *shard); /* bytes */
 void mo_pool_unmap_segments(struct pool_shard *shard);
 uint64_t mo_pool_now(void); /* nanoseconds, coarse, never 0 */
 /* `size` bytes whose start is aligned; NULL. */
@@ -291,7 +292,8 @@ uint64_t mo_pool_resident(const void *start, size_t size);
 
 /* pool_huge.c */
 struct pool_huge;
-void *mo_pool_huge_alloc(struct pool_heap *heap, size_t alignment, size_t size, bool *ret_zero);
+/* *zero: in, are zeros wanted; out, does it have them. */
+void *mo_pool_huge_alloc(struct pool_heap *heap, size_t alignment, size_t size, bool *zero);
 void *mo_pool_huge_realloc(void *p, size_t size); /* NULL: can't, nothing changed */
 void mo_pool_huge_free(void *p, const char *function);
 size_t mo_pool_huge_usable(void *p, const char *function);
@@ -304,6 +306,9 @@ uint64_t mo_pool_huge_purge(bool all);
 struct pool_shard *mo_pool_shard_of(struct pool_heap *heap);
 /* A notified orphan has nobody to look after it: do it now. */
 void mo_pool_tend_orphan(struct pool_shard *shard);
+/* When orphans have something to give back; 0: never. */
+extern _Atomic uint64_t mo_pool_orphans_due;
+void mo_pool_purge_orphans(void);
 int mo_pool_heap_create(const struct memopt_heap_params *params, void **ret_heap,
                         struct memopt_error *error);
 void mo_pool_heap_destroy(void *heap);

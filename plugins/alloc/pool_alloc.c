@@ -51,19 +51,19 @@ push(struct pool_shard *shard, struct pool_page *page, struct pool_block *block,
         push_unchecked(shard, page, block);
 }
 
-/* Whatever the size, from a heap the thread may not have a shard of yet. */
-static __attribute__((noinline)) void *alloc_slow(struct pool_heap *heap, size_t size,
-                                                  bool *ret_zero) {
+/* Whatever the size, from a heap the thread may not have a shard of yet. *zero:
+ * in, are zeros wanted; out, does it have them. */
+static __attribute__((noinline)) void *alloc_slow(struct pool_heap *heap, size_t size, bool *zero) {
     struct pool_shard *shard = mo_pool_shard_of(heap);
     if (shard == NULL)
         return NULL;
     if (size > POOL_LARGE_MAX)
-        return mo_pool_huge_alloc(heap, 1, size, ret_zero);
-    return mo_pool_bin_alloc(shard, pool_bin_of(size), ret_zero);
+        return mo_pool_huge_alloc(heap, 1, size, zero);
+    return mo_pool_bin_alloc(shard, pool_bin_of(size), zero);
 }
 
 static __attribute__((noinline)) void *malloc_slow(struct pool_heap *heap, size_t size) {
-    bool zero;
+    bool zero = false;
     return alloc_slow(heap, size, &zero);
 }
 
@@ -153,7 +153,7 @@ static void *heap_calloc(struct pool_heap *heap, size_t count, size_t size) {
         if (page != NULL && page->free != NULL)
             return memset(pop(shard, page, page->free), 0, total);
     }
-    bool zero;
+    bool zero = true;
     void *p = alloc_slow(heap, total, &zero);
     if (p != NULL && !zero)
         memset(p, 0, total);
@@ -173,7 +173,7 @@ static void *heap_aligned_alloc(struct pool_heap *heap, size_t alignment, size_t
                 return heap_malloc(heap, block_size);
         }
     }
-    bool zero;
+    bool zero = false;
     return mo_pool_huge_alloc(heap, alignment, size, &zero);
 }
 

@@ -19,7 +19,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_HEAPS = 65536, FIRST_HEAPS = 64 };
+enum { MAX_HEAPS = 65536, FIRST_HEAPS = 64, KEPT_BY_ORPHANS = 1 << 20 /* bytes */ };
 
 pthread_mutex_t mo_pool_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_mutex_t mo_pool_huge_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -38,6 +38,7 @@ static struct pool_heap *free_heaps;
 static struct pool_shard *free_shards;
 static struct pool_thread *free_threads;
 
+_Atomic uint64_t mo_pool_orphans_due;
 static pthread_key_t thread_key;
 static struct pool_thread lost_thread;
 
@@ -105,6 +106,13 @@ static bool claim_orphan(struct pool_shard *shard) {
     return true;
 }
 
+static void orphans_due(uint64_t at) {
+    uint64_t due = atomic_load(&mo_pool_orphans_due);
+    while (at != 0 && (due == 0 || at < due) &&
+           !atomic_compare_exchange_weak(&mo_pool_orphans_due, &due, at))
+        ;
+}
+
 void mo_pool_tend_orphan(struct pool_shard *shard) {
     /* Once more if something came between the last look and its being an orphan
      * again. */
@@ -115,17 +123,37 @@ void mo_pool_tend_orphan(struct pool_shard *shard) {
         if (!claimed)
             return;
         mo_pool_take_notified(shard, true);
-        mo_pool_purge_shard(shard, false, true);
+        orphans_due(atomic_load(&shard->purge_at));
         pthread_mutex_lock(&mo_pool_lock);
         make_orphan(shard);
         pthread_mutex_unlock(&mo_pool_lock);
     }
 }
 
-/* Of a thread that ends. */
+/* Of a thread that ends. Most is left for the next thread, and purged when that
+ * takes too long to come. */
 static void retire_shard(struct pool_shard *shard) {
     mo_pool_collect(shard, true);
-    mo_pool_purge_shard(shard, true, true);
+    bool now = mo_pool_settings.purge_delay == 0;
+    mo_pool_release_heads(shard, now ? 1 : pool_bin_of(POOL_MEDIUM_MAX + 1));
+    if (now || mo_pool_dirty(shard) > KEPT_BY_ORPHANS)
+        mo_pool_purge_shard(shard, true, true);
+    else
+        orphans_due(mo_pool_now() + mo_pool_settings.purge_delay);
+}
+
+void mo_pool_purge_orphans(void) {
+    if (pthread_mutex_trylock(&mo_pool_lock) != 0)
+        return; /* another time */
+    atomic_store(&mo_pool_orphans_due, 0);
+    for (uint32_t id = 0; id < heap_count; id++)
+        for (struct pool_shard *shard = heaps[id] == NULL ? NULL : heaps[id]->orphans;
+             shard != NULL; shard = shard->next_orphan) {
+            mo_pool_release_heads(shard, 1);
+            mo_pool_purge_shard(shard, false, true);
+            orphans_due(atomic_load(&shard->purge_at));
+        }
+    pthread_mutex_unlock(&mo_pool_lock);
 }
 
 /* ------------------------------------------------------------------ threads */
@@ -341,12 +369,13 @@ uint64_t mo_pool_heap_purge(void *opaque) {
     uint64_t purged = mo_pool_huge_purge(true);
     pthread_mutex_lock(&mo_pool_lock);
     for (struct pool_shard *shard = heap->shards; shard != NULL; shard = shard->next) {
-        if (atomic_load(&shard->orphan))
-            mo_pool_collect(shard, true);
-        else if (self != NULL && shard->thread == self)
-            mo_pool_collect(shard, false);
-        else
+        bool orphan = atomic_load(&shard->orphan);
+        if (orphan || (self != NULL && shard->thread == self)) {
+            mo_pool_collect(shard, orphan);
+            mo_pool_release_heads(shard, 1);
+        } else {
             atomic_store(&shard->collect, true);
+        }
         purged += mo_pool_purge_shard(shard, true, false);
     }
     pthread_mutex_unlock(&mo_pool_lock);

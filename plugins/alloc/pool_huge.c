@@ -24,7 +24,6 @@ struct pool_huge {
 enum { BUCKETS = 1024 };
 static struct pool_huge *table[BUCKETS];
 static struct pool_huge *cache; /* newest first */
-static size_t cached;           /* bytes */
 
 static char *block_of(struct pool_huge *huge) {
     return (char *)huge + POOL_SYSTEM_PAGE;
@@ -75,27 +74,62 @@ static void unmap_list(struct pool_huge *list) {
     }
 }
 
-/* Under the lock: those of the cache that are due, cut off as a list. */
-static struct pool_huge *expired(uint64_t now, bool all) {
+/* Under the lock: what is due or more than `limit` bytes, cut off as a list. */
+static struct pool_huge *expired(uint64_t now, size_t limit) {
     struct pool_huge **at = &cache, *list = NULL;
+    size_t kept = 0;
     while (*at != NULL) {
         struct pool_huge *huge = *at;
-        if (!all && huge->expires > now) {
+        if (huge->expires > now && huge->size <= limit - kept) {
+            kept += huge->size;
             at = &huge->chained;
             continue;
         }
         *at = huge->chained;
-        cached -= huge->size;
         huge->chained = list;
         list = huge;
     }
     return list;
 }
 
+/* Under the lock: the block of the cache that fits best, taken out: the smallest
+ * that is large enough, else the largest, which mremap makes larger. */
+static struct pool_huge *from_cache(size_t alignment, size_t size) {
+    struct pool_huge **best = NULL;
+    for (struct pool_huge **at = &cache; *at != NULL; at = &(*at)->chained) {
+        if (((uintptr_t)block_of(*at) & (alignment - 1)) != 0 ||
+            ((*at)->size < size && alignment > POOL_SYSTEM_PAGE))
+            continue;
+        if (best == NULL ||
+            ((*best)->size < size ? (*at)->size > (*best)->size
+                                  : (*at)->size >= size && (*at)->size < (*best)->size))
+            best = at;
+    }
+    if (best == NULL)
+        return NULL;
+    struct pool_huge *huge = *best;
+    *best = huge->chained;
+    return huge;
+}
+
+/* Makes it `size` bytes, or NULL: it is gone. */
+static struct pool_huge *resized(struct pool_huge *huge, size_t size) {
+    if (huge->size >= size && huge->size - size <= size / 8)
+        return huge;
+    struct pool_huge *moved = mremap(huge, huge->size + POOL_SYSTEM_PAGE, size + POOL_SYSTEM_PAGE,
+                                     huge->size < size ? MREMAP_MAYMOVE : 0);
+    if (moved == MAP_FAILED) {
+        unmap(huge);
+        return NULL;
+    }
+    moved->size = size;
+    return moved;
+}
+
 uint64_t mo_pool_huge_purge(bool all) {
     uint64_t bytes = 0;
     pthread_mutex_lock(&mo_pool_huge_lock);
-    struct pool_huge *list = expired(mo_pool_now(), all);
+    struct pool_huge *list = expired(mo_pool_now(), all ? 0 : SIZE_MAX);
     pthread_mutex_unlock(&mo_pool_huge_lock);
     for (struct pool_huge *huge = list; huge != NULL; huge = huge->chained)
         bytes += huge->size;
@@ -103,7 +137,7 @@ uint64_t mo_pool_huge_purge(bool all) {
     return bytes;
 }
 
-void *mo_pool_huge_alloc(struct pool_heap *heap, size_t alignment, size_t size, bool *ret_zero) {
+void *mo_pool_huge_alloc(struct pool_heap *heap, size_t alignment, size_t size, bool *zero) {
     if (size > PTRDIFF_MAX - 2 * POOL_SYSTEM_PAGE || alignment > PTRDIFF_MAX)
         return NULL;
     size = (size + POOL_SYSTEM_PAGE - 1) & ~(size_t)(POOL_SYSTEM_PAGE - 1);
@@ -112,41 +146,36 @@ void *mo_pool_huge_alloc(struct pool_heap *heap, size_t alignment, size_t size, 
     if (alignment < POOL_SYSTEM_PAGE)
         alignment = POOL_SYSTEM_PAGE;
 
+    /* For calloc fresh pages are better: what is never touched costs nothing. */
     struct pool_huge *huge = NULL, *old = NULL;
-    pthread_mutex_lock(&mo_pool_huge_lock);
-    if (cache != NULL) {
-        for (struct pool_huge **at = &cache; *at != NULL; at = &(*at)->chained)
-            if ((*at)->size >= size && (*at)->size - size <= size / 8 &&
-                ((uintptr_t)block_of(*at) & (alignment - 1)) == 0) {
-                huge = *at;
-                *at = huge->chained;
-                cached -= huge->size;
-                huge->heap = heap;
-                enter(huge);
-                break;
-            }
-        old = expired(mo_pool_now(), false);
+    if (!*zero) {
+        pthread_mutex_lock(&mo_pool_huge_lock);
+        if (cache != NULL) {
+            huge = from_cache(alignment, size);
+            old = expired(mo_pool_now(), SIZE_MAX);
+        }
+        pthread_mutex_unlock(&mo_pool_huge_lock);
+        unmap_list(old);
+        if (huge != NULL)
+            huge = resized(huge, size);
     }
-    pthread_mutex_unlock(&mo_pool_huge_lock);
-    unmap_list(old);
-    *ret_zero = huge == NULL;
-    if (huge != NULL)
-        return block_of(huge);
-
-    char *block = mo_pool_map_aligned(size, alignment, POOL_SYSTEM_PAGE);
-    if (block == NULL && mo_pool_huge_purge(true) > 0)
-        block = mo_pool_map_aligned(size, alignment, POOL_SYSTEM_PAGE);
-    if (block == NULL)
-        return NULL;
-    if (mo_pool_settings.huge_pages)
-        madvise(block, size, MADV_HUGEPAGE);
-    huge = (struct pool_huge *)(block - POOL_SYSTEM_PAGE);
+    if (huge == NULL) {
+        char *block = mo_pool_map_aligned(size, alignment, POOL_SYSTEM_PAGE);
+        if (block == NULL && mo_pool_huge_purge(true) > 0)
+            block = mo_pool_map_aligned(size, alignment, POOL_SYSTEM_PAGE);
+        if (block == NULL)
+            return NULL;
+        if (mo_pool_settings.huge_pages)
+            madvise(block, size, MADV_HUGEPAGE);
+        huge = (struct pool_huge *)(block - POOL_SYSTEM_PAGE);
+        huge->size = size;
+        *zero = true;
+    }
     huge->heap = heap;
-    huge->size = size;
     pthread_mutex_lock(&mo_pool_huge_lock);
     enter(huge);
     pthread_mutex_unlock(&mo_pool_huge_lock);
-    return block;
+    return block_of(huge);
 }
 
 void *mo_pool_huge_realloc(void *p, size_t size) {
@@ -185,10 +214,9 @@ void mo_pool_huge_free(void *p, const char *function) {
     if (mo_pool_settings.purge_delay > 0 && huge->size <= mo_pool_settings.huge_cache) {
         uint64_t now = mo_pool_now();
         huge->expires = now + mo_pool_settings.purge_delay;
-        old = expired(now, cached + huge->size > mo_pool_settings.huge_cache);
         huge->chained = cache;
         cache = huge;
-        cached += huge->size;
+        old = expired(now, mo_pool_settings.huge_cache);
         huge = NULL;
     }
     pthread_mutex_unlock(&mo_pool_huge_lock);

@@ -186,7 +186,9 @@ static void collect_page(struct pool_shard *shard, struct pool_page *page, bool 
     do {
         take_foreign(page);
         if (pool_used(page) == 0) {
-            if (page->state == POOL_HEAD || page->state == POOL_LISTED)
+            if (page->state == POOL_HEAD)
+                return;
+            if (page->state == POOL_LISTED)
                 unlist(shard, page);
             release(page);
             return;
@@ -223,8 +225,8 @@ void mo_pool_collect(struct pool_shard *shard, bool armed) {
     }
 }
 
-void mo_pool_release_heads(struct pool_shard *shard) {
-    for (unsigned bin = 1; bin < POOL_BINS; bin++) {
+void mo_pool_release_heads(struct pool_shard *shard, unsigned from) {
+    for (unsigned bin = from; bin < POOL_BINS; bin++) {
         struct pool_page *page = shard->bins[bin].first;
         if (page == NULL || pool_used(page) != 0)
             continue;
@@ -298,13 +300,20 @@ static void look_after(struct pool_shard *shard) {
     if (atomic_load_explicit(&shard->collect, memory_order_relaxed)) {
         atomic_store_explicit(&shard->collect, false, memory_order_relaxed);
         mo_pool_collect(shard, false);
+        mo_pool_release_heads(shard, 1);
         mo_pool_purge_shard(shard, true, true);
     }
     uint64_t purge_at = atomic_load_explicit(&shard->purge_at, memory_order_relaxed);
-    if (purge_at != 0 && purge_at <= mo_pool_now()) {
-        mo_pool_release_heads(shard);
+    uint64_t orphans_due = atomic_load_explicit(&mo_pool_orphans_due, memory_order_relaxed);
+    if ((purge_at | orphans_due) == 0)
+        return;
+    uint64_t now = mo_pool_now();
+    if (purge_at != 0 && purge_at <= now) {
+        mo_pool_release_heads(shard, 1);
         mo_pool_purge_shard(shard, false, true);
     }
+    if (orphans_due != 0 && orphans_due <= now)
+        mo_pool_purge_orphans();
 }
 
 void *mo_pool_bin_alloc(struct pool_shard *shard, unsigned bin, bool *ret_zero) {

@@ -301,6 +301,15 @@ void mo_pool_page_unmap(struct pool_page *page) {
         mo_pool_purge_shard(shard, false, true);
 }
 
+uint64_t mo_pool_dirty(struct pool_shard *shard) {
+    uint64_t slices = 0;
+    pthread_mutex_lock(&shard->lock);
+    for (struct pool_segment *segment = shard->segments; segment != NULL; segment = segment->next)
+        slices += (uint64_t)__builtin_popcountll(segment->dirty);
+    pthread_mutex_unlock(&shard->lock);
+    return slices << POOL_SLICE_SHIFT;
+}
+
 void mo_pool_unmap_segments(struct pool_shard *shard) {
     struct pool_segment *next;
     for (struct pool_segment *segment = shard->segments; segment != NULL; segment = next) {
