@@ -11,10 +11,18 @@ fuzz_targets += tests/fuzz/fuzz_option
 noinst_PROGRAMS += tests/fuzz/fuzz_option
 tests_fuzz_fuzz_option_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_option_LDADD = core/libcore-own.la
+
+fuzz_targets += tests/fuzz/fuzz_ledger
+noinst_PROGRAMS += tests/fuzz/fuzz_ledger
+tests_fuzz_fuzz_ledger_SOURCES = tests/fuzz/fuzz_ledger.c plugins/track/stats.c
+tests_fuzz_fuzz_ledger_CFLAGS = $(AM_CFLAGS)
+tests_fuzz_fuzz_ledger_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_ledger_LDADD = core/libcore-own.la
 endif
 
 print-fuzz-targets:
 	@echo $(fuzz_targets)
 fuzz-targets: $(fuzz_targets)
 PHONY_TARGETS += print-fuzz-targets fuzz-targets
-EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_option.c
+EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_option.c \
+	tests/fuzz/fuzz_ledger.c
