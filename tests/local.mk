@@ -13,7 +13,8 @@ include tests/programs/local.mk
 
 AM_TESTS_ENVIRONMENT = \
 	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
-	top_builddir='$(abs_top_builddir)'; export top_builddir;
+	top_builddir='$(abs_top_builddir)'; export top_builddir; \
+	CC='$(CC)' SANITIZE_CFLAGS='$(SANITIZE_CFLAGS)'; export CC SANITIZE_CFLAGS;
 if SANITIZED
 AM_TESTS_ENVIRONMENT += \
 	MEMOPT_PLUGIN_PATH='$(abs_top_builddir)/plugins-san/.libs'; export MEMOPT_PLUGIN_PATH;
@@ -119,8 +120,8 @@ endif
 
 check_PROGRAMS += tests/heap_program
 tests_heap_program_LDADD = libmemopt.la
-TESTS += tests/test_heap_run.sh
-EXTRA_DIST += tests/test_heap_run.sh
+TESTS += tests/test_heap_run.sh tests/test_heap_man.sh
+EXTRA_DIST += tests/test_heap_run.sh tests/test_heap_man.sh
 
 check_PROGRAMS += tests/test_cxx
 TESTS += tests/test_cxx
