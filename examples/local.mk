@@ -1,5 +1,5 @@
 # examples: programs a newcomer runs and copies
-EXTRA_DIST += examples/orders.sql
+EXTRA_DIST += examples/orders.sql examples/plugin/alloc-scrub.c examples/plugin/Makefile
 
 # Built with everything else, so that they stay true; installed nowhere.
 noinst_PROGRAMS += examples/heaps
