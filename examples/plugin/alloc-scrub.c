@@ -9,7 +9,7 @@
  *
  * How it works: sizes are rounded up to powers of two, each with a free list
  * and a lock of its own; fresh blocks are cut from chunks; what is larger than
- * 64 KiB is a mapping of its own. 16 bytes before each block say what it is:
+ * 4 KiB is a mapping of its own. 16 bytes before each block say what it is:
  *
  *     | ... padding for alignment ... | header | block ...
  *     ^ start                                  ^ what the program has
@@ -26,7 +26,7 @@
 #include <sys/mman.h>
 
 enum {
-    CLASSES = 13, /* 16, 32 ... 64 KiB */
+    CLASSES = 9, /* 16, 32 ... 4096 bytes */
     LARGE = CLASSES,
     PAGE = 4096,
 };
@@ -215,25 +215,9 @@ static int scrub_open(const struct memopt_host *host, const void *settings,
 static int scrub_figures(struct memopt_figures *figures) {
     figures->live = atomic_load(&live);
     figures->committed = atomic_load(&committed);
-    if (figures->committed)
-        figures->fragmentation = 1 - (double)figures->live / (double)figures->committed;
+    figures->fragmentation =
+        figures->committed ? 1 - (double)figures->live / (double)figures->committed : 0;
     return 0;
-}
-
-/* The whole pages inside free pieces, but for the one with the link. */
-static uint64_t scrub_purge(void) {
-    uint64_t gone = 0;
-    for (uint32_t class = 0; class < CLASSES; class ++) {
-        pthread_mutex_lock(&classes[class].lock);
-        for (struct piece *piece = classes[class].free; piece; piece = piece->next) {
-            uintptr_t from = ((uintptr_t)(piece + 1) + PAGE - 1) / PAGE * PAGE;
-            uintptr_t to = ((uintptr_t)piece + piece_size(class)) / PAGE * PAGE;
-            if (from < to && madvise((void *)from, to - from, MADV_DONTNEED) == 0)
-                gone += to - from;
-        }
-        pthread_mutex_unlock(&classes[class].lock);
-    }
-    return gone;
 }
 
 static void before_fork(void) {
@@ -251,7 +235,6 @@ static const struct memopt_allocator_ops ops = {
     .size = sizeof ops,
     .open = scrub_open,
     .figures = scrub_figures,
-    .purge = scrub_purge,
     .before_fork = before_fork,
     .after_fork_parent = after_fork,
     .after_fork_child = after_fork,
