@@ -23,3 +23,5 @@ $(links_open): ; $(LINK_PAGE)memopt_heap_open.3' > $@
 $(links_set_limit): ; $(LINK_PAGE)memopt_heap_set_limit.3' > $@
 $(links_stats): ; $(LINK_PAGE)memopt_heap_stats.3' > $@
 $(links_init): ; $(LINK_PAGE)memopt_init.3' > $@
+
+dist_man_MANS += man/memopt-plugin.7

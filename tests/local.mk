@@ -136,7 +136,8 @@ check_PROGRAMS += tests/conformance
 TESTS += tests/conformance
 tests_conformance_CFLAGS = $(AM_CFLAGS) -fno-builtin
 tests_conformance_LDADD = core/libcore-own.la
-EXTRA_DIST += tests/conformance-run.sh
+EXTRA_DIST += tests/conformance-run.sh tests/plugin-manual.sh
+TESTS += tests/plugin-manual.sh
 if !SANITIZED
 TESTS += tests/conformance-run.sh
 endif
