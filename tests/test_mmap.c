@@ -198,6 +198,7 @@ static void no_populate_body(void) {
     CHECK(pages_present(own_malloc->malloc(MIB), MIB) == 0);
 }
 
+#ifndef MO_SANITIZED /* whose run-time makes mlock do nothing */
 static void lock_body(void) {
     struct rlimit limit = {4 * MIB, 4 * MIB};
     CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0 || errno == EPERM);
@@ -211,6 +212,8 @@ static void lock_body(void) {
         return;
     CHECK(own_malloc->malloc(8 * MIB) != NULL && strstr(own_notes, "ulimit -l") != NULL);
 }
+
+#endif
 
 static void huge_body(void) {
     CHECK(own_open("mmap", "huge_pages", "madvise", NULL) == 0);
@@ -262,7 +265,9 @@ static void options(void **state) {
     (void)state;
     own_passes(populate_body);
     own_passes(no_populate_body);
+#ifndef MO_SANITIZED
     own_passes(lock_body);
+#endif
     own_passes(huge_body);
     own_passes(hugetlb_body);
 }
