@@ -21,6 +21,21 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+/* A child of fork ends without joining the threads its parent had. */
+#if defined(__SANITIZE_THREAD__)
+#define OWN_TSAN
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define OWN_TSAN
+#endif
+#endif
+#ifdef OWN_TSAN
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void) {
+    return "report_thread_leaks=0";
+}
+#endif
+
 /* In the child cmocka's own assertions would jump into the parent's frames. */
 #define CHECK(CONDITION)                                                                           \
     do {                                                                                           \

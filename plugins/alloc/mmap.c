@@ -207,8 +207,11 @@ static size_t unlink_block(const char *operation, struct entry *entry) {
     struct heap *heap = entry->heap;
     if (heap != NULL)
         pthread_mutex_lock(&heap->lock);
-    size_t size_flags = atomic_exchange(&entry->size, 0);
-    if (heap != NULL) {
+    size_t size_flags;
+    if (heap == NULL) {
+        size_flags = atomic_exchange(&entry->size, 0);
+    } else {
+        size_flags = atomic_load_explicit(&entry->size, memory_order_relaxed);
         if (size_flags != 0) {
             if (entry->prev != NULL)
                 entry->prev->next = entry->next;
@@ -217,6 +220,7 @@ static size_t unlink_block(const char *operation, struct entry *entry) {
             if (entry->next != NULL)
                 entry->next->prev = entry->prev;
         }
+        atomic_store_explicit(&entry->size, 0, memory_order_release);
         pthread_mutex_unlock(&heap->lock);
     }
     if (size_flags == 0)
