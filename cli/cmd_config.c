@@ -18,7 +18,7 @@
 #include <string.h>
 
 const char mo_config_usage[] =
-    "usage: memopt config show [-c FILE] [--set SECTION.KEY=VALUE] [--json]\n"
+    "usage: memopt config show [-c FILE] [--json] [--set SECTION.KEY=VALUE]\n"
     "       memopt config check [-c FILE] [--set SECTION.KEY=VALUE]\n"
     "       memopt config explain [SECTION[.KEY]]\n"
     "\n"
@@ -26,10 +26,11 @@ const char mo_config_usage[] =
     "check    prints all errors; with -c of that file alone\n"
     "explain  says what sections and keys there are and what they mean\n"
     "\n"
-    "  -c, --config FILE    read FILE after the usual files (check: only it)\n"
-    "      --set S.KEY=V    set a key, after all files; may be repeated\n"
-    "      --json           print JSON\n"
-    "  -h, --help           show this\n";
+    "  -c, --config FILE  read FILE after the usual files (check: only it)\n"
+    "  -h, --help         show this\n"
+    "      --json         print JSON\n"
+    "      --set SECTION.KEY=VALUE\n"
+    "                     set a value, after all files; may be repeated\n";
 
 struct options {
     struct mo_config_request request;
@@ -270,39 +271,39 @@ static int explain(const struct mo_config *config, const char *name) {
 
 /* --------------------------------------------------------------- reference */
 
-static void mdoc_text(const char *text) {
-    if (*text == '.' || *text == '\'')
-        fputs("\\&", stdout);
-    for (; *text != '\0'; text++)
-        if (*text == '\\')
-            fputs("\\e", stdout);
-        else if (*text == '-')
-            fputs("\\-", stdout);
-        else
-            putchar(*text);
+/* One sentence, beginning with a capital, in lines that mandoc -T lint likes. */
+static void mdoc_sentence(const char *text) {
+    int column = 0, first = 1;
+    while (*text != '\0') {
+        int length = (int)strcspn(text, " ");
+        if (column > 0) {
+            putchar(column + 1 + length > 76 ? '\n' : ' ');
+            column = column + 1 + length > 76 ? 0 : column + 1;
+        }
+        if (column == 0 && (*text == '.' || *text == '\''))
+            fputs("\\&", stdout);
+        for (int i = 0; i < length; i++)
+            if (text[i] == '\\')
+                fputs("\\e", stdout);
+            else
+                putchar(first && i == 0 && text[i] >= 'a' && text[i] <= 'z' ? text[i] - 'a' + 'A'
+                                                                            : text[i]);
+        first = 0;
+        column += length;
+        text += length + (text[length] == ' ');
+    }
+    fputs(".\n", stdout);
 }
 
 static void mdoc_key(const struct memopt_option *option) {
     char text[1024];
     printf(".It Cm %s", option->key);
-    if (option->value != NULL && *option->value != '\0') {
-        fputs(" No = Ar ", stdout);
-        int quote = strpbrk(option->value, " ,") != NULL;
-        fputs(quote ? "\"" : "", stdout);
-        mdoc_text(option->value);
-        fputs(quote ? "\"" : "", stdout);
-    }
+    if (option->value != NULL && *option->value != '\0')
+        printf(" No = Ar \"%s\"", option->value);
     putchar('\n');
     mo_key_type(option, text, sizeof(text));
-    mdoc_text(text);
-    fputs(".\n", stdout);
-    /* one sentence a line, beginning with a capital */
-    char help[1024];
-    snprintf(help, sizeof(help), "%s", option->help);
-    if (help[0] >= 'a' && help[0] <= 'z')
-        help[0] = (char)(help[0] - 'a' + 'A');
-    mdoc_text(help);
-    fputs(".\n", stdout);
+    mdoc_sentence(text);
+    mdoc_sentence(option->help);
 }
 
 /* What stands in memopt.ini(5) between the marks of a section. */

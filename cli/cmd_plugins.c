@@ -20,8 +20,8 @@ const char mo_plugins_usage[] =
     "shows the options of one and their values in effect.\n"
     "\n"
     "  -c, --config FILE  read FILE after the usual files\n"
-    "      --json         print JSON\n"
-    "  -h, --help         show this\n";
+    "  -h, --help         show this\n"
+    "      --json         print JSON\n";
 
 struct listing {
     const struct mo_config *config; /* NULL: it has errors */

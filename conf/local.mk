@@ -14,5 +14,3 @@ install-data-local:
 uninstall-local:
 	if cmp -s '$(srcdir)/conf/memopt.ini' '$(DESTDIR)$(sysconfdir)/memopt/memopt.ini'; then \
 		rm -f '$(DESTDIR)$(sysconfdir)/memopt/memopt.ini'; fi
-	-rmdir '$(DESTDIR)$(sysconfdir)/memopt' '$(DESTDIR)$(profilesdir)' \
-		'$(DESTDIR)$(pkgdatadir)' 2>/dev/null

@@ -25,3 +25,4 @@ $(links_stats): ; $(LINK_PAGE)memopt_heap_stats.3' > $@
 $(links_init): ; $(LINK_PAGE)memopt_init.3' > $@
 
 dist_man_MANS += man/memopt-plugin.7
+include man/config.mk

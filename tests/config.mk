@@ -32,3 +32,6 @@ tests_test_config_faults_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
 include tests/fuzz/local.mk
+
+TESTS += tests/test_cli_config.sh
+EXTRA_DIST += tests/test_cli_config.sh

@@ -1,0 +1,213 @@
+#!/bin/bash
+# test_cli_config.sh - memopt config and memopt plugins, the shipped
+# configurations, and that memopt.ini(5) and the manuals say what the tables and
+# the usage say.
+. "$top_srcdir/tests/run_lib.sh" || exit 99
+config="$memopt config"
+plugins="$memopt plugins"
+has() { $plugins "$1" 2>/dev/null | grep -q '^allocator' && ! $plugins "$1" | grep -q 'not available'; }
+
+# ---- show: every value and where it came from
+exits 0 $config show
+says out "allocator = libc                         ; default"
+says out "; plugin_path is unset"
+says out "output = stderr                          ; default"
+printf '[memopt]\ntrackers = stats\n[heap.x]\nlimit = 1GiB\n' >memopt.ini
+exits 0 $config show
+says out "trackers = stats                         ; ./memopt.ini:2"
+says out "[heap.x]"
+says out "limit = 1GiB                             ; ./memopt.ini:4"
+says out "[tracker.stats]"
+printf '[memopt]\nfollow = no\n' >c.ini
+exits 0 $config show -c c.ini --set heap.x.limit=2GiB --set memopt.trackers=
+says out "limit = 2GiB                             ; --set"
+says out "follow = no                              ; c.ini:2"
+never out "[tracker.stats]"
+MEMOPT_CONF=c.ini exits 0 $config show
+says out "; c.ini:2"
+# what it prints is a configuration
+grep -v '^;' out >shown.ini
+exits 0 $config check -c shown.ini
+exits 0 $config show --json
+if [ -n "$python" ]; then
+    ok "show --json is right" "$python" - <<'PY'
+import json
+j = json.load(open("out"))
+s = j["sections"]
+assert j["version"] == 1
+assert s["memopt"]["trackers"] == {"type": "list", "value": "stats", "origin": "file",
+                                   "file": "./memopt.ini", "line": 2}, s["memopt"]
+assert s["memopt"]["plugin_path"] == {"type": "list", "value": None, "origin": "default"}
+assert s["heap.x"]["limit"]["value"] == "1GiB"
+PY
+fi
+if [ -w /dev/full ]; then
+    exits 1 sh -c "$config show >/dev/full"
+    says err "can't write to standard output"
+    exits 1 sh -c "$config show --json >/dev/full"
+    exits 1 sh -c "$plugins >/dev/full"
+fi
+
+# ---- check: all errors, one a line, and nothing else
+exits 0 $config check
+[ -s out ] || [ -s err ] && ok "check is silent" false
+printf '[memopt]\nalocator = libc\nbinding = x\n[heap]\n[store]\nkind\n' >bad.ini
+exits 2 $config check -c bad.ini
+cat >expected <<'END'
+bad.ini:2: unknown key 'alocator' in [memopt]; did you mean 'allocator'?
+bad.ini:3: 'binding' is 'x', not one of: auto, direct, dispatch
+bad.ini:4: section [heap] lacks a name: [heap.NAME] was expected
+bad.ini:6: 'kind' is not a setting: 'key = value' was expected
+END
+ok "all errors are told" diff expected err
+exits 2 $config show -c bad.ini
+exits 2 $config check --set memopt.trackers=stts
+says err "--set memopt.trackers: 'trackers': there is no tracker plugin 'stts'"
+exits 2 $config check -c nowhere.ini
+says err "nowhere.ini: can't be read: No such file or directory"
+# -c FILE is that file alone
+cp bad.ini memopt.ini
+exits 2 $config check
+exits 0 $config check -c c.ini
+for ((i = 0; i < 70; i++)); do echo "[memopt]"; echo "no_such_key_at_all_$i = x"; done >many.ini
+exits 2 $config check -c many.ini
+ok "every error of a long list is told" test "$(wc -l <err)" -eq 70
+rm memopt.ini
+
+# ---- explain
+exits 0 $config explain
+for section in memopt heap monitor pressure optimizer store; do says out "[$section]"; done
+says out "    allocator.libc"
+exits 0 $config explain memopt.binding
+says out "enum, one of: auto, direct, dispatch; default auto"
+exits 0 $config explain heap.limit
+ok "one key is explained alone" test "$(grep -c '^[^ ]' out)" -eq 1
+exits 0 $config explain heap.gradients.limit
+says out "heap.gradients.limit"
+exits 0 $config explain reporter.json.output
+says out "default memopt-%p.json"
+exits 0 $config explain allocator.libc
+says out "allocator.libc.arena_max"
+exits 2 $config explain memopt.bindin
+says err "did you mean 'binding'?"
+exits 2 $config explain xyzzy
+says err "unknown section [xyzzy]"
+# also when the configuration has errors
+MEMOPT_CONF=bad.ini exits 0 $config explain memopt
+
+# ---- wrong usage
+exits 2 $config
+exits 2 $config shw
+says err "did you mean 'show'?"
+exits 2 $config show x
+exits 2 $config check --json
+exits 2 $config explain -c c.ini
+exits 2 $config explain a b
+exits 2 $config --nothing
+says err "'--nothing'"
+exits 2 $config check -c
+says err "'-c' needs a value"
+exits 2 $plugins a b
+exits 2 $plugins jsn
+says err "did you mean 'json'?"
+exits 2 $plugins xyzzy
+
+# ---- plugins
+exits 0 $plugins
+for kind in allocator tracker reporter; do ok "there is a $kind" grep -q "^$kind " out; done
+exits 0 $plugins libc
+says out "alloc-libc.so"
+says out "arena_max is unset"
+printf '[allocator.libc]\narena_max = 3\n' >c.ini
+exits 0 $plugins -c c.ini libc
+says out "arena_max = 3    ; c.ini:2"
+exits 0 $plugins --json
+if [ -n "$python" ]; then
+    ok "plugins --json is right" "$python" - <<'PY'
+import json
+j = json.load(open("out"))
+names = {(p["kind"], p["name"]): p for p in j["plugins"]}
+libc = names[("allocator", "libc")]
+assert libc["available"] is True and libc["why_not"] is None, libc
+assert libc["path"].startswith("/"), libc
+binding = [o for o in names[("reporter", "json")]["options"] if o["key"] == "output"]
+assert binding[0]["default"] == "memopt-%p.json", binding
+PY
+fi
+# what can't be used says why
+mkdir broken
+echo nonsense >broken/alloc-broken.so
+MEMOPT_PLUGIN_PATH=$work/broken exits 0 $plugins broken
+says out "not available: "
+says out "$work/broken/alloc-broken.so"
+printf '[memopt]\nplugin_path = broken\n' >c.ini
+exits 0 $plugins -c c.ini broken
+MEMOPT_CONF=bad.ini exits 0 $plugins libc
+says err "bad.ini:2: unknown key"
+
+# ---- what is shipped
+conf=$top_srcdir/conf
+exits 0 $config show
+cp out builtin
+exits 0 $config check -c "$conf/memopt.ini"
+exits 0 $config show -c "$conf/memopt.ini"
+sed 's/ *;[^;]*$//' out | grep . >shipped
+sed 's/ *; default$//; /; .* is unset$/d' builtin | grep . | while read -r line; do
+    grep -qxF -- "$line" shipped || echo "$line"
+done >missing
+ok "conf/memopt.ini has the defaults" diff /dev/null missing
+# the settings that are commented out are right, too
+for allocator in jemalloc tcmalloc mimalloc; do
+    has $allocator || echo "/^\\[allocator.$allocator\\]/,/^\$/d"
+done >absent
+sed 's/^;\([^ -]\)/\1/' "$conf/memopt.ini" | sed -f absent >all.ini
+exits 0 $config check -c all.ini
+ok "every section stands in conf/memopt.ini" test "$(grep -c '^\[' all.ini)" -ge 10
+for profile in "$conf"/profiles/*.ini; do
+    allocator=$(sed -n 's/^allocator *= *//p' "$profile" | head -1)
+    if has "$allocator"; then
+        exits 0 $config check -c "$profile"
+        exits 0 "$memopt" run -q -c "$profile" --set reporter.json.output="$work/r.json" \
+            --set reporter.text.output="$work/r.txt" -- true
+    else # names the line, the allocator and the way out
+        exits 2 $config check -c "$profile"
+        says err "'allocator': "
+        says err "$allocator"
+    fi
+done
+for name in low-rss throughput debug ci training; do
+    ok "the profile $name is there" test -f "$conf/profiles/$name.ini"
+done
+
+# ---- the manuals
+page=$top_srcdir/man/memopt.ini.5
+"$top_srcdir/man/reference.sh" "$memopt" "$page" >page 2>&1
+ok "memopt.ini(5) says what the tables say (else: make man-reference)" diff "$page" page
+for section in memopt heap monitor pressure optimizer store; do
+    ok "memopt.ini(5) has [$section]" grep -qxF ".\\\" begin $section" "$page"
+done
+$plugins | awk '/^(allocator|tracker|reporter) / { print $1 "." $2 }' >found
+while read -r section; do
+    ok "memopt.ini(5) has [$section]" grep -qxF ".\\\" begin $section" "$page"
+done <found
+plain() { tr 'A-Z\n' 'a-z ' | sed 's/  */ /g; s/^ //; s/ $//'; }
+for command in config plugins; do
+    $memopt $command -h | sed '/^$/q' | sed 's/^usage: //' | plain >synopsis
+    have mandoc || continue
+    mandoc -T ascii "$top_srcdir/man/memopt-$command.1" | col -bx |
+        awk '/^SYNOPSIS/ { on = 1; next } /^[A-Z]/ { on = 0 } on' | plain >manual
+    ok "memopt $command -h and its SYNOPSIS" diff synopsis manual
+    # the examples of the manual
+    sed -n 's/^\$ \(memopt .*\)/\1/p' "$top_srcdir/man/memopt-$command.1" >examples
+    ok "memopt-$command(1) has examples" test -s examples
+    echo '[memopt]' >memopt.ini
+    while read -r example; do
+        ok "$example" env PATH="$(dirname "$memopt"):$PATH" sh -c "$example"
+    done <examples
+done
+# the configuration in memopt.ini(5) is right
+sed -n '/^\.Sh EXAMPLES/,/^\.Ed/p' "$page" | sed '/^\./d' >example.ini
+has jemalloc && exits 0 $config check -c example.ini
+ok "memopt.ini(5) has an example" test -s example.ini
+
+finish
