@@ -46,7 +46,7 @@ libmemopt_la_SOURCES = \
 	core/heap/list.c \
 	core/heap/report.c
 libmemopt_la_CFLAGS = $(AM_CFLAGS)
-libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) \
+libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) -Wl,-z,nodelete \
 	-Wl,--version-script=$(srcdir)/core/heap/libmemopt.map
 libmemopt_la_DEPENDENCIES = core/libcore-own.la core/heap/libmemopt.map
 libmemopt_la_LIBADD = core/libcore-own.la

@@ -72,7 +72,10 @@ unsigned mo_count_thread(void) {
 }
 
 int mo_count_start(void) {
-    return -pthread_key_create(&key, give_back);
+    static int made;
+    int code = made ? 0 : pthread_key_create(&key, give_back);
+    made = code == 0;
+    return -code;
 }
 
 void mo_count_fork_child(void) {

@@ -138,13 +138,18 @@ static int read_heaps(struct run *run, const struct mo_ledger_copy *ledger,
         if (mo_ledger_heap_at(ledger, i, &heap) < 0)
             continue;
         uint64_t live = heap.live_bytes, committed = heap.committed;
+        uint64_t blocks = heap.live_blocks;
+        if ((int64_t)live < 0) /* killed between a thread's frees and another's allocations */
+            live = 0;
+        if ((int64_t)blocks < 0)
+            blocks = 0;
         heaps[n++] = (struct memopt_heap_report){
             .name = mo_report_strdup(run->report, heap.name),
             .allocator = text_of(run, heap.allocator, &no_room),
             .limit = heap.limit,
             .live_bytes = live,
             .peak_bytes = heap.peak_bytes,
-            .live_blocks = heap.live_blocks,
+            .live_blocks = blocks,
             .allocations = heap.allocations,
             .frees = heap.frees,
             .refused = heap.refused,
