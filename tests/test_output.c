@@ -382,7 +382,7 @@ static int on_small_and_read_only_disks(void) {
     if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
         return 77;
     mkdir("disk", 0700);
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("none", "disk", "tmpfs", 0, "size=16k") != 0)
         return 77;
     write_text("disk/report", "old");
@@ -392,7 +392,7 @@ static int on_small_and_read_only_disks(void) {
         check(strcmp(read_text("disk/report"), "old") == 0);
         check(names_in("disk") == 1);
     }
-    check(mount("none", "disk", NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
+    check(mount("none", "disk", "tmpfs", MS_REMOUNT | MS_RDONLY, NULL) == 0);
     check(emit("disk/report", "x", 1, &error) == -EROFS);
     check(strcmp(error.message, "'disk/report': Read-only file system") == 0);
     check(strcmp(read_text("disk/report"), "old") == 0);
