@@ -1,5 +1,5 @@
 # man
-dist_man_MANS += man/memopt-report.5
+dist_man_MANS += man/memopt-report.5 man/memopt-stats.7
 dist_man_MANS += man/memopt.1 man/memopt-compare.1 man/memopt-help.1 man/memopt-run.1
 
 # libmemopt: a page for each group of functions, and a link to it by each other
