@@ -88,6 +88,8 @@ void guard_stack_open(void);
 unsigned guard_stack_here(uintptr_t *frames, unsigned room);
 /* The same of the code that a signal interrupted. */
 unsigned guard_stack_interrupted(const void *context, uintptr_t *frames, unsigned room);
+/* In the SIGSEGV handler: doesn't return if the fault is the unwinder's. */
+void guard_stack_escape(const void *context);
 const char *guard_stack_access(const void *context); /* "read", "write" or "access" */
 int32_t guard_tid(void);
 void guard_forget_tid(void); /* in the child of a fork */
@@ -112,8 +114,6 @@ _Noreturn void guard_report_damage(const struct guard_slot *slot, const char *wh
                                    const char *when);
 /* Says what the access was. 0: the fault is none of ours. */
 int guard_report_fault(const siginfo_t *info, const void *context);
-/* A fault within guard_report_fault(): finishes that report. 0: there is none. */
-int guard_report_nested(void);
 
 /* guard_signal.c */
 /* Puts our handler before the one that is installed now, unless it is ours. */

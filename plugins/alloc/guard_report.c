@@ -17,8 +17,7 @@
 enum { FAULT_FRAMES = 32 };
 
 static struct guard_text text;
-static _Atomic int32_t reporter;          /* thread id; 0: nobody */
-static const struct guard_slot *reported; /* in a fault's report: the block, if any */
+static _Atomic int32_t reporter; /* thread id; 0: nobody */
 
 /* 0: this thread is in the midst of a report already. */
 static int begin(void) {
@@ -149,12 +148,6 @@ static const struct guard_slot *nearest(const char *address) {
     return best;
 }
 
-static void finish_fault(void) {
-    if (reported != NULL)
-        put_history(reported);
-    guard.host->note(MEMOPT_NOTE_ERROR, "%s", text.bytes);
-}
-
 int guard_report_fault(const siginfo_t *info, const void *context) {
     const char *address = info->si_addr;
     if (!guard_owns(address))
@@ -166,7 +159,6 @@ int guard_report_fault(const siginfo_t *info, const void *context) {
         return 0; /* the program has protected pages of a block of its own */
     if (!begin())
         return 0;
-    reported = slot;
     const char *access = guard_stack_access(context);
     if (slot == NULL) {
         guard_put(&text, "guard: invalid-access: %s at %x, where no block is", access,
@@ -191,14 +183,8 @@ int guard_report_fault(const siginfo_t *info, const void *context) {
     uintptr_t frames[FAULT_FRAMES];
     unsigned depth = guard_stack_interrupted(context, frames, FAULT_FRAMES);
     guard_put_stack(&text, frames, depth);
-    finish_fault();
-    return 1;
-}
-
-int guard_report_nested(void) {
-    if (atomic_load(&reporter) == 0 || atomic_load(&reporter) != guard_tid())
-        return 0;
-    guard_put(&text, "\n    (the stack can't be followed any further)");
-    finish_fault();
+    if (slot != NULL)
+        put_history(slot);
+    guard.host->note(MEMOPT_NOTE_ERROR, "%s", text.bytes);
     return 1;
 }

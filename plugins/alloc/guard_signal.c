@@ -65,14 +65,12 @@ static void handle(int level, int signal, siginfo_t *info, void *context) {
     int saved = errno;
     int reported = 0;
     if (info->si_code > 0) { /* not sent by kill() */
-        sigset_t set;
-        if (guard_report_nested()) {
-            reported = 1;
-        } else if (guard_owns(info->si_addr)) {
-            /* A stack too broken to follow faults again: let that come here. */
+        guard_stack_escape(context);
+        if (guard_owns(info->si_addr)) {
+            /* The walk over a broken stack may fault again: that must come here. */
+            sigset_t set, before;
             sigemptyset(&set);
             sigaddset(&set, signal);
-            sigset_t before;
             sigprocmask(SIG_UNBLOCK, &set, &before);
             reported = guard_report_fault(info, context);
             sigprocmask(SIG_SETMASK, &before, NULL);

@@ -15,6 +15,7 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -107,13 +108,6 @@ static _Unwind_Reason_Code capture_frame(struct _Unwind_Context *context, void *
     return capture->count < capture->room ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
-unsigned guard_stack_here(uintptr_t *frames, unsigned room) {
-    struct capture capture = {.frames = frames, .room = room};
-    if (room > 0)
-        _Unwind_Backtrace(capture_frame, &capture);
-    return capture.count;
-}
-
 static uintptr_t pc_of(const void *context) {
 #if defined(__x86_64__)
     return (uintptr_t)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
@@ -123,6 +117,33 @@ static uintptr_t pc_of(const void *context) {
     (void)context;
     return 0;
 #endif
+}
+
+/* Stacks can be broken, and unwind tables of hand-written assembly wrong. A fault
+ * in the unwinder (which is part of this module) ends the walk and no more. */
+static __thread jmp_buf *escape;
+
+static void walk(struct capture *capture) {
+    jmp_buf here, *outer = escape;
+    if (_setjmp(here) == 0) {
+        escape = &here;
+        _Unwind_Backtrace(capture_frame, capture);
+    }
+    escape = outer;
+}
+
+void guard_stack_escape(const void *context) {
+    uintptr_t pc = pc_of(context);
+    if (escape == NULL || pc < own[0].start || pc >= own[0].end)
+        return;
+    sigprocmask(SIG_SETMASK, &((const ucontext_t *)context)->uc_sigmask, NULL);
+    _longjmp(*escape, 1);
+}
+
+unsigned guard_stack_here(uintptr_t *frames, unsigned room) {
+    struct capture capture = {.frames = frames, .room = room};
+    walk(&capture);
+    return capture.count;
 }
 
 const char *guard_stack_access(const void *context) {
@@ -136,11 +157,9 @@ const char *guard_stack_access(const void *context) {
 
 unsigned guard_stack_interrupted(const void *context, uintptr_t *frames, unsigned room) {
     struct capture capture = {.frames = frames, .room = room, .from = pc_of(context)};
-    _Unwind_Backtrace(capture_frame, &capture);
-    if (capture.count == 0 && room > 0 && pc_of(context) != 0) {
-        frames[0] = pc_of(context); /* a jump to nowhere: at least that */
-        return 1;
-    }
+    walk(&capture);
+    if (capture.count == 0 && pc_of(context) != 0) /* a jump to nowhere: at least that */
+        frames[capture.count++] = pc_of(context);
     return capture.count;
 }
 

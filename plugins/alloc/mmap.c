@@ -697,11 +697,17 @@ static int open_mmap(const struct memopt_host *host, const void *opaque,
     state.lock = settings->lock;
     if (settings->huge_pages != HUGE_NO) {
         char text[8192];
-        read_text("/proc/meminfo", text, sizeof(text));
-        const char *line = strstr(text, "Hugepagesize:");
-        unsigned long kib = line == NULL ? 0 : strtoul(line + strlen("Hugepagesize:"), NULL, 10);
-        if (kib >= state.page / 1024 && (kib & (kib - 1)) == 0)
-            state.huge = (size_t)kib * 1024;
+        unsigned long bytes;
+        if (settings->huge_pages == HUGE_HUGETLB) {
+            read_text("/proc/meminfo", text, sizeof(text));
+            const char *line = strstr(text, "Hugepagesize:");
+            bytes = line == NULL ? 0 : strtoul(line + strlen("Hugepagesize:"), NULL, 10) * 1024;
+        } else {
+            read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", text, sizeof(text));
+            bytes = strtoul(text, NULL, 10);
+        }
+        if (bytes > state.page && (bytes & (bytes - 1)) == 0)
+            state.huge = bytes;
         read_text("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof(text));
         if (text[0] == 0 || strstr(text, "[never]") != NULL)
             note_once(NOTED_THP, "huge_pages: transparent huge pages are switched off (see "
