@@ -264,9 +264,10 @@ static void purge_delay_body(void) {
     allocate_and_free(20 * MIB, 1024);
     allocate_and_free(20 * MIB, 2 * MIB);
     /* Under a loaded machine the first may be gone already. */
-    usleep(100 * 1000);
-    for (size_t i = 0; i < 3; i++) /* any that need a page will do */
-        own_malloc->free(own_malloc->malloc(70000 + i * 10000));
+    for (size_t i = 0; i < 4; i++) { /* any that need a page will do */
+        usleep(60 * 1000);
+        own_malloc->malloc(70000 + i * 10000);
+    }
     own_malloc->free(own_malloc->malloc(3 * MIB));
     CHECK(own_figures().resident < 4 * MIB);
 }
@@ -315,8 +316,8 @@ static void purge_ended_body(void) {
     CHECK(own_figures().resident < 200 * KIB);
     in_thread(allocate_some, (void *)(700 * KIB));
     CHECK(own_figures().resident >= 600 * KIB);
-    for (size_t i = 0; i < 2; i++) { /* its last page becomes dirty, then goes */
-        usleep(100 * 1000);
+    for (size_t i = 0; i < 4; i++) { /* its last page becomes dirty, gets old, then goes */
+        usleep(60 * 1000);
         void *p = own_malloc->malloc(4000 + i * 600), *q = own_malloc->malloc(8000 + i * 2000);
         own_malloc->free(p);
         own_malloc->free(q);

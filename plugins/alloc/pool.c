@@ -24,8 +24,8 @@ const struct memopt_host *mo_pool_host;
 
 static const struct memopt_option options[] = {
     MEMOPT_OPT_DURATION(struct pool_settings, purge_delay, "purge_delay", "100ms", "0", "1h",
-                        "how long unused memory is kept before the system gets it back; 0: not "
-                        "at all"),
+                        "how long at least unused memory is kept, and at most twice as long, "
+                        "before the system gets it back; 0: not at all"),
     MEMOPT_OPT_SIZE(struct pool_settings, huge_cache, "huge_cache", "64MiB", "0", "1TiB",
                     "how much of freed blocks above 1 MiB is kept, for purge_delay, for the next "
                     "ones of about their size"),

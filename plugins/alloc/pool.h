@@ -131,6 +131,7 @@ struct pool_segment {
     /* under shard->lock, a bit a slice */
     uint64_t free;
     uint64_t dirty;    /* of the free ones, those that may take up RAM */
+    uint64_t aged;     /* of the dirty ones, those that were so at the last purge */
     uint64_t zero;     /* of the free ones, those known to read as zeros */
     uint64_t heads;    /* first slices of pages */
     uint64_t purge_at; /* when `dirty` goes back to the system; 0: nothing is dirty */

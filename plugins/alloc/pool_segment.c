@@ -3,9 +3,9 @@
  * unused slices back. See pool.h.
  *
  * A segment's memory is plain anonymous memory: the kernel commits it as it is
- * touched. Freed slices stay dirty for `purge_delay`, because the next page
- * often wants them, and then go with MADV_DONTNEED, after which they are known
- * to be zero. Single slices are taken from the bottom of a segment, runs from
+ * touched. Freed slices stay dirty for once to twice `purge_delay`, because the
+ * next page often wants them, and then go with MADV_DONTNEED, after which they
+ * are known to be zero. Single slices are taken from the bottom of a segment, runs from
  * its top, so that they don't cut each other up.
  */
 #define _GNU_SOURCE
@@ -143,21 +143,40 @@ static uint64_t run_mask(size_t index, unsigned slices) {
     return (((uint64_t)1 << slices) - 1) << index;
 }
 
-/* Where `slices` of them are free in a row, or 0. */
-static size_t find_run(const struct pool_segment *segment, unsigned slices) {
-    if (slices == 1) {
-        uint64_t from = segment->free & segment->dirty;
-        if (from == 0)
-            from = segment->free;
-        return from == 0 ? 0 : (size_t)__builtin_ctzll(from);
-    }
-    uint64_t starts = segment->free;
+/* Where `slices` of the set are in a row, or 0: one from the bottom, more from
+ * the top. */
+static size_t find_run(uint64_t set, unsigned slices) {
+    if (slices == 1)
+        return set == 0 ? 0 : (size_t)__builtin_ctzll(set);
     for (unsigned have = 1; have < slices;) {
         unsigned step = slices - have < have ? slices - have : have;
-        starts &= starts >> step;
+        set &= set >> step;
         have += step;
     }
-    return starts == 0 ? 0 : (size_t)(63 - __builtin_clzll(starts));
+    return set == 0 ? 0 : (size_t)(63 - __builtin_clzll(set));
+}
+
+/* Where a page can be, first of all in slices that are still in RAM. */
+static struct pool_segment *find_slices(struct pool_shard *shard, unsigned slices,
+                                        size_t *ret_index) {
+    struct pool_segment *segment;
+    size_t index;
+    if (atomic_load_explicit(&shard->purge_at, memory_order_relaxed) != 0)
+        for (segment = shard->segments; segment != NULL && segment->free != 0;
+             segment = segment->next)
+            if ((index = find_run(segment->dirty, slices)) != 0)
+                goto found;
+    for (segment = shard->segments; segment != NULL && segment->free != 0; segment = segment->next)
+        if ((index = find_run(segment->free, slices)) != 0)
+            goto found;
+    segment = segment_map(shard);
+    if (segment == NULL)
+        return NULL;
+    link_first(shard, segment);
+    index = find_run(segment->free, slices);
+found:
+    *ret_index = index;
+    return segment;
 }
 
 static unsigned slices_of(size_t block_size) {
@@ -172,20 +191,12 @@ struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin) {
     size_t block_size = pool_bin_size(bin);
     unsigned slices = slices_of(block_size);
     struct pool_page *page = NULL;
-    struct pool_segment *segment;
-    size_t index = 0;
+    size_t index;
 
     pthread_mutex_lock(&shard->lock);
-    for (segment = shard->segments; segment != NULL && segment->free != 0; segment = segment->next)
-        if ((index = find_run(segment, slices)) != 0)
-            break;
-    if (index == 0) {
-        segment = segment_map(shard);
-        if (segment == NULL)
-            goto unlock;
-        link_first(shard, segment);
-        index = find_run(segment, slices);
-    }
+    struct pool_segment *segment = find_slices(shard, slices, &index);
+    if (segment == NULL)
+        goto unlock;
     uint64_t mask = run_mask(index, slices);
     page = &segment->pages[index];
     /* All of it is set before the bit in heads: then figures() may look. */
@@ -205,6 +216,7 @@ struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin) {
     atomic_store_explicit(&page->foreign, 0, memory_order_relaxed);
     segment->free &= ~mask;
     segment->dirty &= ~mask;
+    segment->aged &= ~mask;
     segment->zero &= ~mask;
     segment->heads |= (uint64_t)1 << index;
     memset(segment->first + index, (int)index, slices);
@@ -219,14 +231,14 @@ unlock:
 
 /* ------------------------------------------------------------------ purging */
 
-/* Under the lock. */
-static uint64_t purge_segment(struct pool_segment *segment) {
-    uint64_t purged = 0, left = segment->dirty;
+/* Under the lock: gives those slices of `dirty` back. */
+static uint64_t purge_slices(struct pool_segment *segment, uint64_t slices) {
+    uint64_t purged = 0, left = slices;
     while (left != 0) {
         unsigned from = (unsigned)__builtin_ctzll(left);
         uint64_t ones = ~(left >> from);
-        unsigned count = ones == 0 ? 64 - from : (unsigned)__builtin_ctzll(ones);
-        uint64_t mask = count >= 64 ? ~(uint64_t)0 : run_mask(from, count);
+        unsigned count = (unsigned)__builtin_ctzll(ones); /* slice 0 is never among them */
+        uint64_t mask = run_mask(from, count);
         char *start = (char *)segment + ((size_t)from << POOL_SLICE_SHIFT);
         if (madvise(start, (size_t)count << POOL_SLICE_SHIFT, MADV_DONTNEED) == 0) {
             segment->zero |= mask;
@@ -234,32 +246,33 @@ static uint64_t purge_segment(struct pool_segment *segment) {
         }
         left &= ~mask;
     }
-    segment->dirty = 0;
-    segment->purge_at = 0;
+    segment->dirty &= ~slices;
     return purged;
 }
 
 uint64_t mo_pool_purge_shard(struct pool_shard *shard, bool all, bool keep_one) {
     uint64_t now = mo_pool_now(), earliest = 0, purged = 0;
     struct pool_segment *gone = NULL, *next;
+    all |= mo_pool_settings.purge_delay == 0;
     pthread_mutex_lock(&shard->lock);
     for (struct pool_segment *segment = shard->segments; segment != NULL; segment = next) {
         next = segment->next;
-        bool empty = segment->heads == 0;
-        if (segment->purge_at != 0 && (all || segment->purge_at <= now)) {
-            if (empty && (!keep_one || shard->segments != shard->last_segment)) {
-                purged += (uint64_t)__builtin_popcountll(segment->dirty) << POOL_SLICE_SHIFT;
-                unlink_segment(shard, segment);
-                segment->next = gone;
-                gone = segment;
-                continue;
-            }
-            purged += purge_segment(segment);
-        } else if (all && empty && !keep_one) {
+        bool due = all || (segment->purge_at != 0 && segment->purge_at <= now);
+        /* What has become dirty since the last time has not been so for long:
+         * a program that comes and goes with its memory keeps it. */
+        uint64_t slices = all ? segment->dirty : segment->aged;
+        if (due && segment->heads == 0 && slices == segment->dirty &&
+            (!keep_one || shard->segments != shard->last_segment)) {
+            purged += (uint64_t)__builtin_popcountll(segment->dirty) << POOL_SLICE_SHIFT;
             unlink_segment(shard, segment);
             segment->next = gone;
             gone = segment;
             continue;
+        }
+        if (due) {
+            purged += purge_slices(segment, slices);
+            segment->aged = segment->dirty;
+            segment->purge_at = segment->dirty == 0 ? 0 : now + mo_pool_settings.purge_delay;
         }
         if (segment->purge_at != 0 && (earliest == 0 || segment->purge_at < earliest))
             earliest = segment->purge_at;
