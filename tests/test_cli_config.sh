@@ -169,10 +169,10 @@ for profile in "$conf"/profiles/*.ini; do
         exits 0 $config check -c "$profile"
         exits 0 "$memopt" run -q -c "$profile" --set reporter.json.output="$work/r.json" \
             --set reporter.text.output="$work/r.txt" -- true
-    else # names the line, the allocator and the way out
+    else # names the line, the allocator and the package
         exits 2 $config check -c "$profile"
-        says err "'allocator': "
-        says err "$allocator"
+        says err "'allocator': there is no allocator plugin '$allocator': memopt was built without it"
+        says err "-dev"
     fi
 done
 for name in low-rss throughput debug ci training; do

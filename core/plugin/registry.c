@@ -380,8 +380,23 @@ static int note_known(void *context, enum memopt_plugin_kind kind, const char *n
     return 0;
 }
 
+/* Backends that configure leaves out if their headers are missing. */
+static const struct {
+    const char *name, *package;
+} optional_backends[] = {
+    {"jemalloc", "libjemalloc-dev"},
+    {"tcmalloc", "libgoogle-perftools-dev"},
+    {"mimalloc", "libmimalloc-dev"},
+};
+
 static int fail_unknown(enum memopt_plugin_kind kind, const char *name,
                         struct memopt_error *error) {
+    for (size_t i = 0; i < sizeof(optional_backends) / sizeof(*optional_backends); i++)
+        if (kind == MEMOPT_ALLOCATOR && strcmp(name, optional_backends[i].name) == 0)
+            return mo_fail(error, -ENOENT,
+                           "there is no allocator plugin '%s': memopt was built without it\n"
+                           "install %s, then configure and build memopt again",
+                           name, optional_backends[i].package);
     struct known known = {.kind = kind, .wanted = name, .distance = 4};
     mo_plugin_each(note_known, &known);
     int r = mo_fail(error, -ENOENT, "there is no %s plugin '%s'", mo_plugin_kind_name(kind), name);
