@@ -179,7 +179,13 @@ static int list(const struct mo_config_request *request, const char *only, int a
     mo_plugin_each(list_plugin, &listing);
     int status = 0;
     if (only != NULL && listing.found == 0) {
-        if (listing.nearest.best != NULL)
+        const char *package = mo_plugin_build_package(MEMOPT_ALLOCATOR, only);
+        if (package != NULL)
+            mo_say("plugins",
+                   "there is no plugin '%s': memopt was built without it\n"
+                   "install %s, then configure and build memopt again",
+                   only, package);
+        else if (listing.nearest.best != NULL)
             mo_say("plugins", "there is no plugin '%s'; did you mean '%s'?", only,
                    listing.nearest.best);
         else

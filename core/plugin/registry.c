@@ -389,14 +389,21 @@ static const struct {
     {"mimalloc", "libmimalloc-dev"},
 };
 
-static int fail_unknown(enum memopt_plugin_kind kind, const char *name,
-                        struct memopt_error *error) {
+const char *mo_plugin_build_package(enum memopt_plugin_kind kind, const char *name) {
     for (size_t i = 0; i < sizeof(optional_backends) / sizeof(*optional_backends); i++)
         if (kind == MEMOPT_ALLOCATOR && strcmp(name, optional_backends[i].name) == 0)
-            return mo_fail(error, -ENOENT,
-                           "there is no allocator plugin '%s': memopt was built without it\n"
-                           "install %s, then configure and build memopt again",
-                           name, optional_backends[i].package);
+            return optional_backends[i].package;
+    return NULL;
+}
+
+static int fail_unknown(enum memopt_plugin_kind kind, const char *name,
+                        struct memopt_error *error) {
+    const char *package = mo_plugin_build_package(kind, name);
+    if (package != NULL)
+        return mo_fail(error, -ENOENT,
+                       "there is no allocator plugin '%s': memopt was built without it\n"
+                       "install %s, then configure and build memopt again",
+                       name, package);
     struct known known = {.kind = kind, .wanted = name, .distance = 4};
     mo_plugin_each(note_known, &known);
     int r = mo_fail(error, -ENOENT, "there is no %s plugin '%s'", mo_plugin_kind_name(kind), name);

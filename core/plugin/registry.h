@@ -53,6 +53,10 @@ int mo_plugin_load(enum memopt_plugin_kind kind, const char *name_or_path,
 int mo_plugin_open_allocator(struct mo_plugin *plugin, const void *settings,
                              const struct memopt_malloc **ret_malloc, struct memopt_error *error);
 
+/* The package that a backend of memopt's own needs when it is built; NULL: no
+ * such backend. What has a package but no plugin was left out of this build. */
+const char *mo_plugin_build_package(enum memopt_plugin_kind kind, const char *name);
+
 /* Every plugin file that can be found, by name and path, without loading it,
  * sorted by kind and name; the first of a name shadows the others. The callback
  * returns non-zero to stop, and that is returned. */

@@ -28,8 +28,10 @@ for target in $targets; do
     found=$build/tests/fuzz/$name
     mkdir -p "$found/corpus"
     echo "== fuzz_$name, $seconds s"
+    dictionary=
+    [ ! -f "$top/tests/fuzz/$name.dict" ] || dictionary=-dict=$top/tests/fuzz/$name.dict
     # shellcheck disable=SC2086
-    "$build/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    "$build/$target" $dictionary -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
         -print_final_stats=1 -artifact_prefix="$found/" ${FUZZ_FLAGS:-} \
         "$found/corpus" "$top/tests/fuzz/corpus/$name" >"$found/log" 2>&1 || {
         tail -40 "$found/log"
