@@ -32,9 +32,9 @@
 enum {
     MO_LEDGER_TRACKERS = 8,
     MO_LEDGER_HEAPS = 64,
-    MO_LEDGER_NOTES = 64 * 1024, /* bytes */
+    MO_LEDGER_NOTES = 32 * 1024, /* bytes */
     MO_LEDGER_THREADS = 4096,
-    MO_LEDGER_GROW = 32, /* threads */
+    MO_LEDGER_GROW = 8, /* threads; few, as all ledgers of a run are in RAM together */
 };
 
 enum mo_ledger_state {

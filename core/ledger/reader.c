@@ -26,8 +26,17 @@ static int within(uint64_t offset, uint64_t length, uint64_t size) {
     return offset <= size && length <= size - offset;
 }
 
-/* Ends a string and says whether it was. */
+/* Ends a string that may not be. */
 #define END(FIELD) ((FIELD)[sizeof(FIELD) - 1] = '\0')
+
+static void end_strings(struct mo_ledger_header *h) {
+    END(h->exe);
+    END(h->command);
+    END(h->allocator);
+    END(h->allocator_version);
+    for (size_t i = 0; i < MO_LEDGER_TRACKERS; i++)
+        END(h->trackers[i].name);
+}
 
 static int check_trackers(const struct mo_ledger_header *h, uint64_t size,
                           struct memopt_error *error) {
@@ -47,13 +56,10 @@ static int check_trackers(const struct mo_ledger_header *h, uint64_t size,
     return 0;
 }
 
-int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *ret_ledger,
-                    struct memopt_error *error) {
-    struct mo_ledger_copy ledger = {.bytes = bytes, .size = size};
-    struct mo_ledger_header *h = &ledger.header;
+/* Is this the header of a ledger that we know, of a file that has `size` bytes? */
+static int check_kind(const struct mo_ledger_header *h, size_t size, struct memopt_error *error) {
     if (size < sizeof(*h))
         return bad(error, "shorter than its header");
-    memcpy(h, bytes, sizeof(*h));
     if (memcmp(h->magic, MO_LEDGER_MAGIC, sizeof(h->magic)) != 0)
         return bad(error, "it does not begin with the magic of one (the program died while "
                           "creating it, or it is another file)");
@@ -64,13 +70,19 @@ int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *re
                        h->version, MO_LEDGER_VERSION);
     if (h->header_size != sizeof(*h))
         return bad(error, "its header has another size");
-    END(h->exe);
-    END(h->command);
-    END(h->allocator);
-    END(h->allocator_version);
-    for (size_t i = 0; i < MO_LEDGER_TRACKERS; i++)
-        END(h->trackers[i].name);
+    return 0;
+}
 
+int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *ret_ledger,
+                    struct memopt_error *error) {
+    struct mo_ledger_copy ledger = {.bytes = bytes, .size = size};
+    struct mo_ledger_header *h = &ledger.header;
+    if (size >= sizeof(*h))
+        memcpy(h, bytes, sizeof(*h));
+    int r = check_kind(h, size, error);
+    if (r < 0)
+        return r;
+    end_strings(h);
     if (h->heaps_offset % _Alignof(struct mo_ledger_heap) != 0 || h->threads_offset % ALIGN != 0 ||
         h->thread_stride % ALIGN != 0)
         return bad(error, "a section is not aligned");
@@ -80,7 +92,7 @@ int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *re
         return bad(error, "a section is outside the file");
     if (h->thread_stride < sizeof(struct mo_ledger_thread))
         return bad(error, "its thread slots are too small");
-    int r = check_trackers(h, size, error);
+    r = check_trackers(h, size, error);
     if (r < 0)
         return r;
 
@@ -112,40 +124,67 @@ static int read_all(int fd, unsigned char *bytes, size_t size, size_t *ret_read)
     return 0;
 }
 
-int mo_ledger_open(int directory, const char *name, struct mo_ledger_copy *ret_ledger,
-                   struct memopt_error *error) {
-    mo_auto_close int fd =
-        openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+/* The file, its size, and as much of its header as there is. Returns the
+ * descriptor. */
+static int open_file(int directory, const char *name, size_t *ret_size,
+                     struct mo_ledger_header *ret_header, struct memopt_error *error) {
+    int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return mo_fail(error, -errno, "'%s': %s", name, strerror(errno));
+    int r = 0;
     struct stat st;
+    size_t got;
+    struct mo_ledger_header header = {0};
     if (fstat(fd, &st) < 0)
-        return mo_fail(error, -errno, "'%s': %s", name, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return mo_fail(error, -EBADMSG, "'%s': not a regular file", name);
-    if (st.st_uid != geteuid() && geteuid() != 0)
-        return mo_fail(error, -EPERM, "'%s': belongs to another user (%u)", name, st.st_uid);
-    if ((uint64_t)st.st_size > SIZE_MAXIMUM)
-        return mo_fail(error, -EFBIG, "'%s': larger than any ledger", name);
+        r = mo_fail(error, -errno, "'%s': %s", name, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        r = mo_fail(error, -EBADMSG, "'%s': not a regular file", name);
+    else if (st.st_uid != geteuid() && geteuid() != 0)
+        r = mo_fail(error, -EPERM, "'%s': belongs to another user (%u)", name, st.st_uid);
+    else if ((uint64_t)st.st_size > SIZE_MAXIMUM)
+        r = mo_fail(error, -EFBIG, "'%s': larger than any ledger", name);
+    else if ((r = read_all(fd, (unsigned char *)&header, sizeof(header), &got)) < 0)
+        mo_fail(error, r, "'%s': %s", name, strerror(-r));
+    else if ((r = check_kind(&header, got, error)) < 0)
+        mo_error_prefix(error, "'%s'", name);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    *ret_size = (size_t)st.st_size;
+    *ret_header = header;
+    return fd;
+}
 
-    /* The thread slots that were never used are holes at the end of the file:
-     * read the header first and leave them out. */
-    size_t size = (size_t)st.st_size;
+int mo_ledger_peek(int directory, const char *name, struct mo_ledger_header *ret_header,
+                   struct memopt_error *error) {
+    size_t size;
+    mo_auto_close int fd = open_file(directory, name, &size, ret_header, error);
+    if (fd < 0)
+        return fd;
+    end_strings(ret_header);
+    return 0;
+}
+
+int mo_ledger_open(int directory, const char *name, struct mo_ledger_copy *ret_ledger,
+                   struct memopt_error *error) {
+    size_t size, got = 0;
     struct mo_ledger_header head;
-    size_t got = 0;
-    int r = read_all(fd, (unsigned char *)&head, sizeof(head), &got);
-    if (r < 0)
-        return mo_fail(error, r, "'%s': %s", name, strerror(-r));
+    mo_auto_close int fd = open_file(directory, name, &size, &head, error);
+    if (fd < 0)
+        return fd;
+    /* The thread slots that were never used are holes at the end of the file:
+     * they are left out. */
     uint64_t stride = head.thread_stride;
     uint64_t grown = atomic_load_explicit(&head.threads_grown, memory_order_relaxed);
-    if (got == sizeof(head) && head.threads_offset < size && stride > 0 && stride < size &&
-        grown <= MO_LEDGER_THREADS && grown * stride < size - head.threads_offset)
+    if (head.threads_offset < size && stride > 0 && stride < size && grown <= MO_LEDGER_THREADS &&
+        grown * stride < size - head.threads_offset)
         size = (size_t)(head.threads_offset + grown * stride);
 
     unsigned char *bytes = aligned_alloc(ALIGN, (size + ALIGN) & ~(size_t)(ALIGN - 1));
     if (bytes == NULL)
         return mo_fail(error, -ENOMEM, "'%s': out of memory", name);
-    r = read_all(fd, bytes, size, &got);
+    int r = read_all(fd, bytes, size, &got);
     if (r < 0)
         mo_fail(error, r, "'%s': %s", name, strerror(-r));
     else if ((r = mo_ledger_parse(bytes, got, ret_ledger, error)) < 0)

@@ -28,7 +28,10 @@ struct mo_ledger_copy {
  * of ours (or root's reader), and of a size a ledger can have. */
 int mo_ledger_open(int directory, const char *name, struct mo_ledger_copy *ret_ledger,
                    struct memopt_error *error);
-/* The same from bytes, which must be 64-byte aligned memory of aligned_alloc()
+/* Only the header, its strings ended; nothing in it but its kind is checked. */
+int mo_ledger_peek(int directory, const char *name, struct mo_ledger_header *ret_header,
+                   struct memopt_error *error);
+/* A whole ledger from bytes, which must be 64-byte aligned memory of aligned_alloc()
  * and become the ledger's on success. */
 int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *ret_ledger,
                     struct memopt_error *error);

@@ -31,8 +31,8 @@ struct run {
     size_t tracker_count;
 };
 
-/* One ledger's place in the order of processes. The ledger is read twice rather
- * than kept: there may be thousands. */
+/* One ledger's place in the order of processes. The ledgers are read one after
+ * the other, there may be thousands. */
 struct entry {
     char *name;
     int64_t pid;
@@ -301,16 +301,12 @@ static int list_ledgers(struct run *run, DIR *directory, struct entry **ret_entr
             break;
         }
         struct memopt_error why = MEMOPT_ERROR_INIT;
-        struct mo_ledger_copy ledger;
-        int r = mo_ledger_open(dirfd(directory), file->d_name, &ledger, &why);
-        if (r == -ENOMEM)
-            goto short_of_memory;
-        if (r < 0) {
+        struct mo_ledger_header header;
+        if (mo_ledger_peek(dirfd(directory), file->d_name, &header, &why) < 0) {
             mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0, "%s", why.message);
             continue;
         }
-        struct entry entry = {NULL, ledger.header.pid, ledger.header.start_time};
-        mo_ledger_release(&ledger);
+        struct entry entry = {NULL, header.pid, header.start_time};
         if (count == room) {
             size_t more = room == 0 ? 16 : room * 2;
             struct entry *larger = realloc(entries, more * sizeof(*larger));
@@ -363,7 +359,7 @@ int mo_report_read_run(struct memopt_report *report, const char *path, int64_t m
             forked[report->process_count - first] = ledger.header.forked != 0;
             r = read_process(&run, &ledger, error);
             mo_ledger_release(&ledger);
-        } else if (r != -ENOMEM) { /* it was good a moment ago */
+        } else if (r != -ENOMEM) {
             mo_report_note(report, MEMOPT_NOTE_WARNING, 0, "%s", error ? error->message : "");
             r = 0;
         }
