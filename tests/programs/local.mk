@@ -6,8 +6,8 @@ PLAIN_CXXFLAGS = -std=gnu++17 $(WARN_CFLAGS) -O1 -fno-builtin -fsized-deallocati
 shim_tests = tests/test_shim_libc.sh tests/test_shim_jemalloc.sh tests/test_shim_tcmalloc.sh \
 	tests/test_shim_mimalloc.sh tests/test_shim_pool.sh tests/test_shim_arena.sh \
 	tests/test_shim_mmap.sh tests/test_shim_guard.sh
-TESTS += $(shim_tests) tests/test_real_programs.sh tests/test_example_plugin.sh
-EXTRA_DIST += $(shim_tests) tests/shim.bash tests/test_real_programs.sh tests/test_example_plugin.sh
+TESTS += $(shim_tests) tests/test_real_programs.sh tests/test_example_plugin.sh tests/test_layers.sh
+EXTRA_DIST += $(shim_tests) tests/shim.bash tests/test_real_programs.sh tests/test_example_plugin.sh tests/test_layers.sh
 check_PROGRAMS += tests/programs/behaviour tests/programs/cxx_new tests/programs/cxx_exceptions \
 	tests/programs/static
 tests_programs_behaviour_CFLAGS = $(PLAIN_CFLAGS)
