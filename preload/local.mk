@@ -3,6 +3,7 @@
 pkglib_LTLIBRARIES += preload/libmemopt-preload.la preload/libmemopt-agent.la
 
 preload_common_sources = \
+	preload/embedded.c \
 	preload/environment.c \
 	preload/fork.c \
 	preload/libc.c \

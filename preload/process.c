@@ -163,7 +163,9 @@ static void create_ledger(void *const *tracker_settings) {
         return;
     }
     flush_pending();
-    if (mo_process.allocator != NULL) {
+    if (own_kind == MO_PROCESS_UNTOUCHED) {
+        mo_ledger_set_allocator("", "");
+    } else if (mo_process.allocator != NULL) {
         const struct memopt_allocator_ops *ops = &mo_process.allocator->ops.allocator;
         mo_ledger_set_allocator(mo_process.allocator->descriptor.name,
                                 ops->backend_version == NULL ? "" : ops->backend_version());
@@ -279,12 +281,23 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
         fall_back_to_libc(&error);
     } else {
         follow = settings.follow;
+        if (mo_program_has_malloc()) {
+            note(MEMOPT_NOTE_WARNING, "this program brings a malloc of its own: its memory is "
+                                      "neither memopt's nor seen by a tracker");
+            own_kind = MO_PROCESS_UNTOUCHED;
+        }
         for (size_t i = 0; i < settings.plugin_path.count; i++)
             mo_plugin_add_directory(settings.plugin_path.items[i], NULL);
-        open_backend(&flat, &settings);
-        read_rules(&flat);
-        if (kind == MO_PROCESS_SHIM)
-            load_trackers(&flat, &settings.trackers, tracker_settings);
+        if (own_kind == MO_PROCESS_UNTOUCHED) {
+            /* What it lacks of the family is served as without memopt. */
+            if (mo_libc_table(&mo_process.table) < 0)
+                abort();
+        } else {
+            open_backend(&flat, &settings);
+            read_rules(&flat);
+            if (kind == MO_PROCESS_SHIM)
+                load_trackers(&flat, &settings.trackers, tracker_settings);
+        }
         create_ledger(tracker_settings);
     }
     memopt_program_services.run_directory = run_directory;

@@ -12,13 +12,18 @@
 
 #include "core/plugin/registry.h"
 
-enum mo_process_kind { MO_PROCESS_AGENT = 1, MO_PROCESS_SHIM = 2 }; /* = the ledger's binding */
+/* As the ledger's binding has it. */
+enum mo_process_kind {
+    MO_PROCESS_UNTOUCHED = 0, /* a program with a malloc of its own */
+    MO_PROCESS_AGENT = 1,
+    MO_PROCESS_SHIM = 2,
+};
 
 /* Everything the shim needs afterwards. */
 struct mo_process {
     struct mo_plugin *allocator; /* NULL: plain libc */
     struct memopt_malloc table;  /* the backend's default heap; libc's if allocator is NULL */
-    uint64_t limit; /* of [heap.default]; UINT64_MAX: none */
+    uint64_t limit;              /* of [heap.default]; UINT64_MAX: none */
     size_t tracker_count;
     struct {
         struct mo_plugin *plugin;
@@ -44,6 +49,9 @@ void mo_fork_add(void (*before)(void), void (*parent)(void), void (*child)(void)
 /* preload/libc.c: the C library's own functions, past any interposition. */
 void *mo_libc_symbol(const char *name);
 int mo_libc_table(struct memopt_malloc *ret_table);
+
+/* preload/embedded.c: the program's executable defines malloc itself. */
+bool mo_program_has_malloc(void);
 
 /* preload/environment.c: takes memopt's entries out, so that exec'd children
  * are not followed. Works in place, allocates nothing. */
