@@ -166,3 +166,15 @@ EXTRA_DIST += tests/test_guard.sh
 TESTS += tests/test_compare.sh tests/test_run.sh
 EXTRA_DIST += tests/run_lib.sh tests/run_signals.py \
 	tests/test_cli.sh tests/test_compare.sh tests/test_run.sh
+
+# The command once more, with faults.
+check_PROGRAMS += tests/memopt_faults
+tests_memopt_faults_SOURCES = tests/memopt_faults.c $(cli_memopt_SOURCES)
+tests_memopt_faults_CFLAGS = $(cli_memopt_CFLAGS)
+tests_memopt_faults_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=asprintf \
+	-Wl,--wrap=mmap,--wrap=open,--wrap=openat,--wrap=fopen,--wrap=opendir,--wrap=mkdtemp \
+	-Wl,--wrap=dlopen,--wrap=fork,--wrap=pipe2,--wrap=socketpair
+tests_memopt_faults_LDADD = $(cli_memopt_LDADD)
+TESTS += tests/test_run_faults.sh
+EXTRA_DIST += tests/test_run_faults.sh

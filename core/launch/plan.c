@@ -295,7 +295,7 @@ int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *re
         return r;
     r = mo_target_find(argv[0], getenv("PATH"), &plan.target, error);
     if (r < 0) {
-        *ret_failure = r == -ENOENT ? MO_PLAN_NO_PROGRAM : MO_PLAN_CANNOT;
+        *ret_failure = r == -ENOENT ? MO_PLAN_NO_PROGRAM : mo_plan_failure_of(r);
         return r;
     }
     mo_environment_init(&plan.environment, environ);
