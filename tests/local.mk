@@ -163,7 +163,7 @@ tests_planted_CFLAGS = $(PROGRAM_CFLAGS) -O1
 tests_planted_LDFLAGS = -export-dynamic
 TESTS += tests/test_guard.sh
 EXTRA_DIST += tests/test_guard.sh
-TESTS += tests/test_compare.sh tests/test_run.sh
+TESTS += tests/test_cli.sh tests/test_compare.sh tests/test_run.sh
 EXTRA_DIST += tests/run_lib.sh tests/run_signals.py \
 	tests/test_cli.sh tests/test_compare.sh tests/test_run.sh
 

@@ -24,6 +24,9 @@
 
 /* --------------------------------------------------------- made-up ELF files */
 
+/* The header of this program, by the linker: a native one. */
+extern const char __ehdr_start[];
+
 struct recipe {
     const char *interp;                    /* NULL: none */
     const char *needed;                    /* NULL: none */
@@ -53,10 +56,9 @@ static ElfW(Word) add_string(struct file *file, size_t *used, const char *text) 
 }
 
 static void make(const struct recipe *recipe, struct file *file) {
-    extern const ElfW(Ehdr) __ehdr_start;
     size_t strings = 1, segments = 0, entries = 0, symbols = 1;
     memset(file, 0, sizeof(*file));
-    file->header = __ehdr_start;
+    memcpy(&file->header, __ehdr_start, sizeof(file->header));
     file->header.e_type = ET_DYN;
     file->header.e_phoff = offsetof(struct file, segments);
     file->header.e_phentsize = sizeof(ElfW(Phdr));
@@ -111,12 +113,11 @@ static void make(const struct recipe *recipe, struct file *file) {
 
 static const char *own_interp(void) {
     static char interp[64];
-    extern const ElfW(Ehdr) __ehdr_start;
-    const ElfW(Phdr) *segments = (const void *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
-    for (size_t i = 0; i < __ehdr_start.e_phnum; i++)
+    const ElfW(Ehdr) *header = (const void *)__ehdr_start;
+    const ElfW(Phdr) *segments = (const void *)(__ehdr_start + header->e_phoff);
+    for (size_t i = 0; i < header->e_phnum; i++)
         if (segments[i].p_type == PT_INTERP)
-            snprintf(interp, sizeof(interp), "%s",
-                     (const char *)&__ehdr_start + segments[i].p_offset);
+            snprintf(interp, sizeof(interp), "%s", __ehdr_start + segments[i].p_offset);
     return interp;
 }
 
@@ -237,9 +238,8 @@ static void test_other_machines(void **state) {
         make(&(struct recipe){.interp = own_interp()}, &file);
         file.header.e_ident[EI_CLASS] = cases[i].class;
         file.header.e_ident[EI_DATA] = cases[i].data;
-        file.header.e_machine = cases[i].data == ELFDATA2LSB
-                                    ? cases[i].machine
-                                    : (uint16_t)(cases[i].machine >> 8 | cases[i].machine << 8);
+        file.header.e_machine =
+            cases[i].data == ELFDATA2LSB ? cases[i].machine : __builtin_bswap16(cases[i].machine);
         assert_int_equal(mo_target_examine_elf(&file, sizeof(file), &target, NULL), 0);
         assert_int_equal(target.obstacle, MO_OBSTACLE_FOREIGN);
         assert_string_equal(target.detail, cases[i].detail);

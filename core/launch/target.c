@@ -29,7 +29,7 @@
 
 /* The header of the memopt command itself: what a native program looks like.
  * The linker defines it. */
-extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 struct image {
     const unsigned char *bytes;
@@ -85,7 +85,7 @@ static const char *machine_name(unsigned machine, unsigned class) {
 
 static int is_foreign(const struct image *image, struct mo_target *target) {
     const ElfW(Ehdr) *header = (const void *)image->bytes;
-    const ElfW(Ehdr) *native = &__ehdr_start;
+    const ElfW(Ehdr) *native = (const void *)__ehdr_start;
     if (header->e_ident[EI_CLASS] == native->e_ident[EI_CLASS] &&
         header->e_ident[EI_DATA] == native->e_ident[EI_DATA] &&
         header->e_machine == native->e_machine)
@@ -245,11 +245,11 @@ static const char *loader_of(const struct image *image, const ElfW(Phdr) * segme
 
 /* The loader memopt itself runs under: one of the same name has our C library. */
 static const char *own_loader(void) {
-    const ElfW(Ehdr) *header = &__ehdr_start;
-    const ElfW(Phdr) *segments = (const void *)((const char *)header + header->e_phoff);
+    const ElfW(Ehdr) *header = (const void *)__ehdr_start;
+    const ElfW(Phdr) *segments = (const void *)(__ehdr_start + header->e_phoff);
     for (size_t i = 0; i < header->e_phnum; i++)
         if (segments[i].p_type == PT_INTERP)
-            return (const char *)header + segments[i].p_offset;
+            return __ehdr_start + segments[i].p_offset;
     return "";
 }
 
