@@ -72,15 +72,20 @@ for command in $commands; do
     exits $exits_status $memopt $command --no-such-option x
 done
 
-# Man pages are clean.
+# Man pages are clean. A page may go by several names: mandoc knows that of the
+# file only, and of the system's pages what a database has that is often old.
 if have mandoc; then
     (cd "$top_srcdir/man" && for page in *.[1-9]; do
         mandoc -T lint -W style "$page" 2>&1
-    done) | grep -v 'mandoc\.db' >lint
-    [ -s lint ] && ok "mandoc -T lint is clean" cat lint && {
+    done) | grep -v 'mandoc\.db' | while read -r line; do
+        name=$(sed -n 's/.*referenced manual not found: Xr \([^ ]*\).*/\1/p' <<<"$line")
+        [ -n "$name" ] && grep -qE "^\.Nm $name( ,)?$" "$top_srcdir"/man/*.[1-9] || echo "$line"
+    done >lint
+    if [ -s lint ]; then
+        echo "FAIL: man pages are not clean:"
         sed 's/^/    /' lint
         failures=$((failures + 1))
-    }
+    fi
 fi
 
 # Completion does what it says.
