@@ -579,6 +579,28 @@ static void walk_finds_heaps(void **state) {
     assert_null(walk.found);
 }
 
+/* No backend but arena works in a given region, and none takes it for granted. */
+static void a_region_is_used_or_refused(void **state) {
+    (void)state;
+    struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
+    struct memopt_heap *heap = NULL;
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    options.allocator = backend;
+    options.region = region;
+    options.region_size = REGION;
+    int code = memopt_heap_open("region", &options, &heap, &error);
+    if (strcmp(backend, "arena") != 0) {
+        assert_int_equal(code, -ENOTSUP);
+        assert_non_null(strstr(error.message, "arena"));
+        assert_null(memopt_heap_find("region"));
+        return;
+    }
+    assert_int_equal(code, 0);
+    char *p = memopt_heap_alloc(heap, 1000);
+    assert_true(p >= (char *)region && p < (char *)region + REGION);
+    assert_int_equal(memopt_heap_destroy(heap, NULL), 0);
+}
+
 /* ----------------------------------------------------------- threads, fork */
 
 enum { THREADS = 6, ROUNDS = 3000, BOX = 64 };
@@ -804,9 +826,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(callback_makes_room),         cmocka_unit_test(callback_hears_of_the_backend),
     cmocka_unit_test(purgers_run_at_the_limit),    cmocka_unit_test(destroy_frees_all),
     cmocka_unit_test(a_name_is_one_heap),          cmocka_unit_test(walk_finds_heaps),
-    cmocka_unit_test(threads_share_a_heap),        cmocka_unit_test(many_threads_are_counted),
-    cmocka_unit_test(fork_child_has_the_heap),     cmocka_unit_test(fork_among_threads),
-    cmocka_unit_test(wrong_pointers_are_found),
+    cmocka_unit_test(a_region_is_used_or_refused), cmocka_unit_test(threads_share_a_heap),
+    cmocka_unit_test(many_threads_are_counted),    cmocka_unit_test(fork_child_has_the_heap),
+    cmocka_unit_test(fork_among_threads),          cmocka_unit_test(wrong_pointers_are_found),
 };
 
 int main(int argc, char **argv) {

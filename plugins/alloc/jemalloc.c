@@ -325,6 +325,14 @@ static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
                        struct memopt_error *error) {
     unsigned arena = 0;
     size_t size = sizeof(arena);
+    if (params->region != NULL) {
+        if (error != NULL) {
+            error->code = -ENOTSUP;
+            snprintf(error->message, sizeof(error->message),
+                     "the jemalloc allocator takes no region; use arena for that");
+        }
+        return -ENOTSUP;
+    }
     int code = je.mallctl("arenas.create", &arena, &size, NULL, 0);
     if (code != 0) {
         if (error != NULL) {

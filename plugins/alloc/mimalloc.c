@@ -481,6 +481,9 @@ static void *heap_allocate(struct heap *heap, size_t size, size_t alignment, boo
 static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
                        struct memopt_error *error) {
     struct heap *heap = NULL;
+    if (params->region != NULL)
+        return host_services->fail(error, -ENOTSUP,
+                                   "the mimalloc allocator takes no region; use arena for that");
     pthread_mutex_lock(&heaps_lock);
     for (size_t i = 0; i < SLOTS && heap == NULL; i++) {
         if (heaps[i] == NULL) {

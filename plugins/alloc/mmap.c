@@ -474,7 +474,7 @@ static size_t default_usable_size(void *p) {
 static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
                        struct memopt_error *error) {
     if (params->region != NULL)
-        return state.host->fail(error, -EINVAL,
+        return state.host->fail(error, -ENOTSUP,
                                 "heap '%s': the mmap allocator can't work in a given region; "
                                 "use 'allocator = arena'",
                                 params->name);
