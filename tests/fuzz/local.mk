@@ -24,5 +24,5 @@ print-fuzz-targets:
 	@echo $(fuzz_targets)
 fuzz-targets: $(fuzz_targets)
 PHONY_TARGETS += print-fuzz-targets fuzz-targets
-EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/ini.dict tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_option.c \
-	tests/fuzz/fuzz_ledger.c
+EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/ini.dict \
+	tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_ledger.c tests/fuzz/fuzz_option.c

@@ -16,9 +16,10 @@ if [ ! -f "$build/Makefile" ]; then
     mkdir -p "$build"
     (cd "$build" && "$top/configure" -q CC=clang CXX=clang++ --enable-fuzz --enable-asan --enable-ubsan)
 fi
-targets=$(make -s -C "$build" print-fuzz-targets)
+make -s -C "$build" all
+targets=$(make -s --no-print-directory -C "$build" print-fuzz-targets)
 [ -n "$targets" ] || { echo "$build was not configured with --enable-fuzz" >&2; exit 1; }
-make -s -C "$build" all fuzz-targets
+make -s -C "$build" fuzz-targets
 export MEMOPT_PLUGIN_PATH=$build/plugins-san/.libs
 
 failed=0
