@@ -105,8 +105,12 @@ static void after_the_switch_the_backend_serves(void **state) {
     assert_int_equal(mo_usable_size(p), 111);
     mo_free(p);
     expect_calls("free ");
-    p = mo_aligned_alloc(8, 5);
-    expect_calls("malloc(5) "); /* every block has 16 */
+    p = mo_aligned_alloc(8, 16);
+    expect_calls("malloc(16) "); /* a block as large as 16 is aligned to 16 */
+    mo_free(p);
+    expect_calls("free ");
+    p = mo_aligned_alloc(16, 0);
+    expect_calls("aligned(16,1) ");
     mo_free(p);
     p = mo_aligned_alloc(64, 5);
     mo_free(p);

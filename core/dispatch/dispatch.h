@@ -89,9 +89,9 @@ static inline void *mo_realloc(void *p, size_t size) {
     return q;
 }
 
-/* `alignment` is a power of two. */
-/* malloc aligns to 16, but in most backends only what is as large as that; and
- * an empty block must be aligned as well, which jemalloc leaves open. */
+/* `alignment` is a power of two. malloc aligns to 16, but in most backends only
+ * what is as large as that; and an empty block must be aligned as well, which
+ * jemalloc leaves open. */
 static inline void *mo_aligned_alloc(size_t alignment, size_t size) {
     void *p = alignment <= 16 && size >= alignment
                   ? mo_dispatch.malloc(size)
