@@ -8,7 +8,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/memopt-test.XXXXXX") || exit 99
 trap 'cd /; chmod -R u+rwX "$work"; rm -rf "$work"' EXIT
 cd "$work" || exit 99
 export XDG_CONFIG_HOME=$work/none HOME=$work
-unset MEMOPT_CONF LD_PRELOAD
+# in a sanitized build it names plugins that only a sanitized program can load
+unset MEMOPT_CONF MEMOPT_PLUGIN_PATH LD_PRELOAD
 # the real one: a wrapper script (pyenv) would start dozens of processes
 python=/usr/bin/python3
 [ -x "$python" ] || python=$(command -v python3) || python=
