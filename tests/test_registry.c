@@ -537,7 +537,7 @@ static int fault_kind;
 static long fault_countdown;
 static bool fault_fired;
 
-static bool fault(int kind) {
+__attribute__((unused)) static bool fault(int kind) {
     if (kind != fault_kind || --fault_countdown != 0)
         return false;
     fault_fired = true;
