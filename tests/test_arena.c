@@ -260,7 +260,7 @@ static void mistakes(void **state) {
 static void *shared;
 
 static void *thread(void *seed) {
-    churn(shared, (unsigned)(uintptr_t)seed, 3000, 0);
+    churn(shared, (unsigned)(uintptr_t)seed, 20000, 0);
     return NULL;
 }
 
@@ -271,7 +271,7 @@ static void threads_body(void) {
     pthread_t threads[4];
     for (uintptr_t i = 0; i < 4; i++)
         CHECK(pthread_create(&threads[i], NULL, thread, (void *)(i + 1)) == 0);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 100; i++) {
         OPS.before_fork();
         pid_t pid = fork();
         if (pid == 0) {
