@@ -2,6 +2,12 @@
 # Named heaps in a program under `memopt run`: configured from outside, counted
 # in the process's ledger, over every backend, bound directly and dispatched.
 set -u
+case ${SANITIZE_CFLAGS:-} in
+*=address* | *=thread*)
+    echo "a program with a sanitizer keeps the sanitizer's malloc"
+    exit 77
+    ;;
+esac
 run="$top_builddir/cli/memopt run"
 program="$top_builddir/tests/heap_program"
 # without libtool's wrapper script, which would be watched in its place
