@@ -6,6 +6,8 @@
  * FAULT=N fails the Nth call, FAULT=N+ that and all after it, in memopt itself,
  * not in what it starts. Whether it came to that goes to descriptor 9.
  */
+#include "config.h"
+
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
