@@ -16,7 +16,9 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 
 #define NAMED __attribute__((noinline, visibility("default")))
 #define KEEP_FRAME __asm__ volatile("" ::: "memory") /* no tail call */
@@ -870,6 +872,53 @@ static void without_a_stack(void **state) {
 }
 #endif
 
+/* ------------------------------------------------------------------ true death */
+
+#if defined(__x86_64__) && !defined(MO_SANITIZED)
+/* What a core dump would hold: the signal that kills has the address, the code
+ * and the instruction of the fault itself. */
+static void true_death(void **state) {
+    (void)state;
+    option = "side";
+    value = "end";
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct rlimit none = {0, 0};
+        setrlimit(RLIMIT_CORE, &none);
+        signal(SIGSEGV, SIG_DFL);
+        int null = openat(AT_FDCWD, "/dev/null", O_WRONLY);
+        dup2(null, STDERR_FILENO);
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+            _exit(77);
+        use_write();
+        _exit(1);
+    }
+    siginfo_t info[2] = {{0}};
+    struct user_regs_struct registers[2];
+    int status, stops = 0;
+    while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status)) {
+        int number = WSTOPSIG(status);
+        if (number == SIGSEGV && stops < 2) {
+            ptrace(PTRACE_GETSIGINFO, pid, NULL, &info[stops]);
+            ptrace(PTRACE_GETREGS, pid, NULL, &registers[stops]);
+            stops++;
+        }
+        ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)number);
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        skip(); /* ptrace is not allowed here */
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGSEGV);
+    assert_int_equal(stops, 2); /* for the handler, and to die */
+    assert_int_equal(info[1].si_code, SEGV_ACCERR);
+    assert_ptr_equal(info[0].si_addr, info[1].si_addr);
+    assert_int_equal(registers[0].rip, registers[1].rip);
+    assert_int_equal(registers[0].rsp, registers[1].rsp);
+}
+#endif
+
 /* ------------------------------------------------------------- failing calls */
 
 #ifndef MO_SANITIZED
@@ -1021,6 +1070,7 @@ int main(void) {
         cmocka_unit_test(handlers),
 #if defined(__x86_64__) && !defined(MO_SANITIZED)
         cmocka_unit_test(without_a_stack),
+        cmocka_unit_test(true_death),
 #endif
 #ifndef MO_SANITIZED
         cmocka_unit_test(failing_calls),
