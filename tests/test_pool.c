@@ -17,6 +17,7 @@ const char *__tsan_default_options(void) {
 }
 #endif
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -323,6 +324,48 @@ static void purge_ended_body(void) {
         own_malloc->free(q);
     }
     CHECK(own_figures().resident < 200 * KIB);
+}
+
+/* Does the mapping that has p bear the flag? */
+static int has_flag(void *p, const char *flag) {
+    char line[512];
+    int here = 0, found = 0;
+    FILE *file = fopen("/proc/self/smaps", "r");
+    CHECK(file != NULL);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        uintptr_t from, to;
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &from, &to) == 2)
+            here = from <= (uintptr_t)p && (uintptr_t)p < to;
+        else if (here && strncmp(line, "VmFlags:", 8) == 0)
+            found = strstr(line, flag) != NULL;
+    }
+    fclose(file);
+    return found;
+}
+
+static void plain_pages_body(void) {
+    CHECK(own_open("pool", NULL) == 0);
+    void *small = own_malloc->malloc(1), *huge = own_malloc->malloc(5 * MIB);
+    CHECK(own_figures().resident < 100 * KIB);
+    CHECK(!has_flag(small, " hg") && !has_flag(huge, " hg"));
+}
+
+static void huge_pages_body(void) {
+    CHECK(own_open("pool", "huge_pages", "yes", NULL) == 0);
+    void *small = own_malloc->malloc(1), *huge = own_malloc->malloc(5 * MIB);
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0)
+        CHECK(has_flag(small, " hg") && has_flag(huge, " hg"));
+}
+
+static void populate_body(void) {
+    CHECK(own_open("pool", "populate", "yes", NULL) == 0);
+    void *p = own_malloc->malloc(1);
+    uint64_t resident = own_figures().resident;
+    CHECK(p != NULL && resident >= 4 * MIB);
+    CHECK(own_malloc->malloc(5 * MIB) != NULL);
+    CHECK(own_figures().resident >= resident + 5 * MIB);
+    p = own_malloc->aligned_alloc(8 * MIB, 5 * MIB);
+    CHECK(own_figures().resident >= resident + 10 * MIB && (uintptr_t)p % (8 * MIB) == 0);
 }
 
 /* --------------------------------------------------------------------- huge */
@@ -847,6 +890,9 @@ int main(void) {
         {"purge_ended_threads", purge_ended_body},
         {"purge_at_once", purge_at_once_body},
         {"purge_other_threads", purge_others_body},
+        {"plain_pages", plain_pages_body},
+        {"huge_pages", huge_pages_body},
+        {"populate", populate_body},
         {"huge", huge_body},
         {"heap_destroy", destroy_body},
         {"classes", classes_body},

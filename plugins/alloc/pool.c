@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include "plugins/alloc/pool.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,7 +34,7 @@ static const struct memopt_option options[] = {
                     "ask for transparent huge pages: fewer TLB misses, more resident memory"),
     MEMOPT_OPT_BOOL(struct pool_settings, populate, "populate", "no",
                     "commit memory when it is mapped instead of when it is touched: no page "
-                    "faults later, more resident memory"),
+                    "faults later, more resident memory (from Linux 5.14)"),
     MEMOPT_OPT_BOOL(struct pool_settings, check_free, "check_free", "no",
                     "look for a double free at each free: slower where blocks have left the "
                     "cache; without it most are found when the block would be handed out again"),
@@ -62,6 +63,12 @@ void mo_pool_die(const char *function, const void *p, const char *problem) {
 
 static int pool_open(const struct memopt_host *host, const void *settings,
                      struct memopt_malloc *ret_malloc, struct memopt_error *error) {
+    long page = sysconf(_SC_PAGESIZE);
+    if (page != POOL_SYSTEM_PAGE)
+        return host->fail(error, -ENOTSUP,
+                          "pool: this system's pages have %ld bytes, and it needs %d; use another "
+                          "allocator",
+                          page, POOL_SYSTEM_PAGE);
     mo_pool_host = host;
     mo_pool_settings = *(const struct pool_settings *)settings;
     int code = mo_pool_heap_open(error);

@@ -286,7 +286,7 @@ uint64_t mo_pool_purge_shard(struct pool_shard *shard, bool all, bool keep_one);
 uint64_t mo_pool_dirty(struct pool_shard *shard); /* bytes */
 void mo_pool_unmap_segments(struct pool_shard *shard);
 uint64_t mo_pool_now(void); /* nanoseconds, coarse, never 0 */
-/* `size` bytes whose start is aligned; NULL. */
+/* `size` bytes whose start is aligned, with `before` bytes in front; NULL. */
 void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before);
 /* What of these bytes is in RAM. */
 uint64_t mo_pool_resident(const void *start, size_t size);

@@ -162,7 +162,8 @@ static void thread_ends(void *argument) {
     struct pool_thread *thread = argument;
     struct pool_shard *own = thread->table[0].shard;
     /* What destructors of others free from now on goes the foreign way; what
-     * they allocate starts the thread anew, and this runs again. */
+     * they allocate starts the thread anew, and this runs again; if it was the
+     * last round, that shard is left behind. */
     mo_pool_self = &mo_pool_no_shard;
     retire_shard(own);
     pthread_mutex_lock(&mo_pool_lock);

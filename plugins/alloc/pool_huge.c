@@ -165,8 +165,6 @@ void *mo_pool_huge_alloc(struct pool_heap *heap, size_t alignment, size_t size, 
             block = mo_pool_map_aligned(size, alignment, POOL_SYSTEM_PAGE);
         if (block == NULL)
             return NULL;
-        if (mo_pool_settings.huge_pages)
-            madvise(block, size, MADV_HUGEPAGE);
         huge = (struct pool_huge *)(block - POOL_SYSTEM_PAGE);
         huge->size = size;
         *zero = true;

@@ -15,6 +15,10 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* in headers from glibc 2.35 on */
+#endif
+
 _Atomic unsigned char mo_pool_map[POOL_MAP_SIZE];
 
 static void mark_map(const struct pool_segment *segment, bool ours) {
@@ -45,37 +49,39 @@ uint64_t mo_pool_resident(const void *start, size_t size) {
     return pages * POOL_SYSTEM_PAGE;
 }
 
-/* The block at `alignment`, with `before` bytes mapped in front of it. */
+static void *map(size_t size) {
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return base == MAP_FAILED ? NULL : base;
+}
+
 void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before) {
-    size_t total;
-    if (__builtin_add_overflow(size, before, &total))
+    size_t total, wide;
+    if (__builtin_add_overflow(size, before, &total) ||
+        __builtin_add_overflow(total, alignment - POOL_SYSTEM_PAGE, &wide))
         return NULL;
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    if (mo_pool_settings.populate)
-        flags |= MAP_POPULATE;
     /* Mappings are mostly placed next to each other, so that after one aligned
      * segment the next one is aligned by itself. */
-    char *base = mmap(NULL, total, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (base == MAP_FAILED)
+    char *base = map(total);
+    if (base == NULL)
         return NULL;
-    if ((((uintptr_t)base + before) & (alignment - 1)) == 0)
-        return base + before;
-    munmap(base, total);
-    size_t wide;
-    if (__builtin_add_overflow(total, alignment - POOL_SYSTEM_PAGE, &wide))
-        return NULL;
-    base = mmap(NULL, wide, PROT_READ | PROT_WRITE, flags & ~MAP_POPULATE, -1, 0);
-    if (base == MAP_FAILED)
-        return NULL;
-    char *start =
-        (char *)(((uintptr_t)base + before + alignment - 1) & ~(uintptr_t)(alignment - 1));
-    char *from = start - before, *end = start + size;
-    if (from > base)
-        munmap(base, (size_t)(from - base));
-    if (base + wide > end)
-        munmap(end, (size_t)(base + wide - end));
+    char *start = base + before;
+    if (((uintptr_t)start & (alignment - 1)) != 0) {
+        munmap(base, total);
+        base = map(wide);
+        if (base == NULL)
+            return NULL;
+        start = (char *)(((uintptr_t)base + before + alignment - 1) & ~(uintptr_t)(alignment - 1));
+        char *from = start - before, *end = start + size;
+        if (from > base)
+            munmap(base, (size_t)(from - base));
+        if (base + wide > end)
+            munmap(end, (size_t)(base + wide - end));
+    }
+    if (mo_pool_settings.huge_pages)
+        madvise(start - before, total, MADV_HUGEPAGE);
     if (mo_pool_settings.populate)
-        madvise(from, total, MADV_WILLNEED);
+        madvise(start - before, total, MADV_POPULATE_WRITE);
     return start;
 }
 
