@@ -47,6 +47,13 @@ TESTS += tests/test_registry
 tests_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_registry_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
 tests_test_registry_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/test_backends
+TESTS += tests/test_backends
+tests_test_backends_SOURCES = tests/test_backends.c tests/own.h
+tests_test_backends_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_backends_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_backends_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
 if HAVE_CMOCKA

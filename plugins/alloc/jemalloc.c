@@ -156,7 +156,10 @@ static bool is_in_force(const char *key, const char *value) {
     snprintf(name, sizeof(name), "opt.%s", key);
     if (strcmp(key, "lg_tcache_max") == 0) /* has become tcache_max, in bytes */
         snprintf(name, sizeof(name), "opt.tcache_max");
-    if (je.mallctl(name, &old, &size, NULL, 0) != 0)
+    int code = je.mallctl(name, &old, &size, NULL, 0);
+    if (code == EINVAL) /* it has another size, which it told */
+        code = je.mallctl(name, &old, &size, NULL, 0);
+    if (code != 0)
         return false;
     if (size == sizeof(bool))
         return strcmp(old.b ? "true" : "false", value) == 0;
