@@ -9,7 +9,7 @@
  * What load gives back is a copy of the descriptor and of its operations in
  * structs of the current size, zeroed and then completed with the defaults of
  * memopt/plugin.h, so nobody else tests for NULL or for an older minor, but for
- * what the manual marks "may be NULL" and a tracker's alloc, free and
+ * what the manual marks "may be NULL" and a tracker's alloc, free, refused and
  * thread_end, which stay NULL so that the chain can pass over them. Plugins are
  * never unloaded; loading one twice gives the same object. Not thread-safe: load
  * at start-up.
