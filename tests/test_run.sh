@@ -256,6 +256,6 @@ fi
 
 # ---- signals and job control
 if [ -n "$python" ]; then
-    ok "signals and job control" "$python" "$top_srcdir/tests/run_signals.py" "$memopt"
+    ok "signals and job control" timeout 120 "$python" "$top_srcdir/tests/run_signals.py" "$memopt"
 fi
 finish
