@@ -8,6 +8,7 @@ valgrind_tests = $(report_tests)
 print-valgrind-tests:
 	@echo $(valgrind_tests)
 PHONY_TARGETS += print-valgrind-tests
+EXTRA_DIST += tests/lsan.supp
 
 include tests/programs/local.mk
 
@@ -17,7 +18,10 @@ AM_TESTS_ENVIRONMENT = \
 	CC='$(CC)' SANITIZE_CFLAGS='$(SANITIZE_CFLAGS)'; export CC SANITIZE_CFLAGS;
 if SANITIZED
 AM_TESTS_ENVIRONMENT += \
-	MEMOPT_PLUGIN_PATH='$(abs_top_builddir)/plugins-san/.libs'; export MEMOPT_PLUGIN_PATH;
+	MEMOPT_PLUGIN_PATH='$(abs_top_builddir)/plugins-san/.libs'; export MEMOPT_PLUGIN_PATH; \
+	ASAN_OPTIONS=allocator_may_return_null=1; export ASAN_OPTIONS; \
+	LSAN_OPTIONS='suppressions=$(abs_top_srcdir)/tests/lsan.supp:print_suppressions=0'; \
+	export LSAN_OPTIONS;
 endif
 
 if HAVE_CMOCKA

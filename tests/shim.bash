@@ -78,7 +78,8 @@ same "$modes" dlopen "$programs/behaviour" dlopen "$hook"
 same "$modes" fork-storm "$programs/behaviour" fork-storm
 
 # a library of the user's, preloaded too, that allocates in its constructor
-export LD_PRELOAD=$hook
+# (in a sanitized build it is before the sanitizer in memopt, too)
+export LD_PRELOAD=$hook ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0
 same "$modes" "a preloaded library" "$programs/behaviour" preloaded
 unset LD_PRELOAD
 
