@@ -194,6 +194,24 @@ static void orphan_adopted_body(void) {
     CHECK(own_figures().live == 0);
 }
 
+static void *churn_heap(void *heap) {
+    for (size_t i = 0; i < 100; i++)
+        OPS.heap_free(heap, OPS.heap_malloc(heap, i * 20));
+    return OPS.heap_malloc(heap, 100);
+}
+
+static void heap_adopted_body(void) {
+    CHECK(own_open("pool", NULL) == 0);
+    void *heap = own_heap("heap", NULL, 0);
+    struct memopt_figures first = {.size = sizeof(first)}, last = first;
+    in_thread(churn_heap, heap);
+    CHECK(OPS.heap_figures(heap, &first) == 0);
+    for (size_t i = 1; i < 100; i++)
+        in_thread(churn_heap, heap);
+    CHECK(OPS.heap_figures(heap, &last) == 0 && last.live == 100 * 112);
+    CHECK(last.committed + last.retained == first.committed + first.retained);
+}
+
 static pthread_key_t late_key;
 static int late_rounds;
 
@@ -833,7 +851,7 @@ static void faults_body(void) {
     static const int kinds[] = {FAULT_MMAP, FAULT_MUNMAP, FAULT_MREMAP, FAULT_MADVISE};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         for (int for_good = 0; for_good < 2; for_good++)
-            for (long nth = 1; nth < 1000; nth += 1 + nth / 8) {
+            for (long nth = 1; nth < 1000; nth += 1 + nth / 4) {
                 void *heap = own_heap("faulty", NULL, 0);
                 CHECK(heap != NULL);
                 faults_arm(kinds[i], nth, for_good);
@@ -884,6 +902,7 @@ int main(void) {
         {"foreign", foreign_body},
         {"ended_thread_freed", orphan_freed_body},
         {"ended_thread_adopted", orphan_adopted_body},
+        {"ended_thread_of_heap", heap_adopted_body},
         {"late_destructor", late_body},
         {"purge", purge_body},
         {"purge_delay", purge_delay_body},

@@ -9,8 +9,9 @@
  *
  * fork: the locks are held across it, so that all lists are whole in the child.
  * What a thread that isn't there was doing to its own shard may be half done:
- * such shards are lost, that is, the child may free their blocks and count and
- * purge their unused slices, but never allocates from them again.
+ * such shards are lost, that is, they stay with a thread that does not run. The
+ * child may free their blocks and count and purge their unused slices, but
+ * nobody allocates from them again.
  */
 #define _GNU_SOURCE
 #include "plugins/alloc/pool.h"
@@ -40,7 +41,6 @@ static struct pool_thread *free_threads;
 
 _Atomic uint64_t mo_pool_orphans_due;
 static pthread_key_t thread_key;
-static struct pool_thread lost_thread;
 
 /* ------------------------------------------------------------------- shards */
 
@@ -102,7 +102,6 @@ static bool claim_orphan(struct pool_shard *shard) {
         at = &(*at)->next_orphan;
     *at = shard->next_orphan;
     atomic_store(&shard->orphan, false);
-    shard->thread = &lost_thread; /* in a child of fork it would be just that */
     return true;
 }
 
@@ -407,12 +406,9 @@ void mo_pool_after_fork_parent(void) {
 }
 
 void mo_pool_after_fork_child(void) {
-    struct pool_thread *self = mo_pool_self->thread;
     pthread_mutex_init(&mo_pool_huge_lock, NULL);
     EACH_SHARD(shard) {
         pthread_mutex_init(&shard->lock, NULL);
-        if (!atomic_load(&shard->orphan) && shard->thread != self)
-            shard->thread = &lost_thread;
     }
     pthread_mutex_init(&mo_pool_lock, NULL);
 }
