@@ -224,7 +224,9 @@ static inline struct pool_segment *pool_segment_of(const void *p) {
 }
 static inline struct pool_page *pool_page_of(struct pool_segment *segment, const void *p) {
     size_t slice = ((uintptr_t)p >> POOL_SLICE_SHIFT) & (POOL_SLICES - 1);
-    return &segment->pages[segment->first[slice]];
+    struct pool_page *page = &segment->pages[segment->first[slice]];
+    __asm__("" : "+r"(page)); /* else gcc 12 computes it once more for each field */
+    return page;
 }
 static inline size_t pool_page_index(const struct pool_page *page) {
     return (size_t)(page - pool_segment_of(page)->pages);

@@ -1,8 +1,12 @@
 /*
  * pool_alloc.c - the operations. See pool.h.
  *
- * Budget on x86-64, gcc 12 -O2, from entry to ret: see the figures at the two
- * functions; no lock, no atomic read-modify-write, two predictable tests.
+ * Budget on x86-64, gcc 12 -O2, from entry to ret: malloc up to 1 KiB
+ * 20 instructions with 3 tests, free 35 with 5 (one for each: is it a segment; is
+ * it this thread's; freed twice in a row; anything to do with the page now).
+ * No lock, no atomic read-modify-write, tests that are predicted, and no system
+ * call. The load of the block in malloc is that of `next`; free only writes to
+ * it.
  */
 #include "plugins/alloc/pool.h"
 
