@@ -95,6 +95,11 @@ says err "unknown section [xyzzy]"
 # also when the configuration has errors
 MEMOPT_CONF=bad.ini exits 0 $config explain memopt
 
+# ---- plugins: what is built in has memopt's own version
+exits 0 $plugins
+ok "built-in plugins have memopt's version" test -z \
+    "$(awk -v own="$($memopt --version | awk '{ print $2 }')" '$3 != own' out)"
+
 # ---- wrong usage
 exits 2 $config
 exits 2 $config shw

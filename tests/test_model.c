@@ -261,7 +261,13 @@ static void test_process(void **state) {
     assert_int_equal(report->notes[0].level, MEMOPT_NOTE_WARNING);
     assert_string_equal(report->notes[0].text, "twice");
     assert_string_equal(report->notes[1].text, "once");
-    assert_non_null(note_with(report, "12 allocations failed"));
+    assert_non_null(note_with(report, "12 allocations failed: the program"));
+    mo_report_free(report);
+    h->failures = 1;
+    write_bytes("1.ledger", image.bytes, image.size);
+    report = new_report();
+    assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+    assert_non_null(note_with(report, "1 allocation failed: the program"));
     mo_report_free(report);
 
     static const double odd[] = {NAN, INFINITY, -INFINITY, -0.1, 1.1};

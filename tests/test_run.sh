@@ -179,7 +179,7 @@ for flags in "-fsanitize=address" "-fsanitize=address -static-libasan"; do
     says err "AddressSanitizer"
     says err "before"
     says err "Direct leak of 1234 byte(s)"
-    says leak.json "1234 bytes in 1 blocks: lose ("
+    says leak.json "1234 bytes in 1 block: lose ("
     exits 1 $run --json leak.json -- ./leak x
     says err "heap-use-after-free"
     says leak.json "heap-use-after-free"

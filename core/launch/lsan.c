@@ -225,14 +225,16 @@ static void add_log(struct memopt_report *report, int64_t pid, const struct mo_l
         add_event(report, process, "sanitizer", mo_report_strdup(report, log->errors[i]));
     if (log->leak_count > 0)
         mo_report_note(report, MEMOPT_NOTE_ERROR, pid,
-                       "LeakSanitizer: %" PRIu64 " bytes leaked in %" PRIu64
-                       " blocks from %zu places",
-                       log->leaked_bytes, log->leaked_objects, log->leak_count);
+                       "LeakSanitizer: %" PRIu64 " byte%s leaked in %" PRIu64
+                       " block%s from %zu place%s",
+                       log->leaked_bytes, mo_plural(log->leaked_bytes), log->leaked_objects,
+                       mo_plural(log->leaked_objects), log->leak_count, mo_plural(log->leak_count));
     for (size_t i = 0; i < log->leak_count && i < MO_LSAN_LEAKS; i++) {
         const struct mo_lsan_leak *leak = &log->leaks[i];
         add_event(report, process, "leak",
-                  mo_report_printf(report, "%" PRIu64 " bytes in %" PRIu64 " blocks%s: %s",
-                                   leak->bytes, leak->objects,
+                  mo_report_printf(report, "%" PRIu64 " byte%s in %" PRIu64 " block%s%s: %s",
+                                   leak->bytes, mo_plural(leak->bytes), leak->objects,
+                                   mo_plural(leak->objects),
                                    leak->indirect ? ", reachable through another leak" : "",
                                    leak->where[0] == '\0' ? "no stack" : leak->where));
     }

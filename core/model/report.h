@@ -43,6 +43,11 @@ char *mo_report_strdup(struct memopt_report *report, const char *text);
 char *mo_report_printf(struct memopt_report *report, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* What a counted noun ends with: "%llu block%s". */
+static inline const char *mo_plural(uint64_t count) {
+    return count == 1 ? "" : "s";
+}
+
 /* Adds a note; `pid` 0: memopt itself. A text that is there already for the
  * same process is not added twice. Out of memory: the note is lost. */
 void mo_report_note(struct memopt_report *report, int level, int64_t pid, const char *format, ...)

@@ -209,8 +209,8 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
     uint64_t failures = atomic_load(&h->failures);
     if (r == 0 && failures > 0 && !process->has_counts)
         mo_report_note(run->report, MEMOPT_NOTE_WARNING, process->pid,
-                       "%llu allocations failed: the program was told that there is no memory",
-                       (unsigned long long)failures);
+                       "%llu allocation%s failed: the program was told that there is no memory",
+                       (unsigned long long)failures, mo_plural(failures));
     return r;
 }
 

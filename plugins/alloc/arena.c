@@ -28,6 +28,8 @@
  */
 #define _GNU_SOURCE
 
+#include "config.h"
+
 #include <memopt/plugin.h>
 
 #include <errno.h>
@@ -432,9 +434,9 @@ static void *block_new(struct arena *arena, size_t size, size_t alignment, size_
     if (p == NULL && arena == state.default_arena &&
         !__atomic_exchange_n(&arena->full_noted, 1, __ATOMIC_RELAXED))
         state.host->note(MEMOPT_NOTE_WARNING,
-                         "arena: the region of %zu bytes has no room for a block of %zu bytes; "
+                         "arena: the region of %zu bytes has no room for a block of %zu byte%s; "
                          "set 'size' in [allocator.arena]",
-                         arena->region_size, size);
+                         arena->region_size, size, size == 1 ? "" : "s");
     return p;
 }
 
@@ -806,7 +808,7 @@ static const struct memopt_option options[] = {
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     MEMOPT_PLUGIN_HEADER(MEMOPT_ALLOCATOR),
     .name = "arena",
-    .version = "1.0",
+    .version = PACKAGE_VERSION,
     .summary = "blocks from one region of a fixed size",
     .options = options,
     .settings_size = sizeof(struct settings),

@@ -27,6 +27,8 @@
  */
 #define _GNU_SOURCE
 
+#include "config.h"
+
 #include "guard.h"
 
 #include <errno.h>
@@ -750,7 +752,7 @@ static const struct memopt_option options[] = {
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     MEMOPT_PLUGIN_HEADER(MEMOPT_ALLOCATOR),
     .name = "guard",
-    .version = "1.0",
+    .version = PACKAGE_VERSION,
     .summary = "each block against a guard page: overflow and use after free fault at once",
     .options = options,
     .settings_size = sizeof(struct settings),

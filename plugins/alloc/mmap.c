@@ -25,6 +25,8 @@
  */
 #define _GNU_SOURCE
 
+#include "config.h"
+
 #include <memopt/plugin.h>
 
 #include <errno.h>
@@ -763,7 +765,7 @@ static const struct memopt_option options[] = {
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     MEMOPT_PLUGIN_HEADER(MEMOPT_ALLOCATOR),
     .name = "mmap",
-    .version = "1.0",
+    .version = PACKAGE_VERSION,
     .summary = "every block a mapping of its own: huge pages, NUMA, realloc without copying",
     .options = options,
     .settings_size = sizeof(struct settings),

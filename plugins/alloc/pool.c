@@ -13,6 +13,8 @@
  * allocation of the same thread.
  */
 #define _GNU_SOURCE
+#include "config.h"
+
 #include "plugins/alloc/pool.h"
 
 #include <errno.h>
@@ -108,7 +110,7 @@ static const struct memopt_allocator_ops ops = {
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     MEMOPT_PLUGIN_HEADER(MEMOPT_ALLOCATOR),
     .name = "pool",
-    .version = "1.0",
+    .version = PACKAGE_VERSION,
     .summary = "memopt's own: thread-caching size-class pools",
     .options = options,
     .settings_size = sizeof(struct pool_settings),

@@ -5,6 +5,8 @@
  * What is not known is null. JSON has no NaN, no bytes that aren't UTF-8 and, in
  * jansson, no integer above 2^63: those become null, U+FFFD and null.
  */
+#include "config.h"
+
 #include <memopt/plugin.h>
 
 #include <errno.h>
@@ -292,7 +294,7 @@ static const struct memopt_reporter_ops ops = {
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     MEMOPT_PLUGIN_HEADER(MEMOPT_REPORTER),
     .name = "json",
-    .version = "1.0",
+    .version = PACKAGE_VERSION,
     .summary = "the whole report for programs, as memopt-report(5) describes it",
     .options = options,
     .settings_size = sizeof(struct settings),

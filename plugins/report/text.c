@@ -6,6 +6,8 @@
  * escaped: a file name must not be able to move the cursor.
  */
 #define _GNU_SOURCE /* sigabbrev_np */
+#include "config.h"
+
 #include <memopt/plugin.h>
 
 #include <errno.h>
@@ -589,7 +591,7 @@ static const struct memopt_reporter_ops ops = {
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     MEMOPT_PLUGIN_HEADER(MEMOPT_REPORTER),
     .name = "text",
-    .version = "1.0",
+    .version = PACKAGE_VERSION,
     .summary = "a summary for people, or with detail = full everything",
     .options = options,
     .settings_size = sizeof(struct settings),

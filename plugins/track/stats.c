@@ -21,6 +21,8 @@
  * allocates comes before it or after it (where the machine has such an add; and
  * they keep the compiler from joining two into a vector, which is slower).
  */
+#include "config.h"
+
 #include <memopt/plugin.h>
 
 #include <errno.h>
@@ -370,7 +372,7 @@ static const struct memopt_tracker_ops ops = {
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     MEMOPT_PLUGIN_HEADER(MEMOPT_TRACKER),
     .name = "stats",
-    .version = "1.0",
+    .version = PACKAGE_VERSION,
     .summary = "counts calls, bytes, live, peak and sizes, for each thread and the process",
     .options = options,
     .settings_size = sizeof(struct settings),
