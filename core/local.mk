@@ -26,6 +26,7 @@ core_dispatch_sources = \
 	core/dispatch/dispatch.c core/dispatch/dispatch.h \
 	core/dispatch/limit.c core/dispatch/limit.h \
 	core/dispatch/services.h \
+	core/dispatch/switch.c \
 	core/dispatch/track.c
 
 # Once for foreign programs, without sanitizers; once for our own.

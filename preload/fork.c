@@ -19,14 +19,18 @@
 
 enum { HOOKS_MAX = 8 };
 
-static struct mo_fork_hooks hooks;
+static void *(*slot_of_thread)(void);
 static struct { void (*before)(void), (*parent)(void), (*child)(void); } added[HOOKS_MAX];
 static _Atomic unsigned added_count;
 
 static void (*list_lock)(void), (*list_unlock)(void), (*list_reset)(void);
 
 static void *own_slot(void) {
-    return hooks.own_slot == NULL ? NULL : hooks.own_slot();
+    return slot_of_thread == NULL ? NULL : slot_of_thread();
+}
+
+static const struct memopt_allocator_ops *backend(void) {
+    return mo_process.allocator == NULL ? NULL : &mo_process.allocator->ops.allocator;
 }
 
 static unsigned count(void) {
@@ -40,14 +44,14 @@ static void before(void) {
     for (unsigned i = 0; i < count(); i++)
         added[i].before();
     void *slot = own_slot(); /* may make one: not under the backend's locks */
-    if (hooks.backend != NULL && hooks.backend->before_fork != NULL)
-        hooks.backend->before_fork();
+    if (backend() != NULL && backend()->before_fork != NULL)
+        backend()->before_fork();
     mo_ledger_before_fork(slot);
 }
 
 static void parent(void) {
-    if (hooks.backend != NULL && hooks.backend->after_fork_parent != NULL)
-        hooks.backend->after_fork_parent();
+    if (backend() != NULL && backend()->after_fork_parent != NULL)
+        backend()->after_fork_parent();
     for (unsigned i = count(); i-- > 0;)
         added[i].parent();
     if (list_unlock != NULL)
@@ -55,8 +59,8 @@ static void parent(void) {
 }
 
 static void child(void) {
-    if (hooks.backend != NULL && hooks.backend->after_fork_child != NULL)
-        hooks.backend->after_fork_child();
+    if (backend() != NULL && backend()->after_fork_child != NULL)
+        backend()->after_fork_child();
     mo_ledger_after_fork_child(own_slot());
     for (unsigned i = count(); i-- > 0;)
         added[i].child();
@@ -74,8 +78,8 @@ void mo_fork_add(void (*on_before)(void), void (*on_parent)(void), void (*on_chi
     added[i].child = on_child;
 }
 
-void mo_fork_install(const struct mo_fork_hooks *with) {
-    hooks = *with;
+void mo_fork_install(void *(*own)(void)) {
+    slot_of_thread = own;
     *(void **)&list_lock = mo_libc_symbol("_IO_list_lock");
     *(void **)&list_unlock = mo_libc_symbol("_IO_list_unlock");
     *(void **)&list_reset = mo_libc_symbol("_IO_list_resetlock");

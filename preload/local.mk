@@ -1,18 +1,21 @@
-# What is preloaded into foreign programs: the shim, which has malloc, and the
-# agent, which has not. Both are found beside the plugins.
-pkglib_LTLIBRARIES += preload/libmemopt-preload.la preload/libmemopt-agent.la
+# What is preloaded into foreign programs: the shim, which has malloc; the agent,
+# which has not; edges, the agent with malloc's rarer relatives, for a backend's
+# own library. All are found beside the plugins.
+pkglib_LTLIBRARIES += preload/libmemopt-preload.la preload/libmemopt-agent.la \
+	preload/libmemopt-edges.la
 
 preload_common_sources = \
 	preload/embedded.c \
 	preload/environment.c \
 	preload/fork.c \
+	preload/frees.c \
 	preload/libc.c \
 	preload/process.c preload/process.h
 PRELOAD_CFLAGS = $(PROGRAM_CFLAGS) -fno-builtin-malloc -fno-builtin-calloc \
 	-fno-builtin-realloc -fno-builtin-free -fexceptions
 
 preload_libmemopt_preload_la_SOURCES = $(preload_common_sources) $(core_dispatch_sources) \
-	preload/shim.c preload/malloc.c preload/operators.c
+	preload/shim.c preload/malloc.c preload/family.c preload/operators.c
 preload_libmemopt_preload_la_CFLAGS = $(PRELOAD_CFLAGS)
 preload_libmemopt_preload_la_LDFLAGS = $(PLUGIN_LDFLAGS) -Wl,-Bsymbolic-functions
 preload_libmemopt_preload_la_LIBADD = core/libcore-program.la
@@ -21,3 +24,9 @@ preload_libmemopt_agent_la_SOURCES = $(preload_common_sources) preload/agent.c
 preload_libmemopt_agent_la_CFLAGS = $(PRELOAD_CFLAGS)
 preload_libmemopt_agent_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 preload_libmemopt_agent_la_LIBADD = core/libcore-program.la
+
+preload_libmemopt_edges_la_SOURCES = $(preload_common_sources) \
+	preload/edges.c preload/family.c core/dispatch/dispatch.c core/dispatch/boot.c
+preload_libmemopt_edges_la_CFLAGS = $(PRELOAD_CFLAGS)
+preload_libmemopt_edges_la_LDFLAGS = $(PLUGIN_LDFLAGS) -Wl,-Bsymbolic-functions
+preload_libmemopt_edges_la_LIBADD = core/libcore-program.la

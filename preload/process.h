@@ -38,12 +38,8 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
                       void (*after_open)(struct mo_process *process));
 extern struct mo_process mo_process;
 
-/* preload/fork.c */
-struct mo_fork_hooks {
-    void *(*own_slot)(void); /* the thread's slot in the ledger, or NULL */
-    const struct memopt_allocator_ops *backend;
-};
-void mo_fork_install(const struct mo_fork_hooks *hooks);
+/* preload/fork.c: `own_slot` (may be NULL) gives the thread's slot in the ledger. */
+void mo_fork_install(void *(*own_slot)(void));
 void mo_fork_add(void (*before)(void), void (*parent)(void), void (*child)(void));
 
 /* preload/libc.c: the C library's own functions, past any interposition. */

@@ -28,10 +28,7 @@ static void take_over(struct mo_process *process) {
                          slot != NULL ? slot : &without_a_ledger);
     }
     mo_dispatch_switch(&process->table, links, process->tracker_count);
-    mo_fork_install(&(struct mo_fork_hooks){
-        .own_slot = process->tracker_count > 0 ? mo_track_self : NULL,
-        .backend = process->allocator == NULL ? NULL : &process->allocator->ops.allocator,
-    });
+    mo_fork_install(process->tracker_count > 0 ? mo_track_self : NULL);
 }
 
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {

@@ -18,8 +18,10 @@
  * Budget without trackers, over calling the backend itself: malloc one indirect
  * call and one test, free one range check, one test and one indirect jump.
  *
- * Files: dispatch.c the tables and the switch; track.c the tracked operations;
- * boot.c the boot range. preload/malloc.c has the names that programs call.
+ * Files: dispatch.c the rare halves; switch.c the table and the switch; track.c
+ * the tracked operations; limit.c a limit; boot.c the boot range. The names that
+ * programs call are in preload/: malloc.c, family.c, operators.c. edges.c there
+ * brings a table of its own instead of switch.c's.
  */
 #ifndef MO_DISPATCH_DISPATCH_H
 #define MO_DISPATCH_DISPATCH_H

@@ -90,11 +90,13 @@ static int forget_outer(struct mo_plan *plan, struct memopt_error *error) {
 static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
     char own[PATH_MAX], plain[PATH_MAX], backend[PATH_MAX];
     int direct = plan->binding == MO_BINDING_DIRECT;
-    int r = mo_plugin_own_library(direct ? "libmemopt-agent.so" : "libmemopt-preload.so", own,
-                                  sizeof(own), error);
+    int r = mo_plugin_backend_library(plan->allocator, backend, sizeof(backend), error);
     if (r < 0)
         return r;
-    r = mo_plugin_backend_library(plan->allocator, backend, sizeof(backend), error);
+    const char *name = !direct              ? "libmemopt-preload.so"
+                       : backend[0] == '\0' ? "libmemopt-agent.so"
+                                            : "libmemopt-edges.so";
+    r = mo_plugin_own_library(name, own, sizeof(own), error);
     if (r < 0)
         return r;
     r = plain_path(&plan->session, own, plain, error);

@@ -147,6 +147,7 @@ static const char package[] = "libmimalloc2.0";
 static struct {
     void (*option_set)(mi_option_t option, long value);
     int (*version)(void);
+    void (*register_error)(mi_error_fun *handler, void *context);
     void (*process_info)(size_t *elapsed, size_t *user, size_t *system, size_t *current_rss,
                          size_t *peak_rss, size_t *current_commit, size_t *peak_commit,
                          size_t *page_faults);
@@ -200,6 +201,14 @@ static void *well_aligned(size_t alignment, size_t size) {
     return mi.memalign(alignment, size + 1);
 }
 
+/* mimalloc tells a handler of what fails and leaves errno alone, which programs
+ * that bind to it directly look at. */
+static void set_errno(int error, void *context) {
+    (void)context;
+    if (error == ENOMEM || error == EOVERFLOW)
+        errno = ENOMEM;
+}
+
 static int open_mimalloc(const struct memopt_host *host, const void *settings,
                          struct memopt_malloc *ret_malloc, struct memopt_error *error) {
     void *library = NULL;
@@ -230,6 +239,7 @@ static int open_mimalloc(const struct memopt_host *host, const void *settings,
         {"mi_usable_size", &table.usable_size},
         {"mi_option_set", &mi.option_set},
         {"mi_version", &mi.version},
+        {"mi_register_error", &mi.register_error},
         {"mi_process_info", &mi.process_info},
         {"mi_stats_print_out", &mi.stats_print_out},
         {"mi_collect", &mi.collect},
@@ -254,6 +264,7 @@ static int open_mimalloc(const struct memopt_host *host, const void *settings,
                               rows[i].name);
         memcpy(rows[i].function, &symbol, sizeof(symbol));
     }
+    mi.register_error(set_errno, NULL);
     set_options(host, settings);
     table.aligned_alloc = well_aligned;
     *ret_malloc = table;

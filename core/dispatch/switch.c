@@ -1,0 +1,28 @@
+/* switch.c - the shim's table: the boot range until the backend is there, then the
+ * backend, with trackers in between. See dispatch.h. */
+#include "core/dispatch/dispatch.h"
+
+struct memopt_malloc mo_dispatch = {
+    .size = sizeof(struct memopt_malloc),
+    .malloc = mo_boot_malloc,
+    .calloc = mo_boot_calloc,
+    .realloc = mo_boot_realloc,
+    .free = mo_boot_free,
+    .aligned_alloc = mo_boot_aligned_alloc,
+    .usable_size = mo_boot_usable_size,
+};
+struct memopt_malloc mo_backend;
+
+void mo_dispatch_switch(const struct memopt_malloc *backend, struct mo_link *links, size_t count) {
+    struct memopt_malloc table = *backend;
+    mo_backend = *backend;
+    if (count > 0)
+        mo_track_install(links, count, &table);
+    /* free and usable_size first: a block of the new kind must find them there. */
+    __atomic_store_n(&mo_dispatch.free, table.free, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.usable_size, table.usable_size, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.realloc, table.realloc, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.malloc, table.malloc, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.calloc, table.calloc, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.aligned_alloc, table.aligned_alloc, __ATOMIC_RELEASE);
+}
