@@ -10,11 +10,6 @@ enum { LATE_ROUNDS = 3 };
 #else
 /* TSan's run-time ends the thread in the last round of destructors. */
 enum { LATE_ROUNDS = 2 };
-/* A child of fork has not the threads to join. */
-__attribute__((visibility("default"))) const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) {
-    return "report_thread_leaks=0";
-}
 #endif
 
 #include <inttypes.h>
