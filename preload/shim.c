@@ -18,16 +18,18 @@ static void take_over(struct mo_process *process) {
         links[i].offset = process->trackers[i].offset;
         links[i].ops = &process->trackers[i].plugin->ops.tracker;
     }
+    const struct memopt_allocator_ops *backend =
+        process->allocator == NULL ? NULL : &process->allocator->ops.allocator;
+    bool c_calls = backend == NULL || (backend->flags & MEMOPT_ALLOCATOR_C_CALLS) != 0;
     static struct mo_ledger_heap without_a_ledger;
     if (process->limit != UINT64_MAX) {
         struct mo_ledger_heap *slot = mo_ledger_heap_slot(
             "default", process->allocator == NULL ? "libc" : process->allocator->descriptor.name);
-        mo_limit_install(&process->table, process->limit,
-                         process->allocator == NULL ? NULL
-                                                    : process->allocator->ops.allocator.purge,
+        mo_limit_install(&process->table, process->limit, backend == NULL ? NULL : backend->purge,
                          slot != NULL ? slot : &without_a_ledger);
+        c_calls = false;
     }
-    mo_dispatch_switch(&process->table, links, process->tracker_count);
+    mo_dispatch_switch(&process->table, c_calls, links, process->tracker_count);
     mo_fork_install(process->tracker_count > 0 ? mo_track_self : NULL);
 }
 

@@ -98,7 +98,7 @@ static struct mo_link links[2];
 
 static void after_the_switch_the_backend_serves(void **state) {
     (void)state;
-    mo_dispatch_switch(&backend, links, 0);
+    mo_dispatch_switch(&backend, false, links, 0);
     void *p = mo_malloc(7);
     expect_calls("malloc(7) ");
     p = mo_realloc(p, 70);
@@ -163,6 +163,18 @@ static void boot_blocks_never_reach_the_backend(void **state) {
     mo_free(boot_block);
     assert_true(mo_usable_size(boot_block) >= 100);
     assert_null(mo_realloc(boot_block, 0));
+    expect_calls("");
+}
+
+/* Functions that are C's own are jumped to; others are looked after. */
+static void c_calls(void **state) {
+    (void)state;
+    mo_dispatch_switch(&backend, true, links, 0);
+    assert_ptr_equal(mo_dispatch.malloc, b_malloc);
+    mo_free(NULL);
+    expect_calls("free ");
+    mo_dispatch_switch(&backend, false, links, 0);
+    mo_free(NULL);
     expect_calls("");
 }
 
@@ -235,7 +247,7 @@ static void trackers_see_every_block(void **state) {
         links[i].self = &links;
         links[i].offset = mo_ledger_thread_offset(i);
     }
-    mo_dispatch_switch(&backend, links, 2);
+    mo_dispatch_switch(&backend, false, links, 2);
 
     void *p = mo_malloc(1);
     expect_calls("malloc(1) +0 ");
@@ -297,6 +309,7 @@ int main(void) {
         cmocka_unit_test(after_the_switch_the_backend_serves),
         cmocka_unit_test(glibc_semantics),
         cmocka_unit_test(boot_blocks_never_reach_the_backend),
+        cmocka_unit_test(c_calls),
         cmocka_unit_test(trackers_see_every_block),
         cmocka_unit_test(ended_threads_are_folded),
     };

@@ -1,6 +1,7 @@
 /* boot.c - see boot.h. */
 #include "core/dispatch/boot.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -43,8 +44,10 @@ void *mo_boot_aligned_alloc(size_t alignment, size_t size) {
     size_t before = atomic_load(&used);
     do {
         if (alignment > mo_reserved.size || size > mo_reserved.size ||
-            before + HEADER + alignment + size > mo_reserved.size)
+            before + HEADER + alignment + size > mo_reserved.size) {
+            errno = ENOMEM;
             return NULL;
+        }
         start = (mo_reserved.base + before + HEADER + alignment - 1) / alignment * alignment -
                 mo_reserved.base;
         end = (start + size + HEADER - 1) / HEADER * HEADER;
@@ -56,7 +59,7 @@ void *mo_boot_aligned_alloc(size_t alignment, size_t size) {
         if (want > mo_reserved.size)
             want = mo_reserved.size;
         if (mprotect((void *)(mo_reserved.base + have), want - have, PROT_READ | PROT_WRITE) != 0)
-            return NULL;
+            return NULL; /* ENOMEM */
         while (have < want && !atomic_compare_exchange_weak(&committed, &have, want))
             ;
     }

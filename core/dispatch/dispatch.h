@@ -11,12 +11,14 @@
  *     changes once, in the shim's constructor.
  *   - Blocks of the boot range are never passed to a backend.
  *   - What a backend's table gets is what plugin.h promises it: no NULL, no zero
- *     sizes in realloc, checked products. errno is set here.
+ *     sizes in realloc, checked products. errno is set here. For malloc and free
+ *     the table does both: a backend's functions that do it by themselves
+ *     (MEMOPT_ALLOCATOR_C_CALLS) stand in it as they are, others are wrapped.
  *   - Untrack before freeing, track after allocating: else another thread could
  *     be given the address in between, and be counted out of order.
  *
  * Budget without trackers, over calling the backend itself: malloc one indirect
- * call and one test, free one range check, one test and one indirect jump.
+ * jump, free one range check and one indirect jump.
  *
  * Files: dispatch.c the rare halves; switch.c the table and the switch; track.c
  * the tracked operations; limit.c a limit; boot.c the boot range. The names that
@@ -50,8 +52,10 @@ struct mo_link {
 };
 
 /* Puts the backend behind the program's malloc, with `count` links in between.
- * Called once; single-threaded in practice, safe if not. */
-void mo_dispatch_switch(const struct memopt_malloc *backend, struct mo_link *links, size_t count);
+ * `c_calls`: it has MEMOPT_ALLOCATOR_C_CALLS. Called once; single-threaded in
+ * practice, safe if not. */
+void mo_dispatch_switch(const struct memopt_malloc *backend, bool c_calls, struct mo_link *links,
+                        size_t count);
 
 /* The rare halves of the operations: failure, NULL, the boot range. */
 void *mo_fail_nomem(void);
@@ -60,10 +64,7 @@ void *mo_realloc_rare(void *p, size_t size);
 /* ------------------------------------------- what the public names are made of */
 
 static inline void *mo_malloc(size_t size) {
-    void *p = mo_dispatch.malloc(size);
-    if (mo_unlikely(p == NULL))
-        return mo_fail_nomem();
-    return p;
+    return mo_dispatch.malloc(size);
 }
 
 static inline void *mo_calloc(size_t count, size_t size) {
@@ -77,7 +78,7 @@ static inline void *mo_calloc(size_t count, size_t size) {
 }
 
 static inline void mo_free(void *p) {
-    if (mo_unlikely(mo_is_reserved(p)) || p == NULL)
+    if (mo_unlikely(mo_is_reserved(p)))
         return;
     mo_dispatch.free(p);
 }

@@ -13,9 +13,24 @@ struct memopt_malloc mo_dispatch = {
 };
 struct memopt_malloc mo_backend;
 
-void mo_dispatch_switch(const struct memopt_malloc *backend, struct mo_link *links, size_t count) {
+static void *checked_malloc(size_t size) {
+    void *p = mo_backend.malloc(size);
+    return mo_likely(p != NULL) ? p : mo_fail_nomem();
+}
+
+static void checked_free(void *p) {
+    if (mo_likely(p != NULL))
+        mo_backend.free(p);
+}
+
+void mo_dispatch_switch(const struct memopt_malloc *backend, bool c_calls, struct mo_link *links,
+                        size_t count) {
     struct memopt_malloc table = *backend;
     mo_backend = *backend;
+    if (!c_calls) {
+        table.malloc = checked_malloc;
+        table.free = checked_free;
+    }
     if (count > 0)
         mo_track_install(links, count, &table);
     /* free and usable_size first: a block of the new kind must find them there. */

@@ -93,8 +93,10 @@ static __attribute__((noinline)) void *tell_refused(size_t size, int event) {
 
 static void *tracked_malloc(size_t size) {
     void *p = mo_backend.malloc(size);
-    if (mo_unlikely(p == NULL))
-        return tell_refused(size, MEMOPT_EVENT_MALLOC);
+    if (mo_unlikely(p == NULL)) {
+        tell_refused(size, MEMOPT_EVENT_MALLOC);
+        return mo_fail_nomem();
+    }
     tell_alloc(p, size, mo_backend.usable_size(p), MEMOPT_EVENT_MALLOC);
     return p;
 }
@@ -116,6 +118,8 @@ static void *tracked_aligned_alloc(size_t alignment, size_t size) {
 }
 
 static void tracked_free(void *p) {
+    if (mo_unlikely(p == NULL))
+        return;
     tell_free(p, mo_backend.usable_size(p), MEMOPT_EVENT_FREE);
     mo_backend.free(p);
 }

@@ -236,6 +236,9 @@ enum {
     MEMOPT_ALLOCATOR_PRELOAD = 1u << 1,
     /* can't be the default heap (it needs a region, ...) */
     MEMOPT_ALLOCATOR_HEAPS_ONLY = 1u << 2,
+    /* malloc sets errno to ENOMEM when it fails and free takes NULL, as C has
+     * them: dispatch jumps straight to them. Without it, it looks first. */
+    MEMOPT_ALLOCATOR_C_CALLS = 1u << 3,
 };
 
 struct memopt_allocator_ops {

@@ -423,7 +423,7 @@ static const char *backend_version(void) {
 
 static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
-    .flags = MEMOPT_ALLOCATOR_DIRECT | MEMOPT_ALLOCATOR_PRELOAD,
+    .flags = MEMOPT_ALLOCATOR_DIRECT | MEMOPT_ALLOCATOR_PRELOAD | MEMOPT_ALLOCATOR_C_CALLS,
     .libraries = libraries,
     .package = "libjemalloc2",
     .environment = environment,

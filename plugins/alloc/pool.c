@@ -89,6 +89,7 @@ static uint64_t pool_purge(void) {
 
 static const struct memopt_allocator_ops ops = {
     .size = sizeof ops,
+    .flags = MEMOPT_ALLOCATOR_C_CALLS,
     .open = pool_open,
     .figures = pool_figures,
     .purge = pool_purge,

@@ -10,6 +10,8 @@
  */
 #include "plugins/alloc/pool.h"
 
+#include <errno.h>
+
 #include <string.h>
 
 /* ---------------------------------------------------------------- fast paths */
@@ -68,7 +70,10 @@ static __attribute__((noinline)) void *alloc_slow(struct pool_heap *heap, size_t
 
 static __attribute__((noinline)) void *malloc_slow(struct pool_heap *heap, size_t size) {
     bool zero = false;
-    return alloc_slow(heap, size, &zero);
+    void *p = alloc_slow(heap, size, &zero);
+    if (p == NULL)
+        errno = ENOMEM;
+    return p;
 }
 
 static __attribute__((noinline)) void *malloc_medium(struct pool_shard *shard, size_t size) {
@@ -92,7 +97,8 @@ static void *pool_malloc(size_t size) {
 }
 
 static __attribute__((noinline)) void free_huge(void *p) {
-    mo_pool_huge_free(p, "free");
+    if (p != NULL)
+        mo_pool_huge_free(p, "free");
 }
 
 static inline __attribute__((always_inline)) void free_in(struct pool_shard *shard, void *p,

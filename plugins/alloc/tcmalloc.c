@@ -165,7 +165,7 @@ static const char *backend_version(void) {
 
 static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
-    .flags = MEMOPT_ALLOCATOR_DIRECT,
+    .flags = MEMOPT_ALLOCATOR_DIRECT | MEMOPT_ALLOCATOR_C_CALLS,
     .libraries = libraries,
     .package = "libtcmalloc-minimal4",
     .environment = environment,
