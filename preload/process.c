@@ -47,8 +47,13 @@ static void say_on_stderr(const char *text) {
     (void)written;
 }
 
-/* For what has been said on stderr by the one who brings it (registry.h). */
-static void keep_note(int level, const char *text) {
+/* For what has been said on stderr by the one who brings it (registry.h). Events
+ * come from the backend at work, when the ledger is there if there is to be one. */
+static void keep_note(int level, const char *kind, const char *text) {
+    if (kind != NULL) {
+        mo_ledger_event(kind, text);
+        return;
+    }
     if (mo_ledger() != NULL) {
         mo_ledger_note(level, text);
         return;
@@ -64,7 +69,7 @@ static void keep_note(int level, const char *text) {
 static void note(int level, const char *text) {
     if (level >= MEMOPT_NOTE_ERROR)
         say_on_stderr(text);
-    keep_note(level, text);
+    keep_note(level, NULL, text);
 }
 
 static void notef(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -245,7 +250,7 @@ MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
     .version = 1,
     .size = sizeof(struct mo_program_services),
     .heap_slot = heap_slot,
-    .note = note,
+    .note = keep_note,
     .at_fork = mo_fork_add,
 };
 

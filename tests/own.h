@@ -50,8 +50,9 @@ static const struct memopt_malloc *own_malloc;
 static struct memopt_error own_error;
 static char own_notes[8192];
 
-static inline void own_note(int level, const char *text) {
+static inline void own_note(int level, const char *kind, const char *text) {
     (void)level;
+    (void)kind;
     size_t length = strlen(own_notes);
     snprintf(own_notes + length, sizeof(own_notes) - length, "%s\n", text);
 }

@@ -101,20 +101,32 @@ static void test_notes(void **state) {
         size_t size, used;
         const char *texts[4];
         int levels[4];
+        const char *kinds[4]; /* NULL: none */
     } rows[] = {
-        {"", 0, 0, {NULL}, {0}},
-        {"\2first\0\3second", 14, 15, {"first", "second"}, {2, 3}},
+        {"", 0, 0, {NULL}, {0}, {NULL}},
+        {"\2first\0\3second", 14, 15, {"first", "second"}, {2, 3}, {NULL}},
         /* taken, not yet written */
-        {"\2first\0\0\0\0\0\1last", 16, 17, {"first", "last"}, {2, 1}},
+        {"\2first\0\0\0\0\0\1last", 16, 17, {"first", "last"}, {2, 1}, {NULL}},
         /* cut by a kill: the end of what is used ends it */
-        {"\2firstXXXX", 10, 6, {"firs"}, {2}},
-        {"\2", 1, 1, {NULL}, {0}},
-        {"\0\0\0\0", 4, 4, {NULL}, {0}},
-        {"\2\0\3x", 4, 5, {"", "x"}, {2, 3}},
+        {"\2firstXXXX", 10, 6, {"firs"}, {2}, {NULL}},
+        {"\2", 1, 1, {NULL}, {0}, {NULL}},
+        {"\0\0\0\0", 4, 4, {NULL}, {0}, {NULL}},
+        {"\2\0\3x", 4, 5, {"", "x"}, {2, 3}, {NULL}},
         /* a level that there isn't */
-        {"\177odd", 4, 5, {"odd"}, {1}},
+        {"\177odd", 4, 5, {"odd"}, {1}, {NULL}},
+        /* events, and what claims to be one */
+        {"\4double-free\nat 1\n2\0\3x", 22, 23, {"at 1\n2", "x"}, {3, 3}, {"double-free", ""}},
+        {"\4limit\n", 7, 8, {""}, {3}, {"limit"}},
+        {"\4\nno kind", 9, 10, {"\nno kind"}, {1}, {NULL}},
+        {"\4a kind\nx", 9, 10, {"a kind\nx"}, {1}, {NULL}},
+        {"\4abcdefghijklmnopqrstuvwxyz0123456\nx",
+         36,
+         37,
+         {"abcdefghijklmnopqrstuvwxyz0123456\nx"},
+         {1},
+         {NULL}},
         /* a claim beyond the section */
-        {"\2first", 6, SIZE_MAX, {"first"}, {2}},
+        {"\2first", 6, SIZE_MAX, {"first"}, {2}, {NULL}},
     };
     for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
         struct image image = make_image();
@@ -123,8 +135,9 @@ static void test_notes(void **state) {
         struct mo_ledger_copy ledger = parse_good(&image);
         size_t cursor = 0;
         int level = 0;
+        char kind[MO_LEDGER_KIND];
         for (size_t i = 0;; i++) {
-            const char *note = mo_ledger_note_next(&ledger, &cursor, &level);
+            const char *note = mo_ledger_note_next(&ledger, &cursor, &level, kind);
             if (rows[r].texts[i] == NULL) {
                 assert_null(note);
                 break;
@@ -132,6 +145,7 @@ static void test_notes(void **state) {
             assert_non_null(note);
             assert_string_equal(note, rows[r].texts[i]);
             assert_int_equal(level, rows[r].levels[i]);
+            assert_string_equal(kind, rows[r].kinds[i] == NULL ? "" : rows[r].kinds[i]);
         }
         mo_ledger_release(&ledger);
     }
@@ -146,9 +160,10 @@ static void test_notes_without_end(void **state) {
     struct mo_ledger_copy ledger = parse_good(&image);
     size_t cursor = 0;
     int level;
-    const char *note = mo_ledger_note_next(&ledger, &cursor, &level);
+    char kind[MO_LEDGER_KIND];
+    const char *note = mo_ledger_note_next(&ledger, &cursor, &level, kind);
     assert_int_equal(strlen(note), MO_LEDGER_NOTES - 2);
-    assert_null(mo_ledger_note_next(&ledger, &cursor, &level));
+    assert_null(mo_ledger_note_next(&ledger, &cursor, &level, kind));
     mo_ledger_release(&ledger);
 }
 
@@ -346,7 +361,8 @@ static void check_program(pid_t pid) {
     assert_int_equal(*thread, 7);
     size_t cursor = 0;
     int level;
-    assert_string_equal(mo_ledger_note_next(&ledger, &cursor, &level), "careful");
+    char kind[MO_LEDGER_KIND];
+    assert_string_equal(mo_ledger_note_next(&ledger, &cursor, &level, kind), "careful");
     assert_int_equal(level, MEMOPT_NOTE_WARNING);
     struct mo_ledger_heap heap;
     assert_int_equal(mo_ledger_heap_at(&ledger, 0, &heap), 0);

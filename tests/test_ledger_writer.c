@@ -104,6 +104,7 @@ static void header_body(void) {
     mo_ledger_set_allocator("mine", "3.1");
     mo_ledger_note(MEMOPT_NOTE_WARNING, "first");
     mo_ledger_note(MEMOPT_NOTE_ERROR, "second");
+    mo_ledger_event("overflow", "by 3");
     struct mo_ledger_heap *heap = mo_ledger_heap_slot("gradients", "pool");
     atomic_store(&heap->live_bytes, 42);
     const struct mo_ledger_header *seen = open_ledger(getpid(), 0);
@@ -115,7 +116,8 @@ static void header_body(void) {
     check(strstr(seen->command, "test_ledger_writer") != NULL);
     check(strcmp(seen->allocator, "mine") == 0);
     check(seen->state == MO_LEDGER_RUNNING);
-    check(memcmp((const char *)seen + seen->notes_offset, "\2first\0\3second", 15) == 0);
+    check(memcmp((const char *)seen + seen->notes_offset, "\2first\0\3second\0\4overflow\nby 3",
+                 30) == 0);
     const struct mo_ledger_heap *heaps = (const void *)((const char *)seen + seen->heaps_offset);
     check(seen->heaps_used == 1 && strcmp(heaps[0].name, "gradients") == 0);
     check(heaps[0].live_bytes == 42 && heaps[0].limit == UINT64_MAX);

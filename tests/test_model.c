@@ -201,8 +201,10 @@ static void test_process(void **state) {
                                             .fragmentation = 0.25,
                                             .valid = 1};
     h->failures = 12;
-    memcpy(image.bytes + 4096, "\2twice\0\2twice\0\1once", 19);
-    h->notes_used = 20;
+    static const char notes[] = "\2twice\0\2twice\0\1once\0\4overflow\nby 3 bytes\nat f\0"
+                                "\4double-free\nonce more";
+    memcpy(image.bytes + 4096, notes, sizeof(notes));
+    h->notes_used = sizeof(notes);
     struct mo_ledger_heap *heaps = (void *)(image.bytes + HEAPS_AT);
     const struct {
         uint64_t committed, live;
@@ -261,13 +263,26 @@ static void test_process(void **state) {
     assert_int_equal(report->notes[0].level, MEMOPT_NOTE_WARNING);
     assert_string_equal(report->notes[0].text, "twice");
     assert_string_equal(report->notes[1].text, "once");
+    assert_int_equal(process->event_count, 2);
+    assert_string_equal(process->events[0].kind, "overflow");
+    assert_string_equal(process->events[0].text, "by 3 bytes\nat f");
+    assert_true(process->events[0].time == MEMOPT_UNKNOWN);
+    assert_string_equal(process->events[1].kind, "double-free");
+    assert_string_equal(process->events[1].text, "once more");
     assert_non_null(note_with(report, "12 allocations failed: the program"));
     mo_report_free(report);
     h->failures = 1;
+    /* more events than a report takes: the rest are notes */
+    for (size_t i = 0; i < 300; i++)
+        snprintf((char *)image.bytes + 4096 + i * 8, 8, "\4a\n%04zu", i);
+    h->notes_used = 300 * 8;
     write_bytes("1.ledger", image.bytes, image.size);
     report = new_report();
     assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
     assert_non_null(note_with(report, "1 allocation failed: the program"));
+    assert_int_equal(report->processes[0].event_count, 256);
+    assert_string_equal(report->processes[0].events[255].text, "0255");
+    assert_non_null(note_with(report, "0299"));
     mo_report_free(report);
 
     static const double odd[] = {NAN, INFINITY, -INFINITY, -0.1, 1.1};

@@ -435,11 +435,12 @@ static void test_malloc_defaults(void **state) {
                    plugin->path);
 }
 
-static char noted[256];
+static char noted[256], noted_kind[32];
 static int noted_level;
 
-static void keep_note(int level, const char *text) {
+static void keep_note(int level, const char *kind, const char *text) {
     noted_level = level;
+    put(noted_kind, sizeof(noted_kind), "%s", kind == NULL ? "none" : kind);
     put(noted, sizeof(noted), "%s", text);
 }
 
@@ -466,11 +467,16 @@ static void test_host(void **state) {
     assert_int_equal(errno, EDOM);
     assert_string_equal(noted, "the first");
     assert_int_equal(noted_level, MEMOPT_NOTE_WARNING);
+    assert_string_equal(noted_kind, "none");
     mo_host.note(MEMOPT_NOTE_ERROR, "the %s", "second");
     assert_string_equal(noted, "the second");
+    mo_host.event("overflow", "by %d", 3);
+    assert_string_equal(noted, "by 3");
+    assert_string_equal(noted_kind, "overflow");
+    assert_int_equal(noted_level, MEMOPT_NOTE_ERROR);
     assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
     assert_true(read(ends[0], text, sizeof(text) - 1) > 0);
-    assert_string_equal(text, "memopt: the second\n");
+    assert_string_equal(text, "memopt: the second\nmemopt: overflow: by 3\n");
     close(saved), close(ends[0]), close(ends[1]);
     mo_host_set_note(NULL);
 }

@@ -23,7 +23,8 @@ struct mo_program_services {
     /* A free heap slot of the ledger, named, with used = 1; NULL: no ledger or
      * all taken. Any thread. The slot stays at its address across fork. */
     struct mo_ledger_heap *(*heap_slot)(const char *name, const char *allocator);
-    void (*note)(int level, const char *text);
+    /* What a plugin notes; `kind` NULL, or the kind of an event. */
+    void (*note)(int level, const char *kind, const char *text);
     /* Registers a callback for fork, called after the stdio lock is taken and
      * before the backend's own: same order as struct memopt_allocator_ops. */
     void (*at_fork)(void (*before)(void), void (*parent)(void), void (*child)(void));

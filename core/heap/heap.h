@@ -165,8 +165,9 @@ int mo_library_open(const char *name, const struct memopt_heap_options *options,
                     struct memopt_heap **ret_heap, struct memopt_error *error);
 struct memopt_heap *mo_library_find(const char *name);
 int mo_library_walk(memopt_heap_visit_fn visit, void *context);
-/* What plugins have noted goes into the report (under memopt run: into the
- * ledger, at once). */
-void mo_library_notes(struct memopt_report *report);
+/* What plugins have noted, and events, go into the report (under memopt run: into
+ * the ledger, at once). */
+int mo_library_notes(struct memopt_report *report, struct memopt_process *process,
+                     struct memopt_error *error);
 
 #endif

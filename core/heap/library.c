@@ -94,12 +94,13 @@ static int load(const char *file, int only_file, struct mo_config **ret_config,
 struct note {
     struct note *next;
     int level;
+    const char *kind; /* of an event, or NULL */
     char text[];
 };
 static _Atomic(struct note *) notes;
 static _Atomic unsigned note_count;
 
-static void keep_note(int level, const char *text) {
+static void keep_note(int level, const char *kind, const char *text) {
     size_t size = strlen(text) + 1;
     struct note *note = NULL;
     if (atomic_fetch_add(&note_count, 1) < NOTES_MAX)
@@ -107,15 +108,24 @@ static void keep_note(int level, const char *text) {
     if (note == NULL)
         return;
     note->level = level;
+    note->kind = kind == NULL ? NULL : mo_sys_strdup(kind);
     memcpy(note->text, text, size);
     note->next = atomic_load(&notes);
     while (!atomic_compare_exchange_weak(&notes, &note->next, note))
         ;
 }
 
-void mo_library_notes(struct memopt_report *report) {
-    for (const struct note *note = atomic_load(&notes); note != NULL; note = note->next)
-        mo_report_note(report, note->level, getpid(), "%s", note->text);
+int mo_library_notes(struct memopt_report *report, struct memopt_process *process,
+                     struct memopt_error *error) {
+    int code = 0;
+    for (const struct note *note = atomic_load(&notes); note != NULL && code == 0;
+         note = note->next) {
+        if (note->kind != NULL)
+            code = mo_report_event(report, process, note->kind, note->text, error);
+        else
+            mo_report_note(report, note->level, getpid(), "%s", note->text);
+    }
+    return code;
 }
 
 /* With the mutex held. */

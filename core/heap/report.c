@@ -244,9 +244,8 @@ static int fill(struct memopt_report *report, struct memopt_error *error) {
         mo_library_open("default", NULL, &heap, error);
     if (heap != NULL && (code = backend_figures(report, process, heap->backend, error)) < 0)
         return code;
-    mo_library_notes(report);
     resources(report, process);
-    return 0;
+    return mo_library_notes(report, process, error);
 }
 
 int memopt_report(struct memopt_error *error) {

@@ -191,20 +191,6 @@ static void replay_bytes(int fd, const char *bytes, size_t size) {
     }
 }
 
-static void add_event(struct memopt_report *report, struct memopt_process *process,
-                      const char *kind, const char *text) {
-    struct memopt_event_report *events =
-        memopt_report_alloc(report, (process->event_count + 1) * sizeof(*events));
-    if (events == NULL || text == NULL)
-        return;
-    if (process->event_count > 0)
-        memcpy(events, process->events, process->event_count * sizeof(*events));
-    events[process->event_count] =
-        (struct memopt_event_report){.time = MEMOPT_UNKNOWN, .kind = kind, .text = text};
-    process->events = events;
-    process->event_count++;
-}
-
 static struct memopt_process *process_of(struct mo_model *model, int64_t pid) {
     for (size_t i = 0; i < model->report.process_count; i++)
         if (model->processes[i].pid == pid)
@@ -222,7 +208,7 @@ static void add_log(struct memopt_report *report, int64_t pid, const struct mo_l
     if (process == NULL)
         return;
     for (size_t i = 0; i < log->error_count && i < MO_LSAN_ERRORS; i++)
-        add_event(report, process, "sanitizer", mo_report_strdup(report, log->errors[i]));
+        mo_report_event(report, process, "sanitizer", log->errors[i], NULL);
     if (log->leak_count > 0)
         mo_report_note(report, MEMOPT_NOTE_ERROR, pid,
                        "LeakSanitizer: %" PRIu64 " byte%s leaked in %" PRIu64
@@ -231,12 +217,13 @@ static void add_log(struct memopt_report *report, int64_t pid, const struct mo_l
                        mo_plural(log->leaked_objects), log->leak_count, mo_plural(log->leak_count));
     for (size_t i = 0; i < log->leak_count && i < MO_LSAN_LEAKS; i++) {
         const struct mo_lsan_leak *leak = &log->leaks[i];
-        add_event(report, process, "leak",
-                  mo_report_printf(report, "%" PRIu64 " byte%s in %" PRIu64 " block%s%s: %s",
-                                   leak->bytes, mo_plural(leak->bytes), leak->objects,
-                                   mo_plural(leak->objects),
-                                   leak->indirect ? ", reachable through another leak" : "",
-                                   leak->where[0] == '\0' ? "no stack" : leak->where));
+        mo_report_event(report, process, "leak",
+                        mo_report_printf(report, "%" PRIu64 " byte%s in %" PRIu64 " block%s%s: %s",
+                                         leak->bytes, mo_plural(leak->bytes), leak->objects,
+                                         mo_plural(leak->objects),
+                                         leak->indirect ? ", reachable through another leak" : "",
+                                         leak->where[0] == '\0' ? "no stack" : leak->where),
+                        NULL);
     }
 }
 

@@ -7,7 +7,8 @@
  * a full disk is an error at start, not a SIGBUS later.
  *
  *   header (one page)
- *   notes       NUL-ended texts, each begun with a level byte, bump-allocated
+ *   notes       NUL-ended texts, each begun with a level byte, bump-allocated;
+ *               at level EVENT the first line is the event's kind
  *   heaps       HEAP_MAX fixed slots
  *   process     the trackers' process state, one after the other
  *   threads     THREAD_MAX slots of thread_stride bytes, grown GROW at a time:
@@ -36,6 +37,9 @@ enum {
     MO_LEDGER_THREADS = 4096,
     MO_LEDGER_GROW = 8, /* threads; few, as all ledgers of a run are in RAM together */
 };
+
+/* After the levels of notes (enum memopt_note_level). */
+enum { MO_LEDGER_EVENT = 4, MO_LEDGER_KIND = 32 /* bytes of a kind, with its end */ };
 
 enum mo_ledger_state {
     MO_LEDGER_RUNNING = 1, /* or killed: the writer can't tell */

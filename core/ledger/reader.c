@@ -212,8 +212,14 @@ int mo_ledger_heap_at(const struct mo_ledger_copy *ledger, size_t i,
     return 0;
 }
 
-const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cursor,
-                                int *ret_level) {
+/* The length of the kind that `text` begins with, or 0: there is none. */
+static size_t kind_length(const char *text) {
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    return length < MO_LEDGER_KIND && text[length] == '\n' ? length : 0;
+}
+
+const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cursor, int *ret_level,
+                                char ret_kind[MO_LEDGER_KIND]) {
     char *notes = (char *)ledger->bytes + ledger->header.notes_offset;
     size_t used = MO_LEDGER_NOTES;
     uint64_t claimed = atomic_load_explicit(&ledger->header.notes_used, memory_order_relaxed);
@@ -230,6 +236,13 @@ const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cur
     int level = notes[at++];
     *ret_level = level >= MEMOPT_NOTE_INFO && level <= MEMOPT_NOTE_ERROR ? level : MEMOPT_NOTE_INFO;
     *cursor = at + strlen(notes + at);
+    size_t length = level == MO_LEDGER_EVENT ? kind_length(notes + at) : 0;
+    memcpy(ret_kind, notes + at, length);
+    ret_kind[length] = '\0';
+    if (length > 0) {
+        *ret_level = MEMOPT_NOTE_ERROR;
+        at += length + 1;
+    }
     return notes + at;
 }
 

@@ -40,10 +40,11 @@ void mo_ledger_release(struct mo_ledger_copy *ledger);
 /* A copy of the i-th heap slot, strings ended. 0, or -ENOENT if it is free. */
 int mo_ledger_heap_at(const struct mo_ledger_copy *ledger, size_t i,
                       struct mo_ledger_heap *ret_heap);
-/* The note at *cursor (begin with 0), or NULL: no more. It points into the
- * ledger. */
-const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cursor,
-                                int *ret_level);
+/* The note or event at *cursor (begin with 0), or NULL: no more. It points into
+ * the ledger. An event has a kind, and level MEMOPT_NOTE_ERROR; else `ret_kind` is
+ * "". */
+const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cursor, int *ret_level,
+                                char ret_kind[MO_LEDGER_KIND]);
 /* What the i-th tracker left, as its report() takes it; points into the ledger
  * and into itself, so it must stay where it is. */
 struct mo_ledger_section {

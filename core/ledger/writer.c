@@ -294,19 +294,29 @@ struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocat
     return heap;
 }
 
-void mo_ledger_note(int level, const char *text) {
+/* `head` and `text` one after the other. */
+static void append(int level, const char *head, const char *separator, const char *text) {
     if (ledger == NULL)
         return;
-    size_t length = strlen(text);
-    uint64_t need = length + 2;
+    const char *parts[] = {head, separator, text};
+    uint64_t need = strlen(head) + strlen(separator) + strlen(text) + 2;
     uint64_t offset = atomic_load(&ledger->notes_used);
     do {
         if (need > MO_LEDGER_NOTES - offset)
             return;
     } while (!atomic_compare_exchange_weak(&ledger->notes_used, &offset, offset + need));
-    char *note = at(ledger->notes_offset + offset);
-    memcpy(note + 1, text, length + 1);
+    char *note = at(ledger->notes_offset + offset), *to = note + 1;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        to = stpcpy(to, parts[i]);
     note[0] = (char)level;
+}
+
+void mo_ledger_note(int level, const char *text) {
+    append(level, "", "", text);
+}
+
+void mo_ledger_event(const char *kind, const char *text) {
+    append(MO_LEDGER_EVENT, kind, "\n", text);
 }
 
 /* -------------------------------------------------------------------- fork */

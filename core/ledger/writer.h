@@ -56,8 +56,9 @@ void mo_ledger_detach(void *slot);
 
 struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocator);
 
-/* Appends a note; async-signal-safe. Dropped when the notes are full. */
+/* Appends a note or an event; async-signal-safe. Dropped when there is no room. */
 void mo_ledger_note(int level, const char *text);
+void mo_ledger_event(const char *kind, const char *text);
 
 void mo_ledger_before_fork(void *own_slot);
 void mo_ledger_after_fork_parent(void);

@@ -144,14 +144,36 @@ void mo_report_note(struct memopt_report *report, int level, int64_t pid, const 
     va_end(arguments);
 }
 
-static void collect(int level, const char *text) {
+static void collect(int level, const char *kind, const char *text) {
     if (collector != NULL)
-        mo_report_note(collector, level, 0, "%s", text);
+        mo_report_note(collector, level, 0, "%s%s%s", kind != NULL ? kind : "",
+                       kind != NULL ? ": " : "", text);
 }
 
 void mo_report_collect_notes(struct memopt_report *report) {
     collector = report;
     mo_host_set_note(collect);
+}
+
+/* ------------------------------------------------------------------ events */
+
+int mo_report_event(struct memopt_report *report, struct memopt_process *process, const char *kind,
+                    const char *text, struct memopt_error *error) {
+    size_t count = process->event_count;
+    struct memopt_event_report *events = memopt_report_alloc(report, (count + 1) * sizeof(*events));
+    struct memopt_event_report event = {
+        .time = MEMOPT_UNKNOWN,
+        .kind = mo_report_strdup(report, kind),
+        .text = mo_report_strdup(report, text),
+    };
+    if (events == NULL || event.kind == NULL || event.text == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    if (count > 0)
+        memcpy(events, process->events, count * sizeof(*events));
+    events[count] = event;
+    process->events = events;
+    process->event_count = count + 1;
+    return 0;
 }
 
 /* --------------------------------------------------------------- processes */

@@ -53,6 +53,10 @@ static inline const char *mo_plural(uint64_t count) {
 void mo_report_note(struct memopt_report *report, int level, int64_t pid, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* Adds an event of unknown time to a process of the report; copies the strings. */
+int mo_report_event(struct memopt_report *report, struct memopt_process *process, const char *kind,
+                    const char *text, struct memopt_error *error);
+
 /* Makes host->note() add to this report; NULL: notes are dropped. One report a
  * process at a time. Freeing the report ends it. */
 void mo_report_collect_notes(struct memopt_report *report);

@@ -17,7 +17,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LEDGERS_MAXIMUM = 65536 }; /* a fork bomb's run directory is cut there */
+enum {
+    LEDGERS_MAXIMUM = 65536, /* a fork bomb's run directory is cut there */
+    EVENTS_MAXIMUM = 256,    /* of a process; what is beyond is a note */
+};
 
 struct tracker {
     struct mo_plugin *plugin;
@@ -199,11 +202,18 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
         process->heap_peak = h->figures.peak;
         process->fragmentation = ratio_of(h->figures.fragmentation);
     }
-    int level;
+    int level, r = 0;
+    char kind[MO_LEDGER_KIND];
     size_t cursor = 0;
-    for (const char *note; (note = mo_ledger_note_next(ledger, &cursor, &level)) != NULL;)
-        mo_report_note(run->report, level, process->pid, "%s", note);
-    int r = read_heaps(run, ledger, process, error);
+    for (const char *note;
+         r == 0 && (note = mo_ledger_note_next(ledger, &cursor, &level, kind)) != NULL;) {
+        if (kind[0] == '\0' || process->event_count >= EVENTS_MAXIMUM)
+            mo_report_note(run->report, level, process->pid, "%s", note);
+        else
+            r = mo_report_event(run->report, process, kind, note, error);
+    }
+    if (r == 0)
+        r = read_heaps(run, ledger, process, error);
     for (size_t i = 0; i < h->tracker_count && r == 0; i++)
         r = read_tracker(run, ledger, i, process, error);
     uint64_t failures = atomic_load(&h->failures);

@@ -955,39 +955,50 @@ int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size
 
 /* ------------------------------------------------------------------- host */
 
-static void (*note_sink)(int level, const char *text);
+static mo_note_fn note_sink;
 
-void mo_host_set_note(void (*note)(int level, const char *text)) {
+void mo_host_set_note(mo_note_fn note) {
     note_sink = note;
 }
 
 /* A text for "%s" goes out as it is, of any length and without a copy: a signal
  * handler on a small stack says it that way. */
-static void host_note(int level, const char *format, ...) {
+static void say(int level, const char *kind, const char *format, va_list arguments) {
     char buffer[1024];
     const char *text = buffer;
     int saved = errno;
-    va_list arguments;
-    va_start(arguments, format);
     if (strcmp(format, "%s") == 0)
         text = va_arg(arguments, const char *);
     else if (vsnprintf(buffer, sizeof(buffer), format, arguments) < 0)
         buffer[0] = '\0';
-    va_end(arguments);
     if (text[0] != '\0') {
         if (level >= MEMOPT_NOTE_ERROR) {
-            struct iovec parts[] = {
-                {(void *)(uintptr_t) "memopt: ", 8},
-                {(void *)(uintptr_t)text, strlen(text)},
-                {(void *)(uintptr_t) "\n", 1},
-            };
-            ssize_t written = writev(STDERR_FILENO, parts, 3);
+            const char *words[] = {"memopt: ", kind != NULL ? kind : "", kind != NULL ? ": " : "",
+                                   text, "\n"};
+            struct iovec parts[5];
+            for (size_t i = 0; i < 5; i++)
+                parts[i] = (struct iovec){(void *)(uintptr_t)words[i], strlen(words[i])};
+            ssize_t written = writev(STDERR_FILENO, parts, 5);
             (void)written; /* there is nowhere else to say it */
         }
         if (note_sink != NULL)
-            note_sink(level, text);
+            note_sink(level, kind, text);
     }
     errno = saved;
+}
+
+static void host_note(int level, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    say(level, NULL, format, arguments);
+    va_end(arguments);
+}
+
+static void host_event(const char *kind, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    say(MEMOPT_NOTE_ERROR, kind, format, arguments);
+    va_end(arguments);
 }
 
 struct memopt_host mo_host = {
@@ -997,4 +1008,5 @@ struct memopt_host mo_host = {
     .alloc = mo_sys_alloc,
     .note = host_note,
     .fail = mo_fail,
+    .event = host_event,
 };

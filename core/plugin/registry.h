@@ -64,7 +64,7 @@ typedef int (*mo_plugin_found_fn)(void *context, enum memopt_plugin_kind kind, c
                                   const char *path);
 int mo_plugin_each(mo_plugin_found_fn found, void *context);
 
-const char *mo_plugin_kind_name(enum memopt_plugin_kind kind); /* "allocator", … */
+const char *mo_plugin_kind_name(enum memopt_plugin_kind kind);   /* "allocator", … */
 const char *mo_plugin_kind_prefix(enum memopt_plugin_kind kind); /* "alloc-", … */
 
 /* The absolute path of a library of memopt's own ("libmemopt-preload.so"), or
@@ -78,8 +78,10 @@ int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size
 
 /* The services handed to plugins; `note` is set once by the owner of the
  * process (the shim: into the ledger; memopt: into the report). A note of level
- * ERROR has been written to stderr when it gets there. */
+ * ERROR has been written to stderr when it gets there. So has an event, which has
+ * level ERROR and a `kind`; in a note that is NULL. */
+typedef void (*mo_note_fn)(int level, const char *kind, const char *text);
 extern struct memopt_host mo_host;
-void mo_host_set_note(void (*note)(int level, const char *text));
+void mo_host_set_note(mo_note_fn note);
 
 #endif

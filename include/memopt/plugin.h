@@ -111,14 +111,15 @@ struct memopt_list {
  * `memopt plugins NAME`, --set and the manual are made from it. A table ends
  * with a row whose key is NULL. */
 struct memopt_option {
-    const char *key;            /* lower case, words joined by '_' */
-    uint32_t type;              /* enum memopt_option_type */
-    uint32_t offset;            /* of the field in the settings struct */
-    const char *value;          /* the default as a user would write it; NULL: unset */
-    const char *min, *max;      /* the inclusive range, written likewise; NULL: open */
-    const char *const *choices; /* ENUM: the words; LIST: the allowed items or NULL; ends with NULL */
-    const char *unit;           /* what a bare number counts, for INT and NUMBER; or NULL */
-    const char *help;           /* one sentence, lower case, no full stop */
+    const char *key;       /* lower case, words joined by '_' */
+    uint32_t type;         /* enum memopt_option_type */
+    uint32_t offset;       /* of the field in the settings struct */
+    const char *value;     /* the default as a user would write it; NULL: unset */
+    const char *min, *max; /* the inclusive range, written likewise; NULL: open */
+    const char *const
+        *choices;     /* ENUM: the words; LIST: the allowed items or NULL; ends with NULL */
+    const char *unit; /* what a bare number counts, for INT and NUMBER; or NULL */
+    const char *help; /* one sentence, lower case, no full stop */
 };
 
 #ifdef __cplusplus
@@ -126,10 +127,10 @@ struct memopt_option {
 #else
 /* The field must have the C type that goes with the option's. */
 #define MEMOPT_OPTION_AT(S, F, CTYPE)                                                              \
-    ((uint32_t)(offsetof(S, F) +                                                                   \
-                0 * sizeof(char[_Generic(((S *)0)->F, CTYPE : 1, default : -1)])))
+    ((uint32_t)(offsetof(S, F) + 0 * sizeof(char[_Generic(((S *)0)->F, CTYPE : 1, default : -1)])))
 #endif
-/* MEMOPT_OPT_SIZE(struct settings, chunk, "chunk", "2MiB", "4KiB", "1GiB", "bytes mapped at once") */
+/* MEMOPT_OPT_SIZE(struct settings, chunk, "chunk", "2MiB", "4KiB", "1GiB", "bytes mapped at once")
+ */
 #define MEMOPT_OPT_BOOL(S, F, K, V, H)                                                             \
     { K, MEMOPT_BOOL, MEMOPT_OPTION_AT(S, F, int), V, NULL, NULL, NULL, NULL, H }
 #define MEMOPT_OPT_INT(S, F, K, V, LO, HI, U, H)                                                   \
@@ -150,7 +151,8 @@ struct memopt_option {
     { K, MEMOPT_PATH, MEMOPT_OPTION_AT(S, F, const char *), V, NULL, NULL, NULL, NULL, H }
 #define MEMOPT_OPT_STRING(S, F, K, V, H)                                                           \
     { K, MEMOPT_STRING, MEMOPT_OPTION_AT(S, F, const char *), V, NULL, NULL, NULL, NULL, H }
-#define MEMOPT_OPT_END { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL }
+#define MEMOPT_OPT_END                                                                             \
+    { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL }
 
 /* ------------------------------------------------------------------- host */
 
@@ -160,7 +162,7 @@ enum memopt_note_level { MEMOPT_NOTE_INFO = 1, MEMOPT_NOTE_WARNING = 2, MEMOPT_N
  * through the backend or the program's malloc. */
 struct memopt_host {
     uint32_t abi_major, abi_minor;
-    uint32_t size; /* of this struct as memopt knows it */
+    uint32_t size;       /* of this struct as memopt knows it */
     uint32_t in_program; /* 1: inside the watched program; 0: in the memopt command */
     /* Zeroed memory, 16-byte aligned, never freed; NULL: out of memory. For
      * what lives as long as the process. */
@@ -170,6 +172,12 @@ struct memopt_host {
     /* Fills `error` (NULL: nothing) and returns `code`, a negative errno. */
     int (*fail)(struct memopt_error *error, int code, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
+    /* [program] Says what happened to the program: "KIND: TEXT" on stderr at once,
+     * and an event of its process in the report, which survives the program's
+     * death. `kind` is a word of [a-z0-9-], at most 31 bytes: "overflow",
+     * "double-free", ...; the text may have several lines. May be called from a
+     * signal handler if the format is "%s". */
+    void (*event)(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
 };
 
 /* ------------------------------------------------------------- allocators */
@@ -203,22 +211,22 @@ struct memopt_malloc {
  * none. Definitions per backend are in its manual section. */
 #define MEMOPT_UNKNOWN UINT64_MAX
 struct memopt_figures {
-    size_t size;        /* of this struct, set by the caller */
-    uint64_t live;      /* handed out, usable sizes */
-    uint64_t committed; /* held from the system for it: live + free + bookkeeping */
-    uint64_t resident;  /* in RAM */
-    uint64_t retained;  /* address space or unmapped pages kept for reuse */
-    uint64_t peak;      /* highest live, where the backend records it */
+    size_t size;          /* of this struct, set by the caller */
+    uint64_t live;        /* handed out, usable sizes */
+    uint64_t committed;   /* held from the system for it: live + free + bookkeeping */
+    uint64_t resident;    /* in RAM */
+    uint64_t retained;    /* address space or unmapped pages kept for reuse */
+    uint64_t peak;        /* highest live, where the backend records it */
     double fragmentation; /* 1 - live/committed by the backend's definition; NaN: unknown */
 };
 
 /* What a new heap is made from. Strings belong to the caller and are gone
  * after heap_create() returns. */
 struct memopt_heap_params {
-    size_t size;       /* of this struct */
+    size_t size; /* of this struct */
     const char *name;
-    uint64_t limit;    /* bytes, UINT64_MAX: none; enforced by memopt, here as a hint */
-    void *region;      /* caller's memory to allocate from, or NULL */
+    uint64_t limit; /* bytes, UINT64_MAX: none; enforced by memopt, here as a hint */
+    void *region;   /* caller's memory to allocate from, or NULL */
     size_t region_size;
 };
 
@@ -315,9 +323,9 @@ enum memopt_event {
 /* One section of a ledger as the memopt command sees it. Everything in it was
  * written by a program that may have crashed or lied: check what you read. */
 struct memopt_ledger_section {
-    size_t size; /* of this struct */
-    const void *process;     /* the tracker's process_size bytes */
-    size_t process_size;     /* as the ledger has it: may differ from yours */
+    size_t size;         /* of this struct */
+    const void *process; /* the tracker's process_size bytes */
+    size_t process_size; /* as the ledger has it: may differ from yours */
     size_t thread_size;
     size_t thread_count;
     /* the i-th thread's state, or NULL; its thread id (0: all that have ended) */
@@ -387,7 +395,7 @@ struct memopt_output {
  * and never knows where the data came from. Its section has, besides its own
  * options, `output` (where to: stderr, stdout or a path with %p %t %e). */
 struct memopt_reporter_ops {
-    size_t size; /* sizeof(struct memopt_reporter_ops) */
+    size_t size;                /* sizeof(struct memopt_reporter_ops) */
     const char *default_output; /* "stderr", "stdout" or a path pattern */
     /* [memopt] Must be there. */
     int (*write)(const struct memopt_host *host, const void *settings,
@@ -400,13 +408,13 @@ struct memopt_reporter_ops {
 struct memopt_plugin {
     uint32_t abi_major; /* MEMOPT_ABI_MAJOR at the time of building */
     uint32_t abi_minor;
-    uint32_t size; /* sizeof(struct memopt_plugin) */
-    uint32_t kind; /* enum memopt_plugin_kind */
+    uint32_t size;        /* sizeof(struct memopt_plugin) */
+    uint32_t kind;        /* enum memopt_plugin_kind */
     uint32_t option_size; /* sizeof(struct memopt_option) */
     uint32_t reserved;
-    const char *name;    /* [a-z0-9-]+, what the INI calls it */
-    const char *version; /* the plugin's own */
-    const char *summary; /* one line, lower case, no full stop */
+    const char *name;                    /* [a-z0-9-]+, what the INI calls it */
+    const char *version;                 /* the plugin's own */
+    const char *summary;                 /* one line, lower case, no full stop */
     const struct memopt_option *options; /* ends with MEMOPT_OPT_END; NULL: none */
     size_t settings_size;                /* of the struct the options fill; 0 without options */
     const void *ops; /* struct memopt_{allocator,tracker,reporter}_ops, by kind */

@@ -1,7 +1,7 @@
 /*
  * guard_report.c - says what went wrong with which block. See guard.h.
  *
- * Each message is put together in one static buffer and goes out by one note,
+ * Each message is put together in one static buffer and goes out as one event,
  * which memopt writes to stderr at once and keeps for the run's report. One
  * thread reports, the first; others wait for the end of the process. Nothing
  * here allocates, locks or calls stdio: it runs in a signal handler.
@@ -17,6 +17,7 @@
 enum { FAULT_FRAMES = 32 };
 
 static struct guard_text text;
+static const char *kind;         /* of the event */
 static _Atomic int32_t reporter; /* thread id; 0: nobody */
 
 /* 0: this thread is in the midst of a report already. */
@@ -57,14 +58,15 @@ static _Noreturn void finish(const char *title, const struct guard_slot *slot) {
     guard_put_stack(&text, frames, depth);
     if (slot != NULL)
         put_history(slot);
-    guard.host->note(MEMOPT_NOTE_ERROR, "%s", text.bytes);
+    guard.host->event(kind, "%s", text.bytes);
     abort();
 }
 
 void guard_report_pointer(const char *operation, const void *p) {
     begin();
     const struct guard_slot *slot = guard_slot_at(p);
-    guard_put(&text, "guard: invalid-free: %s(%x): ", operation, (uintptr_t)p);
+    kind = "invalid-free";
+    guard_put(&text, "%s(%x): ", operation, (uintptr_t)p);
     if (!guard_owns(p)) {
         guard_put(&text, "the address is none of this allocator's");
         slot = NULL;
@@ -82,9 +84,8 @@ void guard_report_pointer(const char *operation, const void *p) {
 
 void guard_report_twice(const char *operation, const struct guard_slot *slot) {
     begin();
-    int twice = strcmp(operation, "free") == 0;
-    guard_put(&text, "guard: %s: %s(%x) of ", twice ? "double-free" : "use-after-free", operation,
-              (uintptr_t)slot->p);
+    kind = strcmp(operation, "free") == 0 ? "double-free" : "use-after-free";
+    guard_put(&text, "%s(%x) of ", operation, (uintptr_t)slot->p);
     put_block(slot);
     guard_put(&text, " that was freed before");
     finish("called by", slot);
@@ -92,8 +93,8 @@ void guard_report_twice(const char *operation, const struct guard_slot *slot) {
 
 void guard_report_heap(const char *operation, const struct guard_slot *slot) {
     begin();
-    guard_put(&text, "guard: invalid-free: %s(%x): the block belongs to another heap: ", operation,
-              (uintptr_t)slot->p);
+    kind = "invalid-free";
+    guard_put(&text, "%s(%x): the block belongs to another heap: ", operation, (uintptr_t)slot->p);
     put_block(slot);
     finish("called by", slot);
 }
@@ -101,15 +102,18 @@ void guard_report_heap(const char *operation, const struct guard_slot *slot) {
 void guard_report_damage(const struct guard_slot *slot, const char *where, const char *when) {
     begin();
     if (where >= slot->p + slot->size) {
-        guard_put(&text, "guard: overflow: write ");
+        kind = "overflow";
+        guard_put(&text, "write ");
         put_distance((size_t)(where - (slot->p + slot->size)) + 1);
         guard_put(&text, " after the end of ");
     } else if (where < slot->p) {
-        guard_put(&text, "guard: underflow: write ");
+        kind = "underflow";
+        guard_put(&text, "write ");
         put_distance((size_t)(slot->p - where));
         guard_put(&text, " before the start of ");
     } else {
-        guard_put(&text, "guard: use-after-free: write at byte %u of ", (size_t)(where - slot->p));
+        kind = "use-after-free";
+        guard_put(&text, "write at byte %u of ", (size_t)(where - slot->p));
     }
     put_block(slot);
     guard_put(&text, ", found %s", when);
@@ -161,14 +165,11 @@ int guard_report_fault(const siginfo_t *info, const void *context) {
         return 0;
     const char *access = guard_stack_access(context);
     if (slot == NULL) {
-        guard_put(&text, "guard: invalid-access: %s at %x, where no block is", access,
-                  (uintptr_t)address);
+        kind = "invalid-access";
+        guard_put(&text, "%s at %x, where no block is", access, (uintptr_t)address);
     } else {
-        guard_put(&text, "guard: %s: %s ",
-                  freed          ? "use-after-free"
-                  : distance < 0 ? "underflow"
-                                 : "overflow",
-                  access);
+        kind = freed ? "use-after-free" : distance < 0 ? "underflow" : "overflow";
+        guard_put(&text, "%s ", access);
         if (distance == 0) {
             guard_put(&text, "at byte %u of ", (size_t)(address - slot->p));
         } else {
@@ -185,6 +186,6 @@ int guard_report_fault(const siginfo_t *info, const void *context) {
     guard_put_stack(&text, frames, depth);
     if (slot != NULL)
         put_history(slot);
-    guard.host->note(MEMOPT_NOTE_ERROR, "%s", text.bytes);
+    guard.host->event(kind, "%s", text.bytes);
     return 1;
 }

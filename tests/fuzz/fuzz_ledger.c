@@ -82,8 +82,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             read_bytes(heap.name, strlen(heap.name) + strlen(heap.allocator));
     size_t cursor = 0;
     int level;
-    for (const char *note; (note = mo_ledger_note_next(&ledger, &cursor, &level)) != NULL;)
-        read_bytes(note, strlen(note));
+    char kind[MO_LEDGER_KIND];
+    for (const char *note; (note = mo_ledger_note_next(&ledger, &cursor, &level, kind)) != NULL;)
+        read_bytes(note, strlen(note) + strlen(kind));
     read_bytes(ledger.header.exe, strlen(ledger.header.exe) + strlen(ledger.header.command) +
                                       strlen(ledger.header.allocator_version));
     for (size_t i = 0; i < ledger.header.tracker_count; i++)
