@@ -95,6 +95,15 @@ has out '^a on mmap, b on pool$'
 check "memopt_init without its file" 10 $run "$program" init "$dir/none.ini"
 has err "heap_program: .*none.ini"
 
+# libmemopt through a relative LD_LIBRARY_PATH, from a program elsewhere that has
+# changed its directory: the plugins are where the library is
+cp "$program" "$dir/elsewhere"
+for mode in plain chdir; do
+    check "a relative LD_LIBRARY_PATH, $mode" 0 sh -c 'cd "$1" && LD_LIBRARY_PATH=.libs exec "$2" "$3"' \
+        sh "$top_builddir" "$dir/elsewhere" "$mode"
+    has out '^a on libc, b on libc$'
+done
+
 # a report from inside: without a run, and one more besides the run's
 check "report alone" 0 "$program" report
 has err '^ *a +libc +[0-9.]+ KiB'

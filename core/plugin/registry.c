@@ -114,13 +114,65 @@ static bool to_parent(char *path) {
     return true;
 }
 
+/* One hexadecimal number, and what must follow it. */
+static bool take_hex(const char **at, char end, uintptr_t *ret_value) {
+    char *after;
+    *ret_value = strtoul(*at, &after, 16);
+    if (after == *at || *after != end)
+        return false;
+    *at = after + 1;
+    return true;
+}
+
+/* The path in a line of /proc/self/maps, if `address` is in its range. */
+static const char *path_of_line(const char *line, uintptr_t address) {
+    uintptr_t from, to;
+    if (!take_hex(&line, '-', &from) || !take_hex(&line, ' ', &to) || address < from ||
+        address >= to)
+        return NULL;
+    return strchr(line, '/');
+}
+
+/* The file that is mapped at `address`, by /proc/self/maps. Allocates nothing. */
+static bool mapped_file(uintptr_t address, char *buffer, size_t size) {
+    char text[PATH_MAX + 256]; /* more than the longest line */
+    size_t have = 0;
+    ssize_t n;
+    mo_auto_close int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    while ((n = read(fd, text + have, sizeof(text) - 1 - have)) > 0) {
+        have += (size_t)n;
+        text[have] = '\0';
+        char *line = text;
+        for (char *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+            *end = '\0';
+            const char *path = path_of_line(line, address);
+            if (path == NULL)
+                continue;
+            if (strlen(path) >= size)
+                return false;
+            memcpy(buffer, path, strlen(path) + 1);
+            return true;
+        }
+        have -= (size_t)(line - text);
+        memmove(text, line, have);
+    }
+    return false;
+}
+
 /* The directory of the object this code is linked into: the executable, the
  * shim or libmemopt. */
 static bool own_directory(char *buffer, size_t size) {
     Dl_info info;
     struct link_map *map = NULL;
     if (dladdr1((void *)&mo_plugin_add_directory, &info, (void **)&map, RTLD_DL_LINKMAP) != 0 &&
-        map != NULL && map->l_name[0] == '/') {
+        map != NULL && map->l_name[0] != '\0') {
+        /* A relative LD_LIBRARY_PATH gives a relative name, and the directory it
+         * began at may be another by now: the kernel knows. */
+        if (map->l_name[0] != '/')
+            return mapped_file((uintptr_t)&mo_plugin_add_directory, buffer, size) &&
+                   to_parent(buffer);
         /* memopt run links a library whose path LD_PRELOAD can't take */
         ssize_t length = readlink(map->l_name, buffer, size - 1);
         if (length > 0 && buffer[0] == '/') {
