@@ -9,6 +9,7 @@
 #include "cli/settings.h"
 #include "core/base/error.h"
 #include "core/config/config.h"
+#include "core/launch/plan.h"
 #include "core/plugin/registry.h"
 
 #include <errno.h>
@@ -170,8 +171,12 @@ static int check(struct options *options) {
     options->request.only_file = options->request.file != NULL;
     if (load(&options->request, &config) < 0)
         return MO_EXIT_USAGE;
+    struct memopt_error error;
+    int result = mo_plan_check(config, &error);
+    if (result < 0)
+        fprintf(stderr, "%s\n", error.message);
     mo_config_free(config);
-    return 0;
+    return result < 0 ? MO_EXIT_USAGE : 0;
 }
 
 /* ---------------------------------------------------------------- explain */

@@ -73,6 +73,21 @@ for ((i = 0; i < 70; i++)); do echo "[memopt]"; echo "no_such_key_at_all_$i = x"
 exits 2 $config check -c many.ini
 ok "every error of a long list is told" test "$(wc -l <err)" -eq 70
 rm memopt.ini
+# values that do not go together
+refused() { # TEXT OF THE FILE, MESSAGE
+    printf "$1" >together.ini
+    exits 2 $config check -c together.ini
+    ok "one message for: $1" test "$(grep -c '^together.ini:[0-9]*: ' err)" -eq 1
+    says err "$2"
+    exits 125 $memopt run -c together.ini -- true
+    says err "$2"
+}
+refused '[memopt]\nallocator = libc\ntrackers = stats\nbinding = direct\n' "together.ini:4: binding = direct"
+refused '[memopt]\nbinding = direct\nallocator = pool\n' "together.ini:2: binding = direct"
+refused '[memopt]\nbinding = direct\n[heap.default]\nlimit = 1GiB\n' "together.ini:2: binding = direct"
+exits 2 $config check --set memopt.binding=direct --set memopt.trackers=stats
+says err "--set: binding = direct"
+exits 0 $config check --set memopt.binding=direct
 
 # ---- explain
 exits 0 $config explain

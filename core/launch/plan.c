@@ -212,6 +212,16 @@ static int write_settings(const struct mo_plan *plan, const struct mo_config *co
     return r;
 }
 
+/* The message says where the value stands that can't be. */
+static int blame(const struct mo_config *config, const char *key, struct memopt_error *error) {
+    struct mo_origin origin;
+    if (mo_config_get(config, "memopt", key, &origin) == NULL || origin.kind == MO_ORIGIN_DEFAULT)
+        return error->code;
+    if (origin.kind == MO_ORIGIN_FILE)
+        return mo_error_prefix(error, "%s:%d", origin.file, origin.line);
+    return mo_error_prefix(error, "%s", origin.file);
+}
+
 static int choose(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
     const struct mo_core_section *core = mo_core_section("memopt");
     int r = mo_config_fill(config, "memopt", core->table, &plan->settings, error);
@@ -227,11 +237,13 @@ static int choose(struct mo_config *config, struct mo_plan *plan, struct memopt_
     if (r < 0)
         return r;
     const struct mo_plugin *allocator = plan->allocator;
-    if ((allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_HEAPS_ONLY) != 0)
-        return mo_fail(error, -EINVAL,
-                       "allocator '%s' serves named heaps only ([heap.NAME] allocator = %s), not a "
-                       "program's malloc",
-                       allocator->descriptor.name, allocator->descriptor.name);
+    if ((allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_HEAPS_ONLY) != 0) {
+        mo_fail(error, -EINVAL,
+                "allocator '%s' serves named heaps only ([heap.NAME] allocator = %s), not a "
+                "program's malloc",
+                allocator->descriptor.name, allocator->descriptor.name);
+        return blame(config, "allocator", error);
+    }
     int heap_rules = 0;
     const char *heap;
     for (size_t i = 0; (heap = mo_config_section(config, "heap.", i)) != NULL; i++)
@@ -243,7 +255,8 @@ static int choose(struct mo_config *config, struct mo_plan *plan, struct memopt_
         .flags = allocator->ops.allocator.flags,
         .allocator = allocator->descriptor.name,
     };
-    return mo_choose_binding(&facts, &plan->binding, error);
+    r = mo_choose_binding(&facts, &plan->binding, error);
+    return r < 0 ? blame(config, "binding", error) : 0;
 }
 
 static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
@@ -283,6 +296,11 @@ static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt
     if (obstacle == MO_OBSTACLE_SANITIZED)
         set_sanitizer_log(plan);
     return 0;
+}
+
+int mo_plan_check(struct mo_config *config, struct memopt_error *error) {
+    struct mo_plan plan = {.session = MO_SESSION_NONE};
+    return choose(config, &plan, error);
 }
 
 int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,

@@ -49,6 +49,10 @@ struct mo_binding_facts {
 int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret_binding,
                       struct memopt_error *error);
 
+/* Whether the values of a configuration go together, without a program: does what
+ * mo_plan_make() does first. `error` not NULL. */
+int mo_plan_check(struct mo_config *config, struct memopt_error *error);
+
 /* Signals must be held (mo_signals_hold()). On failure *ret_failure says whose
  * fault it is and nothing is left behind. */
 int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,
