@@ -1,7 +1,7 @@
 /*
- * embedded.c - recognises a program that brings a malloc of its own (linked in
- * statically: rustc, fd, many databases). The dynamic loader prefers it to any
- * preloaded one.
+ * embedded.c - recognises a program that brings a malloc of its own: linked in
+ * statically (rustc, fd, many databases), which the dynamic loader prefers to any
+ * preloaded one; or in a library (redis), which comes before the C library.
  *
  * memopt run looks at the file before it starts one; this is for programs that
  * the program starts.
@@ -22,4 +22,13 @@ bool mo_program_has_malloc(void) {
     /* A program that is linked to a fixed address and takes malloc's address has
      * an entry in its PLT stand for it: not a definition. */
     return where.dli_fbase == program.dli_fbase && symbol != NULL && symbol->st_shndx != SHN_UNDEF;
+}
+
+const char *mo_program_malloc_library(void) {
+    void *found = dlsym(RTLD_DEFAULT, "malloc");
+    Dl_info where;
+    if (found == NULL || found == mo_libc_symbol("malloc") || mo_program_has_malloc() ||
+        dladdr(found, &where) == 0)
+        return NULL;
+    return where.dli_fname;
 }

@@ -242,6 +242,22 @@ static void open_backend(const struct mo_flat *flat, const struct mo_settings_me
     mo_process.allocator = plugin;
 }
 
+/* Bound directly to the C library, a program that is linked with another malloc
+ * stays on that. */
+static void look_for_other_malloc(void) {
+    const char *library = NULL;
+    if (own_kind == MO_PROCESS_AGENT && mo_process.allocator != NULL &&
+        mo_process.allocator->ops.allocator.libraries == NULL)
+        library = mo_program_malloc_library();
+    if (library == NULL)
+        return;
+    notef(MEMOPT_NOTE_WARNING,
+          "this program is linked with '%s', whose malloc serves it; binding = dispatch would put "
+          "it on %s",
+          library, mo_process.allocator->descriptor.name);
+    own_kind = MO_PROCESS_UNTOUCHED;
+}
+
 static struct mo_ledger_heap *heap_slot(const char *name, const char *allocator) {
     return mo_ledger_heap_slot(name, allocator);
 }
@@ -299,6 +315,7 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
                 abort();
         } else {
             open_backend(&flat, &settings);
+            look_for_other_malloc();
             read_rules(&flat);
             if (kind == MO_PROCESS_SHIM)
                 load_trackers(&flat, &settings.trackers, tracker_settings);

@@ -48,6 +48,9 @@ int mo_libc_table(struct memopt_malloc *ret_table);
 
 /* preload/embedded.c: the program's executable defines malloc itself. */
 bool mo_program_has_malloc(void);
+/* The library whose malloc serves the program, if it is neither the C library nor
+ * the executable; else NULL. */
+const char *mo_program_malloc_library(void);
 
 /* preload/environment.c: takes memopt's entries out, so that exec'd children
  * are not followed. Works in place, allocates nothing. */

@@ -240,6 +240,16 @@ never out "preload.so"
 ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=libc.so.6 exits 0 $run -q -- sh -c 'echo "$LD_PRELOAD"'
 says out "libmemopt-agent.so:libc.so.6"
 
+# ---- a program that is linked with another malloc: libc's is to serve it all the same
+if command -v redis-server >/dev/null && ldd "$(command -v redis-server)" | grep -q libjemalloc; then
+    exits 0 $run -a libc -- redis-server --version
+    says err "(dispatch)"
+    exits 125 $run -a libc --set memopt.binding=direct -- redis-server --version
+    says err "linked with 'libjemalloc.so.2', whose malloc comes before the C library's"
+    exits 0 $run -a libc -- sh -c 'redis-server --version; exit 0'
+    says err "libjemalloc.so.2', whose malloc serves it"
+fi
+
 # ---- dead runs are cleaned up, living ones and others' things are not
 if [ -w /dev/shm ]; then
     stale=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")

@@ -458,20 +458,31 @@ static void test_binding(void **state) {
         uint32_t flags;
         int result; /* a binding, or -EINVAL */
         const char *says;
+        int has_library;
+        const char *links_malloc;
     } cases[] = {
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL},
-        {A, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
-        {A, 0, 1, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
-        {A, 0, 0, 0, I, NULL},
-        {I, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL},
-        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL},
-        {D, 2, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "tracker"},
-        {D, 0, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "heap.default"},
-        {D, 0, 0, 0, -EINVAL, "'x'"},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL},
+        {A, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL},
+        {A, 0, 1, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL},
+        {A, 0, 0, 0, I, NULL, 0, NULL},
+        {I, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL},
+        {D, 2, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "tracker", 0, NULL},
+        {D, 0, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "heap.default", 0, NULL},
+        {D, 0, 0, 0, -EINVAL, "'x'", 0, NULL},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, "libjemalloc.so.2"},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 1, "libjemalloc.so.2"},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "'libjemalloc.so.2'", 0, "libjemalloc.so.2"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct mo_binding_facts facts = {cases[i].wanted, cases[i].trackers, cases[i].rules,
-                                         cases[i].flags, "x"};
+        struct mo_binding_facts facts = {cases[i].wanted,
+                                         cases[i].trackers,
+                                         cases[i].rules,
+                                         cases[i].flags,
+                                         "x",
+                                         cases[i].has_library,
+                                         cases[i].links_malloc == NULL ? ""
+                                                                       : cases[i].links_malloc};
         struct memopt_error error = MEMOPT_ERROR_INIT;
         enum mo_binding binding = A;
         int r = mo_choose_binding(&facts, &binding, &error);

@@ -23,12 +23,19 @@
 int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret_binding,
                       struct memopt_error *error) {
     const char *against = NULL;
+    char reason[160];
     if (!(facts->flags & MEMOPT_ALLOCATOR_DIRECT))
         against = "this allocator works behind memopt's dispatch only";
     else if (facts->trackers > 0)
         against = "a tracker has to see each call (leave it out with: -t '')";
     else if (facts->heap_rules)
         against = "[heap.default] has settings that apply to each call";
+    else if (!facts->has_library && facts->links_malloc[0] != '\0') {
+        snprintf(reason, sizeof(reason),
+                 "the program is linked with '%s', whose malloc comes before the C library's",
+                 facts->links_malloc);
+        against = reason;
+    }
     if (facts->wanted == MO_BINDING_DIRECT && against != NULL)
         return mo_fail(error, -EINVAL,
                        "binding = direct is impossible with allocator '%s': %s; use binding = auto "
@@ -222,7 +229,7 @@ static int blame(const struct mo_config *config, const char *key, struct memopt_
     return mo_error_prefix(error, "%s", origin.file);
 }
 
-static int choose(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
+static int choose_allocator(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
     const struct mo_core_section *core = mo_core_section("memopt");
     int r = mo_config_fill(config, "memopt", core->table, &plan->settings, error);
     if (r < 0)
@@ -244,6 +251,12 @@ static int choose(struct mo_config *config, struct mo_plan *plan, struct memopt_
                 allocator->descriptor.name, allocator->descriptor.name);
         return blame(config, "allocator", error);
     }
+    return 0;
+}
+
+static int choose_binding(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
+    const struct mo_settings_memopt *settings = &plan->settings;
+    const struct mo_plugin *allocator = plan->allocator;
     int heap_rules = 0;
     const char *heap;
     for (size_t i = 0; (heap = mo_config_section(config, "heap.", i)) != NULL; i++)
@@ -254,8 +267,10 @@ static int choose(struct mo_config *config, struct mo_plan *plan, struct memopt_
         .heap_rules = heap_rules,
         .flags = allocator->ops.allocator.flags,
         .allocator = allocator->descriptor.name,
+        .has_library = allocator->ops.allocator.libraries != NULL,
+        .links_malloc = plan->target.links_malloc,
     };
-    r = mo_choose_binding(&facts, &plan->binding, error);
+    int r = mo_choose_binding(&facts, &plan->binding, error);
     return r < 0 ? blame(config, "binding", error) : 0;
 }
 
@@ -300,7 +315,8 @@ static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt
 
 int mo_plan_check(struct mo_config *config, struct memopt_error *error) {
     struct mo_plan plan = {.session = MO_SESSION_NONE};
-    return choose(config, &plan, error);
+    int r = choose_allocator(config, &plan, error);
+    return r < 0 ? r : choose_binding(config, &plan, error);
 }
 
 int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,
@@ -310,7 +326,7 @@ int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *re
         error = &own;
     struct mo_plan plan = {.session = MO_SESSION_NONE};
     *ret_failure = MO_PLAN_MEMOPT;
-    int r = choose(config, &plan, error);
+    int r = choose_allocator(config, &plan, error);
     if (r < 0)
         return r;
     r = mo_target_find(argv[0], getenv("PATH"), &plan.target, error);
@@ -318,6 +334,9 @@ int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *re
         *ret_failure = r == -ENOENT ? MO_PLAN_NO_PROGRAM : mo_plan_failure_of(r);
         return r;
     }
+    r = choose_binding(config, &plan, error);
+    if (r < 0)
+        return r;
     mo_environment_init(&plan.environment, environ);
     r = forget_outer(&plan, error);
     if (r == 0)

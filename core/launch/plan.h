@@ -43,6 +43,8 @@ struct mo_binding_facts {
     int heap_rules; /* [heap.default] has values */
     uint32_t flags; /* of the allocator */
     const char *allocator;
+    int has_library;          /* the allocator is a library that can be preloaded */
+    const char *links_malloc; /* of the program: see mo_target */
 };
 /* Direct where nothing is asked for that takes a look at each call. -EINVAL:
  * direct was asked for and can't be; the message says why. */

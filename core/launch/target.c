@@ -253,12 +253,18 @@ static const char *own_loader(void) {
     return "";
 }
 
+/* Libraries that replace malloc for whoever links with them. */
+static const char *const mallocs[] = {"libjemalloc", "libtcmalloc",       "libmimalloc",
+                                      "libsnmalloc", "librpmalloc",       "libhoard",
+                                      "libscudo",    "libtbbmalloc_proxy"};
+
 int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *target,
                           struct memopt_error *error) {
     struct image image = {bytes, size};
     target->obstacle = MO_OBSTACLE_NONE;
     target->sanitizer = MO_SANITIZER_NONE;
     target->detail[0] = '\0';
+    target->links_malloc[0] = '\0';
     if (size < sizeof(ElfW(Ehdr)) || memcmp(bytes, ELFMAG, SELFMAG) != 0)
         return mo_fail(error, -ENOEXEC, "not an ELF file, or cut short");
     if (is_foreign(&image, target)) {
@@ -282,9 +288,14 @@ int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *targ
             string_at(&image, dynamic.strings, dynamic.strings_size, dynamic.entries[i].d_un.d_val);
         if (dynamic.entries[i].d_tag == DT_SONAME)
             soname = name;
-        for (size_t j = 0; dynamic.entries[i].d_tag == DT_NEEDED && j < RUN_TIMES; j++)
+        if (dynamic.entries[i].d_tag != DT_NEEDED)
+            continue;
+        for (size_t j = 0; j < RUN_TIMES; j++)
             if (strncmp(name, run_times[j].library, strlen(run_times[j].library)) == 0)
                 found.sanitizer = run_times[j].sanitizer;
+        for (size_t j = 0; j < sizeof(mallocs) / sizeof(mallocs[0]); j++)
+            if (strncmp(name, mallocs[j], strlen(mallocs[j])) == 0)
+                snprintf(target->links_malloc, sizeof(target->links_malloc), "%s", name);
     }
     const char *loader = loader_of(&image, segments, count);
     /* the loader itself, started by hand, preloads like any program */

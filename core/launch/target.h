@@ -51,6 +51,7 @@ struct mo_target {
     enum mo_obstacle obstacle;
     enum mo_sanitizer sanitizer; /* when SANITIZED */
     char detail[96];             /* the machine, the allocator, the loader, what is secure */
+    char links_malloc[64]; /* a library it is linked with that has a malloc of its own, or "" */
 };
 
 /* Who runs it, for set-uid; mo_target_find() takes the process's own. */
