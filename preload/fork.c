@@ -1,16 +1,8 @@
 /*
- * fork.c - fork in a threaded program, in an order that cannot deadlock.
- *
- * glibc's fork runs the atfork handlers and only then takes the lock of the list
- * of stdio streams. A backend whose handler takes its own locks (jemalloc,
- * tcmalloc) therefore ends with backend before stdio, while a thread inside
- * fflush(NULL) holds stdio and wants the backend: both wait for ever. Our
- * handler is registered after theirs, so it runs before theirs, and takes the
- * stdio lock first; glibc takes it again, which it may (it is recursive), and
- * the order is the same for everyone: stdio, then the backend.
- *
- * That lock also keeps two threads from being in here at once.
+ * fork.c - fork in a threaded program, in an order that cannot deadlock: stdio
+ * (core/base/forkorder.h), what libmemopt has, the backend, the ledger.
  */
+#include "core/base/forkorder.h"
 #include "core/dispatch/services.h"
 #include "core/ledger/writer.h"
 #include "preload/process.h"
@@ -22,8 +14,6 @@ enum { HOOKS_MAX = 8 };
 static void *(*slot_of_thread)(void);
 static struct { void (*before)(void), (*parent)(void), (*child)(void); } added[HOOKS_MAX];
 static _Atomic unsigned added_count;
-
-static void (*list_lock)(void), (*list_unlock)(void), (*list_reset)(void);
 
 static void *own_slot(void) {
     return slot_of_thread == NULL ? NULL : slot_of_thread();
@@ -39,8 +29,6 @@ static unsigned count(void) {
 }
 
 static void before(void) {
-    if (list_lock != NULL)
-        list_lock();
     for (unsigned i = 0; i < count(); i++)
         added[i].before();
     void *slot = own_slot(); /* may make one: not under the backend's locks */
@@ -54,8 +42,6 @@ static void parent(void) {
         backend()->after_fork_parent();
     for (unsigned i = count(); i-- > 0;)
         added[i].parent();
-    if (list_unlock != NULL)
-        list_unlock();
 }
 
 static void child(void) {
@@ -64,9 +50,6 @@ static void child(void) {
     mo_ledger_after_fork_child(own_slot());
     for (unsigned i = count(); i-- > 0;)
         added[i].child();
-    /* Reset, not unlocked: if the parent had threads, glibc has reset it. */
-    if (list_reset != NULL)
-        list_reset();
 }
 
 void mo_fork_add(void (*on_before)(void), void (*on_parent)(void), void (*on_child)(void)) {
@@ -80,10 +63,6 @@ void mo_fork_add(void (*on_before)(void), void (*on_parent)(void), void (*on_chi
 
 void mo_fork_install(void *(*own)(void)) {
     slot_of_thread = own;
-    *(void **)&list_lock = mo_libc_symbol("_IO_list_lock");
-    *(void **)&list_unlock = mo_libc_symbol("_IO_list_unlock");
-    *(void **)&list_reset = mo_libc_symbol("_IO_list_resetlock");
-    if (list_lock == NULL || list_unlock == NULL || list_reset == NULL)
-        list_lock = list_unlock = list_reset = NULL; /* another C library: its own order */
     pthread_atfork(before, parent, child);
+    mo_fork_order();
 }

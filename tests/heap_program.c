@@ -5,6 +5,7 @@
 #include <memopt/memopt.h>
 
 #include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +70,55 @@ static int fork_and_count(void) {
     return status != 0 ? 8 : stats_of(heap).live_blocks == 1 ? 0 : 9;
 }
 
+/* Streams that use the heap while stdio's locks are held: fflush(NULL) waits for
+ * the heap, and so must not be waited for by fork. */
+static _Atomic int stop;
+
+static ssize_t cookie_write(void *heap, const char *bytes, size_t size) {
+    (void)bytes;
+    for (int i = 0; i < 20; i++)
+        memopt_heap_free(heap, take(heap, 100));
+    return (ssize_t)size;
+}
+
+static void *flushing_thread(void *heap) {
+    FILE *stream = fopencookie(heap, "w", (cookie_io_functions_t){.write = cookie_write});
+    while (!stop) {
+        fputs("text", stream);
+        fflush(NULL);
+    }
+    fclose(stream);
+    return NULL;
+}
+
+static int fork_storm(void) {
+    enum { FORKS = 100, THREADS = 3 };
+    struct memopt_heap *heaps[] = {open_heap("a"), open_heap("b")};
+    pthread_t threads[THREADS];
+    alarm(60);
+    for (int i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, flushing_thread, heaps[i % 2]) != 0)
+            return 12;
+    for (int i = 0; i < FORKS; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            alarm(30);
+            for (int h = 0; h < 2; h++)
+                memopt_heap_free(heaps[h], take(heaps[h], 1000));
+            FILE *stream = fopen("/dev/null", "w");
+            _exit(stream != NULL && fclose(stream) == 0 ? 0 : 13);
+        }
+        int status = -1;
+        if (waitpid(pid, &status, 0) != pid || status != 0)
+            return 14;
+    }
+    stop = 1;
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    puts("storm over");
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "chdir") == 0 && chdir("/") != 0)
         return 11;
@@ -78,6 +128,8 @@ int main(int argc, char **argv) {
         return default_heap();
     if (strcmp(what, "fork") == 0)
         return fork_and_count();
+    if (strcmp(what, "storm") == 0)
+        return fork_storm();
     if (strcmp(what, "init") == 0 && memopt_init(argv[2], &error) < 0) {
         fprintf(stderr, "heap_program: %s\n", error.message);
         return 10;

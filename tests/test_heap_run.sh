@@ -95,6 +95,17 @@ has out '^a on mmap, b on pool$'
 check "memopt_init without its file" 10 $run "$program" init "$dir/none.ini"
 has err "heap_program: .*none.ini"
 
+# fork among threads that are in stdio and in a heap, without the shim's handlers
+for allocator in libc mmap pool guard tcmalloc mimalloc jemalloc; do
+    [ -e "$top_builddir/plugins/.libs/alloc-$allocator.so" ] || continue
+    printf '[heap.a]\nallocator = %s\n' "$allocator" > "$MEMOPT_CONF"
+    # room for jemalloc's thread-local storage
+    check "fork storm, $allocator" 0 env GLIBC_TUNABLES=glibc.rtld.optional_static_tls=8192 \
+        "$program" storm
+    has out '^storm over$'
+done
+: > "$MEMOPT_CONF"
+
 # libmemopt through a relative LD_LIBRARY_PATH, from a program elsewhere that has
 # changed its directory: the plugins are where the library is
 cp "$program" "$dir/elsewhere"

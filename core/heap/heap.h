@@ -12,7 +12,7 @@
  * the backend's own heaps, a list over the backend's malloc, or the backend's
  * malloc as it is (the default heap, which is never destroyed).
  *
- * Lock order: the library's mutex, a heap's hook_lock, its shards, the backend.
+ * Lock order: stdio's list (core/base/forkorder.h), the library's mutex, a heap's hook_lock, its shards, the backend.
  * No lock is held while a function of the program's runs, but the library's
  * during memopt_heap_each().
  * Memory: a heap is one private mapping, gone after destroy: use after destroy

@@ -10,6 +10,7 @@
 #include "core/heap/heap.h"
 
 #include "core/base/error.h"
+#include "core/base/forkorder.h"
 #include "core/base/sysmem.h"
 #include "core/model/report.h"
 
@@ -143,6 +144,8 @@ static int start(const char *config_file, struct memopt_error *error) {
         else if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) != 0)
             return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
         library.hooked = 1;
+        if (mo_fork_order() < 0)
+            return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
     }
     struct mo_config *run = NULL, *own = NULL;
     char path[PATH_MAX] = "";
