@@ -254,13 +254,20 @@ fi
 if [ -w /dev/shm ]; then
     stale=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
     fresh=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
-    alive=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
-    touch "$stale/999999999-0.ledger" "$stale/settings.ini" "$alive/$$-0.ledger"
+    touch "$stale/999999999.0.ledger" "$stale/settings.ini"
+    # a memopt that was killed, with a program that goes on
+    $run -q -t stats -- sh -c 'echo "$$ $MEMOPT_RUN" >alive; exec sleep 60' &
+    orphan=$!
+    for _ in $(seq 100); do [ -s alive ] && break; sleep 0.05; done
+    read -r survivor alive <alive
+    kill -KILL $orphan
+    wait $orphan 2>/dev/null
     touch -d '1 hour ago' "$stale" "$alive"
     exits 0 $run -q -- true
     ok "a dead run is cleaned up" test ! -e "$stale"
     ok "a young one is not" test -e "$fresh"
-    ok "one with living programs is not" test -e "$alive"
+    ok "one with living programs is not" test -e "$alive/settings.ini"
+    kill "$survivor"
     rm -rf "$stale" "$fresh" "$alive"
 fi
 

@@ -114,7 +114,7 @@ static int has_living(int fd) {
     while (!living && (entry = readdir(directory)) != NULL) {
         char *end;
         long pid = strtol(entry->d_name, &end, 10);
-        if (end != entry->d_name && *end == '-' && pid > 0 && pid <= INT_MAX)
+        if (end != entry->d_name && *end == '.' && pid > 0 && pid <= INT_MAX)
             living = kill((pid_t)pid, 0) == 0 || errno == EPERM;
     }
     closedir(directory);

@@ -2,7 +2,7 @@
  * session.h - the run directory: where memopt and the programs it watches meet.
  *
  *     DIR/settings.ini       the effective configuration, read by the shim
- *     DIR/PID-N.ledger       one a process, written by it
+ *     DIR/PID.N.ledger       one a process, written by it
  *     DIR/sanitizer.PID      a sanitizer's log
  *     DIR/lib….so            a link, where a library's path is none for LD_PRELOAD
  *
