@@ -961,6 +961,10 @@ static const struct profile {
     {"arena", {"--set", "size=8GiB", "--limit", "4GiB", "--set", "mode=bump", "--scale", "4"}},
     {"mmap", {"--scale", "4"}},
     {"guard", {"--scale", "20"}},
+    {"guard", {"--set", "sample_every=10", "--case", "purge"}},
+    {"guard", {"--set", "sample_every=10", "--case", "destroy"}},
+    {"guard", {"--set", "max_size=100", "--set", "quarantine=0", "--case", "purge"}},
+    {"guard", {"--set", "max_size=100", "--set", "quarantine=0", "--case", "destroy"}},
 };
 
 static void run_self(const char *const *arguments, size_t count, const char *name) {

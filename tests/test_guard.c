@@ -446,6 +446,107 @@ static void soft(void **state) {
     own_passes(soft_clean);
 }
 
+/* -------------------------------------------------------------------- purge */
+
+static _Atomic int purging_ends;
+
+static void *churn_checked(void *seed) {
+    size_t random = (size_t)(uintptr_t)seed;
+    char *kept[64] = {0};
+    for (int round = 0; !purging_ends; round++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        char **p = &kept[random >> 58];
+        if (*p != NULL) {
+            size_t size = own_malloc->usable_size(*p);
+            for (size_t i = 0; i < size; i++)
+                CHECK((*p)[i] == (char)size);
+            own_malloc->free(*p);
+        }
+        size_t size = 1 + (random >> 40) % 6000;
+        *p = own_malloc->calloc(1, size);
+        for (size_t i = 0; i < size; i++)
+            CHECK((*p)[i] == 0);
+        memset(*p, (int)size, size);
+    }
+    for (int i = 0; i < 64; i++)
+        if (kept[i] != NULL)
+            own_malloc->free(kept[i]);
+    return NULL;
+}
+
+/* Whatever is in use or on its way stays whole while others are taken away. */
+static void purge_among_threads(void) {
+    pthread_t threads[3];
+    opened();
+    for (uintptr_t i = 0; i < 3; i++)
+        CHECK(pthread_create(&threads[i], NULL, churn_checked, (void *)(i + 1)) == 0);
+    for (int i = 0; i < 300; i++)
+        OPS.purge();
+    purging_ends = 1;
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static void purge_figures(void) {
+    enum { BLOCKS = 1000, SIZE = 3000 };
+    opened();
+    char *p[BLOCKS];
+    for (int round = 0; round < 3; round++) {
+        uint64_t before = own_figures().committed;
+        for (int i = 0; i < BLOCKS; i++)
+            p[i] = memset(own_malloc->malloc(SIZE), 1, SIZE);
+        uint64_t full = own_figures().committed;
+        CHECK(round == 0 || full - before >= BLOCKS * SIZE);
+        for (int i = 1; i < BLOCKS; i++)
+            own_malloc->free(p[i]);
+        CHECK(own_figures().committed == full); /* quarantined and resident */
+        uint64_t gone = OPS.purge();
+        CHECK(gone >= (BLOCKS - 10) * SIZE && own_figures().committed == full - gone);
+        CHECK(own_figures().retained == 0 && OPS.purge() == 0);
+        CHECK(p[0][0] == 1 && p[0][SIZE - 1] == 1);
+        own_malloc->free(p[0]);
+        OPS.purge();
+    }
+}
+
+static void purge_damage(void) {
+    opened();
+    char *p = allocate_here(1000);
+    free_here(p);
+    p[7] = 1;
+    OPS.purge();
+}
+
+/* Guarded blocks have no memory: they stay in quarantine, and inaccessible. */
+static void purge_guarded(void) {
+    opened();
+    char *p = allocate_here(1000);
+    free_here(p);
+    OPS.purge();
+    CHECK(own_figures().retained > 0);
+    p[7] = 1;
+}
+
+static void purge(void **state) {
+    (void)state;
+    option = "sample_every";
+    value = "1000000";
+    own_passes(purge_among_threads);
+    option = "max_size";
+    value = "1";
+    own_passes(purge_figures);
+    static const struct bug damage = {"max_size",
+                                      "1",
+                                      purge_damage,
+                                      SIGABRT,
+                                      {"memopt: use-after-free: write at byte 7 of a block of 1000 "
+                                       "bytes"}};
+    static const struct bug guarded = {
+        "align", "16", purge_guarded, SIGSEGV, {"memopt: use-after-free: write at byte 7 of"}};
+    expect(&damage);
+    expect(&guarded);
+}
+
 /* ------------------------------------------------------------ blocks and heaps */
 
 static void blocks_body(void) {
@@ -1063,6 +1164,7 @@ int main(void) {
         cmocka_unit_test(planted),
         cmocka_unit_test(innermost),
         cmocka_unit_test(soft),
+        cmocka_unit_test(purge),
         cmocka_unit_test(blocks_and_heaps),
         cmocka_unit_test(options),
         cmocka_unit_test(in_threads),

@@ -193,6 +193,8 @@ static struct guard_slot *slot_take(unsigned class, int soft) {
     struct guard_slot *slot = classes[soft][class].free;
     if (slot != NULL) {
         classes[soft][class].free = slot->next;
+        bytes.soft += slot->idle == GUARD_PURGED ? slot->span->slot_size : 0;
+        slot->idle = GUARD_IN_USE;
     } else {
         struct guard_span *span = classes[soft][class].span;
         if (span == NULL || span->used == span->count)
@@ -215,6 +217,7 @@ static struct guard_slot *slot_take(unsigned class, int soft) {
 static void slot_give(struct guard_slot *slot) {
     slot->next = classes[slot->soft][slot->span->class].free;
     classes[slot->soft][slot->span->class].free = slot;
+    slot->idle = GUARD_IDLE;
 }
 
 /* ----------------------------------------------------------------- patterns */
@@ -408,6 +411,23 @@ static size_t cost_of(const struct guard_slot *slot) {
     return slot->span->payload;
 }
 
+/* What left the quarantine may be used again. */
+static void release(struct guard_slot *out) {
+    while (out != NULL) {
+        struct guard_slot *next = out->next;
+        if (out->soft) {
+            char *where = find_other(out->p, out->p + out->size, FREED);
+            if (where != NULL)
+                guard_report_damage(out, where, "when it was to be used again");
+            check_around(out, "when it was to be used again");
+        }
+        pthread_mutex_lock(&lock);
+        slot_give(out);
+        pthread_mutex_unlock(&lock);
+        out = next;
+    }
+}
+
 static void quarantine(struct guard_slot *slot) {
     struct guard_slot *out = NULL;
     pthread_mutex_lock(&lock);
@@ -428,19 +448,7 @@ static void quarantine(struct guard_slot *slot) {
         out = first;
     }
     pthread_mutex_unlock(&lock);
-    while (out != NULL) {
-        struct guard_slot *next = out->next;
-        if (out->soft) {
-            char *where = find_other(out->p, out->p + out->size, FREED);
-            if (where != NULL)
-                guard_report_damage(out, where, "when it was to be used again");
-            check_around(out, "when it was to be used again");
-        }
-        pthread_mutex_lock(&lock);
-        slot_give(out);
-        pthread_mutex_unlock(&lock);
-        out = next;
-    }
+    release(out);
 }
 
 static void block_free(const char *operation, struct guard_heap *heap, void *p) {
@@ -608,6 +616,64 @@ static int figures(struct memopt_figures *ret_figures) {
     return 0;
 }
 
+/* Under the lock. The pages that lie in idle slots `from` to `to` of a soft span. */
+static uint64_t discard(struct guard_span *span, size_t from, size_t to) {
+    uintptr_t mask = guard.page - 1, start = (uintptr_t)span->start;
+    uintptr_t first = (start + from * span->slot_size + mask) & ~mask;
+    uintptr_t end = (start + to * span->slot_size) & ~mask;
+    uint64_t gone = 0;
+    if (first >= end || madvise((void *)first, end - first, MADV_DONTNEED) != 0)
+        return 0;
+    for (size_t i = from; i < to; i++) {
+        uintptr_t slot = start + i * span->slot_size;
+        if (slot < first || slot + span->slot_size > end || slot_in(span, i)->idle != GUARD_IDLE)
+            continue;
+        slot_in(span, i)->idle = GUARD_PURGED;
+        gone += span->slot_size;
+    }
+    bytes.soft -= gone;
+    return gone;
+}
+
+/* Freed guarded blocks have no memory. Freed soft ones do: they leave the
+ * quarantine, which guarded ones may stay in, and the pages without any other
+ * block go. */
+static uint64_t purge(void) {
+    struct guard_slot *out = NULL, *last = NULL;
+    pthread_mutex_lock(&lock);
+    for (struct guard_slot **at = &quarantine_first; *at != NULL;) {
+        struct guard_slot *slot = *at;
+        if (slot->soft) {
+            *at = slot->next;
+            quarantine_bytes -= cost_of(slot);
+            slot->next = out;
+            out = slot;
+        } else {
+            last = slot;
+            at = &slot->next;
+        }
+    }
+    quarantine_last = last;
+    pthread_mutex_unlock(&lock);
+    release(out);
+    uint64_t gone = 0;
+    const struct guard_span *before = NULL;
+    pthread_mutex_lock(&lock);
+    for (size_t unit = 0; unit < next_unit; unit++) {
+        struct guard_span *span = atomic_load(&guard.units[unit]);
+        if (span == before)
+            continue;
+        before = span;
+        for (size_t i = 0, from = 0; span->soft && i <= span->used; i++)
+            if (i == span->used || slot_in(span, i)->idle == GUARD_IN_USE) {
+                gone += discard(span, from, i);
+                from = i + 1;
+            }
+    }
+    pthread_mutex_unlock(&lock);
+    return gone;
+}
+
 static int heap_figures(void *opaque, struct memopt_figures *ret_figures) {
     struct guard_heap *heap = opaque;
     uint64_t pages = 0;
@@ -714,6 +780,7 @@ static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
     .open = open_guard,
     .figures = figures,
+    .purge = purge,
     .heap_create = heap_create,
     .heap_destroy = heap_destroy,
     .heap_malloc = heap_malloc,

@@ -38,11 +38,18 @@ enum guard_state {
     GUARD_FREED, /* in quarantine, or not used again yet */
 };
 
+enum guard_idle {
+    GUARD_IN_USE,
+    GUARD_IDLE,   /* in the list of free slots */
+    GUARD_PURGED, /* and without memory */
+};
+
 struct guard_heap;
 struct guard_slot {
     _Atomic uint32_t state;               /* enum guard_state */
     uint8_t soft;                         /* no guard page */
     uint8_t plain;                        /* large and not to be kept when freed */
+    uint8_t idle;                         /* enum guard_idle; under the lock */
     uint8_t allocated_depth, freed_depth; /* frames that were captured */
     int32_t allocated_by, freed_by;       /* thread ids */
     char *p;
