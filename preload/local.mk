@@ -9,6 +9,7 @@ preload_common_sources = \
 	preload/environment.c \
 	preload/fork.c \
 	preload/frees.c \
+	preload/handler.c \
 	preload/libc.c \
 	preload/process.c preload/process.h
 PRELOAD_CFLAGS = $(PROGRAM_CFLAGS) -fno-builtin-malloc -fno-builtin-calloc \

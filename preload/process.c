@@ -270,6 +270,8 @@ MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
     .at_fork = mo_fork_add,
 };
 
+static void at_exit(void) __attribute__((destructor));
+
 static void keep_status(int status, void *unused) {
     (void)unused;
     exit_status = status;
@@ -326,6 +328,7 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
     if (mo_process.allocator != NULL)
         memopt_program_services.allocator = mo_process.allocator->path;
     on_exit(keep_status, NULL);
+    at_quick_exit(at_exit);
     if (after_open != NULL)
         after_open(&mo_process);
     if (!follow)
@@ -337,7 +340,19 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
 /* Only the shim has a boot range. */
 extern uint64_t mo_boot_used(void) __attribute__((weak));
 
-static void end(int with_figures) {
+/* Figures take the backend's locks. exit() in a signal handler is common, and the
+ * handler may have interrupted the backend. */
+static bool may_ask_backend(void) {
+    if (mo_process.allocator == NULL || mo_process.allocator->ops.allocator.figures == NULL)
+        return false;
+    if (!mo_in_signal_handler())
+        return true;
+    mo_ledger_note(MEMOPT_NOTE_INFO, "the program ended in a signal handler: the allocator's own "
+                                     "figures are missing, as it may have been interrupted");
+    return false;
+}
+
+static void end(int status, bool with_figures) {
     struct memopt_figures figures = {
         .size = sizeof(figures),
         .live = MEMOPT_UNKNOWN,
@@ -349,22 +364,20 @@ static void end(int with_figures) {
     };
     if (mo_ledger() == NULL || mo_ledger()->pid != getpid())
         return;
-    int known = with_figures && mo_process.allocator != NULL &&
-                mo_process.allocator->ops.allocator.figures != NULL &&
-                mo_process.allocator->ops.allocator.figures(&figures) == 0;
-    mo_ledger_end(known ? &figures : NULL, mo_boot_used != NULL ? mo_boot_used() : 0, exit_status);
+    bool known = with_figures && may_ask_backend() &&
+                 mo_process.allocator->ops.allocator.figures(&figures) == 0;
+    mo_ledger_end(known ? &figures : NULL, mo_boot_used != NULL ? mo_boot_used() : 0, status);
 }
 
-static __attribute__((destructor)) void at_exit(void) {
-    end(1);
+static void at_exit(void) {
+    end(exit_status, true);
 }
 
 /* A process that ends without its destructors. May be called from a signal
- * handler, so no figures: they take the backend's locks. */
+ * handler, so no figures. */
 static void exit_now(int status) __attribute__((noreturn));
 static void exit_now(int status) {
-    exit_status = status;
-    end(0);
+    end(status, false);
     for (;;)
         syscall(SYS_exit_group, status);
 }
@@ -373,4 +386,13 @@ MEMOPT_EXPORT void _exit(int status) {
 }
 MEMOPT_EXPORT void _Exit(int status) {
     exit_now(status);
+}
+
+/* Runs neither destructors nor what on_exit() registered. */
+MEMOPT_EXPORT void quick_exit(int status) {
+    void (*own)(int);
+    *(void **)&own = mo_libc_symbol("quick_exit");
+    exit_status = status;
+    own(status);
+    abort(); /* not reached */
 }

@@ -52,6 +52,9 @@ bool mo_program_has_malloc(void);
  * the executable; else NULL. */
 const char *mo_program_malloc_library(void);
 
+/* preload/handler.c: the calling thread runs a signal handler. */
+bool mo_in_signal_handler(void);
+
 /* preload/environment.c: takes memopt's entries out, so that exec'd children
  * are not followed. Works in place, allocates nothing. */
 void mo_environment_forget(char **envp);

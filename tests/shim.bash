@@ -67,7 +67,7 @@ same() {
 shimmed=${modes%direct} # C++'s operators are the library's own where it is bound directly
 [ -x "$programs/../test_semantics" ] && same "$modes" semantics "$programs/../test_semantics"
 same "$shimmed" "operator new" "$programs/cxx_new"
-for scenario in start-programs fork-exit thread-exit exit-with-threads atexit signals \
+for scenario in start-programs quick-exit fork-exit thread-exit exit-with-threads atexit signals \
     signal-malloc constructors cross-threads close-all; do
     same "$modes" $scenario "$programs/behaviour" $scenario
 done
@@ -76,6 +76,9 @@ same "$modes" dlopen "$programs/behaviour" dlopen "$hook"
 # Without memopt jemalloc and tcmalloc hang here; the C library doesn't, and so
 # nothing may under memopt.
 same "$modes" fork-storm "$programs/behaviour" fork-storm
+
+# Nor here, where the end of the program asks the backend for its figures.
+same "$modes" signal-exit "$programs/behaviour" signal-exit
 
 # a library of the user's, preloaded too, that allocates in its constructor
 # (in a sanitized build it is before the sanitizer in memopt, too)

@@ -317,6 +317,54 @@ static void signals(void) {
     printf("signals came\n");
 }
 
+/* A handler that exits, whatever it interrupts: POSIX doesn't allow it, many
+ * programs do it, and over glibc it works. Children, as it takes some luck to hit
+ * the moment in which a lock is held. */
+static void leave(int number) {
+    (void)number;
+    exit(7);
+}
+static void *sleeping_thread(void *unused) {
+    sigset_t all;
+    sigfillset(&all);
+    CHECK(pthread_sigmask(SIG_BLOCK, &all, NULL) == 0);
+    for (;;)
+        pause();
+    return unused;
+}
+static void signal_exit(void) {
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            begin(sleeping_thread, 0); /* with one thread alone glibc takes no lock */
+            struct sigaction action = {.sa_handler = leave};
+            CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+            struct itimerval timer = {{0, 0}, {0, 1000 + i * 300}};
+            CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+            static void *blocks[4096];
+            for (unsigned state = (unsigned)i;;) {
+                state = state * 1103515245u + 12345u;
+                unsigned n = (state >> 8) % 4096;
+                free(blocks[n]);
+                blocks[n] = malloc((state >> 4) % 40000);
+            }
+        }
+        CHECK(wait_for(child) == 7);
+    }
+    printf("20 exits\n");
+}
+
+static void handle_quick_exit(void) {
+    printf("handler\n");
+    fflush(stdout);
+}
+static void ends_quickly(void) {
+    CHECK(at_quick_exit(handle_quick_exit) == 0);
+    churn(1, 100);
+    quick_exit(5);
+}
+
 /* A handler that allocates, run while the program is not inside malloc: works
  * with any allocator, and is common. */
 static void allocating_handler(int number) {
@@ -428,6 +476,8 @@ int main(int argc, char **argv) {
         {"atexit", at_exit},
         {"signals", signals},
         {"signal-malloc", signal_malloc},
+        {"signal-exit", signal_exit},
+        {"quick-exit", ends_quickly},
         {"constructors", constructors},
         {"cross-threads", cross_threads},
         {"killed", wait_to_be_killed},
