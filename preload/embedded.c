@@ -25,7 +25,8 @@ bool mo_program_has_malloc(void) {
 }
 
 const char *mo_program_malloc_library(void) {
-    void *found = dlsym(RTLD_DEFAULT, "malloc");
+    /* Not RTLD_DEFAULT: that may be the entry in the executable's PLT. */
+    void *found = dlsym(RTLD_NEXT, "malloc");
     Dl_info where;
     if (found == NULL || found == mo_libc_symbol("malloc") || mo_program_has_malloc() ||
         dladdr(found, &where) == 0)

@@ -48,7 +48,7 @@ int mo_libc_table(struct memopt_malloc *ret_table);
 
 /* preload/embedded.c: the program's executable defines malloc itself. */
 bool mo_program_has_malloc(void);
-/* The library whose malloc serves the program, if it is neither the C library nor
+/* For the agent: the library whose malloc serves the program, if it is neither the C library nor
  * the executable; else NULL. */
 const char *mo_program_malloc_library(void);
 
