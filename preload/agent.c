@@ -9,7 +9,7 @@
 
 static void install_fork(struct mo_process *process) {
     (void)process;
-    mo_fork_install(NULL);
+    mo_fork_install(NULL, NULL);
 }
 
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {

@@ -20,7 +20,7 @@
 static void adopt(struct mo_process *process) {
     if (process->allocator != NULL)
         mo_dispatch = process->table;
-    mo_fork_install(NULL);
+    mo_fork_install(NULL, NULL);
 }
 
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {

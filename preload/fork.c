@@ -12,11 +12,12 @@
 enum { HOOKS_MAX = 8 };
 
 static void *(*slot_of_thread)(void);
+static void (*stop_tracking)(void);
 static struct { void (*before)(void), (*parent)(void), (*child)(void); } added[HOOKS_MAX];
 static _Atomic unsigned added_count;
 
 static void *own_slot(void) {
-    return slot_of_thread == NULL ? NULL : slot_of_thread();
+    return slot_of_thread == NULL || mo_ledger() == NULL ? NULL : slot_of_thread();
 }
 
 static const struct memopt_allocator_ops *backend(void) {
@@ -47,7 +48,8 @@ static void parent(void) {
 static void child(void) {
     if (backend() != NULL && backend()->after_fork_child != NULL)
         backend()->after_fork_child();
-    mo_ledger_after_fork_child(own_slot());
+    if (mo_ledger_after_fork_child(own_slot()) < 0 && stop_tracking != NULL)
+        stop_tracking();
     for (unsigned i = count(); i-- > 0;)
         added[i].child();
 }
@@ -61,8 +63,9 @@ void mo_fork_add(void (*on_before)(void), void (*on_parent)(void), void (*on_chi
     added[i].child = on_child;
 }
 
-void mo_fork_install(void *(*own)(void)) {
+void mo_fork_install(void *(*own)(void), void (*untrack)(void)) {
     slot_of_thread = own;
+    stop_tracking = untrack;
     pthread_atfork(before, parent, child);
     mo_fork_order();
 }

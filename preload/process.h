@@ -38,8 +38,9 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
                       void (*after_open)(struct mo_process *process));
 extern struct mo_process mo_process;
 
-/* preload/fork.c: `own_slot` (may be NULL) gives the thread's slot in the ledger. */
-void mo_fork_install(void *(*own_slot)(void));
+/* preload/fork.c: `own_slot` gives the thread's slot in the ledger, `untrack` is
+ * called in a child that has no ledger. Both may be NULL. */
+void mo_fork_install(void *(*own_slot)(void), void (*untrack)(void));
 void mo_fork_add(void (*before)(void), void (*parent)(void), void (*child)(void));
 
 /* preload/libc.c: the C library's own functions, past any interposition. */

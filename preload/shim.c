@@ -30,7 +30,7 @@ static void take_over(struct mo_process *process) {
         c_calls = false;
     }
     mo_dispatch_switch(&process->table, c_calls, links, process->tracker_count);
-    mo_fork_install(process->tracker_count > 0 ? mo_track_self : NULL);
+    mo_fork_install(process->tracker_count > 0 ? mo_track_self : NULL, mo_dispatch_untrack);
 }
 
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {

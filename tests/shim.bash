@@ -86,6 +86,25 @@ export LD_PRELOAD=$hook ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_
 same "$modes" "a preloaded library" "$programs/behaviour" preloaded
 unset LD_PRELOAD
 
+# the children that can't have a ledger leave their parent's alone
+same "$modes" no-address-space "$programs/behaviour" no-address-space
+# shellcheck disable=SC2046
+"$memopt" run -q -a "$backend" $(arguments stats) --json space.json -- \
+    "$programs/behaviour" no-address-space >/dev/null
+freed=$(sed -n '/"counts"/,/}/s/.*"frees": \([0-9]*\).*/\1/p' space.json | head -1)
+{ [ "${freed:-0}" -ge 1000 ] && [ "$freed" -lt 2000 ]; } ||
+    bad "no-address-space: $freed frees counted, expected those of the parent"
+[ "$(grep -c 'is not counted' space.json)" = 3 ] ||
+    bad "no-address-space: the report doesn't say that three children are missing"
+
+# a limit that leaves enough for the program leaves enough for it with memopt
+case $backend in
+libc | jemalloc)
+    same "$shimmed" "a limited shell" \
+        bash -c "ulimit -v 150000; printf '%*s\n' 3000000 a | sort | wc -c"
+    ;;
+esac
+
 # killed: the ledger has what was counted until then
 # shellcheck disable=SC2046
 "$memopt" run -q -a "$backend" $(arguments stats) --json killed.json -- \

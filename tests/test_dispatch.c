@@ -151,6 +151,12 @@ static void glibc_semantics(void **state) {
     free(p);
 }
 
+static void the_switch_gives_the_rest_of_the_range_back(void **state) {
+    (void)state;
+    assert_true(mo_reserved.size > mo_boot_used());
+    assert_true(mo_reserved.size < mo_boot_used() + (4 << 20));
+}
+
 static void boot_blocks_never_reach_the_backend(void **state) {
     (void)state;
     assert_ptr_equal(mo_realloc(boot_block, 50), boot_block);
@@ -308,6 +314,7 @@ int main(void) {
         cmocka_unit_test(before_the_switch_the_boot_range_serves),
         cmocka_unit_test(after_the_switch_the_backend_serves),
         cmocka_unit_test(glibc_semantics),
+        cmocka_unit_test(the_switch_gives_the_rest_of_the_range_back),
         cmocka_unit_test(boot_blocks_never_reach_the_backend),
         cmocka_unit_test(c_calls),
         cmocka_unit_test(trackers_see_every_block),

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 enum { HEADER = 16, STEP = 1 << 20 };
 
@@ -12,10 +13,15 @@ struct mo_reserved mo_reserved;
 static _Atomic size_t used, committed;
 static _Atomic uintptr_t base;
 
-/* Reserves address space only; a program under a tight RLIMIT_AS gets less. */
+/* Reserves address space only. Under RLIMIT_AS that is what the libraries that are
+ * loaded next need, too. */
 static void reserve(void) {
     static const size_t sizes[] = {256u << 20, 32u << 20, 4u << 20, 1u << 20};
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+    getrlimit(RLIMIT_AS, &limit);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        if (sizes[i] > limit.rlim_cur / 8 && sizes[i] > 1u << 20)
+            continue;
         void *map =
             mmap(NULL, sizes[i], PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (map == MAP_FAILED)
@@ -92,6 +98,15 @@ void *mo_boot_realloc(void *p, size_t size) {
     if (q != NULL)
         memcpy(q, p, old);
     return q;
+}
+
+void mo_boot_close(void) {
+    size_t keep = atomic_load(&committed) + STEP;
+    if (keep >= mo_reserved.size)
+        return;
+    size_t all = mo_reserved.size;
+    mo_reserved.size = keep;
+    munmap((void *)(mo_reserved.base + keep), all - keep);
 }
 
 uint64_t mo_boot_used(void) {

@@ -33,6 +33,10 @@ void *mo_boot_realloc(void *p, size_t size);
 void mo_boot_free(void *p);
 void *mo_boot_aligned_alloc(size_t alignment, size_t size);
 size_t mo_boot_usable_size(void *p);
+/* There is a backend now: gives the rest of the range back, as the program may
+ * have, or set, a limit on its address space. A little is left, for a call that
+ * another thread has begun. */
+void mo_boot_close(void);
 /* Bytes handed out so far. */
 uint64_t mo_boot_used(void);
 

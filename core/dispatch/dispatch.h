@@ -57,6 +57,9 @@ struct mo_link {
 void mo_dispatch_switch(const struct memopt_malloc *backend, bool c_calls, struct mo_link *links,
                         size_t count);
 
+/* Takes the trackers out again, for a forked child that has no ledger. */
+void mo_dispatch_untrack(void);
+
 /* The rare halves of the operations: failure, NULL, the boot range. */
 void *mo_fail_nomem(void);
 void *mo_realloc_rare(void *p, size_t size);

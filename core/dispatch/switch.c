@@ -12,6 +12,7 @@ struct memopt_malloc mo_dispatch = {
     .usable_size = mo_boot_usable_size,
 };
 struct memopt_malloc mo_backend;
+static struct memopt_malloc untracked;
 
 static void *checked_malloc(size_t size) {
     void *p = mo_backend.malloc(size);
@@ -23,21 +24,30 @@ static void checked_free(void *p) {
         mo_backend.free(p);
 }
 
+static void put(const struct memopt_malloc *table) {
+    /* free and usable_size first: a block of the new kind must find them there. */
+    __atomic_store_n(&mo_dispatch.free, table->free, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.usable_size, table->usable_size, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.realloc, table->realloc, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.malloc, table->malloc, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.calloc, table->calloc, __ATOMIC_RELEASE);
+    __atomic_store_n(&mo_dispatch.aligned_alloc, table->aligned_alloc, __ATOMIC_RELEASE);
+}
+
 void mo_dispatch_switch(const struct memopt_malloc *backend, bool c_calls, struct mo_link *links,
                         size_t count) {
-    struct memopt_malloc table = *backend;
-    mo_backend = *backend;
+    mo_backend = untracked = *backend;
     if (!c_calls) {
-        table.malloc = checked_malloc;
-        table.free = checked_free;
+        untracked.malloc = checked_malloc;
+        untracked.free = checked_free;
     }
+    struct memopt_malloc table = untracked;
     if (count > 0)
         mo_track_install(links, count, &table);
-    /* free and usable_size first: a block of the new kind must find them there. */
-    __atomic_store_n(&mo_dispatch.free, table.free, __ATOMIC_RELEASE);
-    __atomic_store_n(&mo_dispatch.usable_size, table.usable_size, __ATOMIC_RELEASE);
-    __atomic_store_n(&mo_dispatch.realloc, table.realloc, __ATOMIC_RELEASE);
-    __atomic_store_n(&mo_dispatch.malloc, table.malloc, __ATOMIC_RELEASE);
-    __atomic_store_n(&mo_dispatch.calloc, table.calloc, __ATOMIC_RELEASE);
-    __atomic_store_n(&mo_dispatch.aligned_alloc, table.aligned_alloc, __ATOMIC_RELEASE);
+    put(&table);
+    mo_boot_close();
+}
+
+void mo_dispatch_untrack(void) {
+    put(&untracked);
 }

@@ -273,7 +273,8 @@ void *mo_ledger_attach(void) {
 }
 
 void mo_ledger_detach(void *slot) {
-    ((struct mo_ledger_thread *)slot)->ending = 1;
+    if (ledger != NULL)
+        ((struct mo_ledger_thread *)slot)->ending = 1;
 }
 
 /* --------------------------------------------------------- heaps and notes */
@@ -344,12 +345,13 @@ void mo_ledger_before_fork(void *own_slot) {
     if (snapshot.size < size) {
         size_t room = round_up(size, PAGE);
         void *fresh = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (fresh == MAP_FAILED) {
-            snapshot.slots = 0;
-            return;
-        }
         if (snapshot.memory != NULL)
             munmap(snapshot.memory, snapshot.size);
+        snapshot.memory = NULL;
+        snapshot.size = 0;
+        snapshot.slots = 0;
+        if (fresh == MAP_FAILED)
+            return;
         snapshot.memory = fresh;
         snapshot.size = room;
     }
@@ -363,21 +365,28 @@ void mo_ledger_after_fork_parent(void) {
 }
 
 /* Puts the child's own memory, a file's or else nobody's, where the ledger was. */
-static void replace_mapping(struct mo_ledger_header *header) {
-    int fd = create_file(header, atomic_load(&header->threads_grown), NULL);
-    void *map = MAP_FAILED;
+static int replace_mapping(struct mo_ledger_header *header) {
+    static struct memopt_error error; /* large, and nobody else is here */
+    int fd = create_file(header, atomic_load(&header->threads_grown), &error);
     if (fd >= 0) {
-        map = mmap(ledger, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+        void *map = mmap(ledger, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+        int code = errno;
         close(fd);
+        if (map != MAP_FAILED)
+            return 0;
+        unlink(path);
+        mo_fail(&error, -code, "cannot map the ledger: %s", strerrordesc_np(code));
     }
-    if (map == MAP_FAILED)
-        mmap(ledger, mapped, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    mo_error_prefix(&error, "its child %d is not counted", (int)getpid());
+    mo_ledger_note(MEMOPT_NOTE_WARNING, error.message); /* the ledger is the parent's still */
+    void *map = mmap(ledger, mapped, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    return map == MAP_FAILED ? -ENOMEM : 0;
 }
 
-void mo_ledger_after_fork_child(void *own_slot) {
+int mo_ledger_after_fork_child(void *own_slot) {
     if (ledger == NULL)
-        return;
+        return 0;
     static struct mo_ledger_header header;
     memcpy(&header, ledger, sizeof(header));
     atomic_store(&header.notes_used, 0);
@@ -389,12 +398,18 @@ void mo_ledger_after_fork_child(void *own_slot) {
     size_t own = own_slot == NULL
                      ? 0
                      : ((size_t)((char *)own_slot - (char *)slot_at(0))) / ledger->thread_stride;
-    replace_mapping(&header);
+    if (replace_mapping(&header) < 0) {
+        ledger = NULL;
+        return -ENOMEM;
+    }
     describe_process(&header);
     memcpy(ledger, &header, sizeof(header));
     atomic_store(&reclaiming, 0);
-    if (snapshot.memory == NULL)
-        return;
+    if (snapshot.memory == NULL) {
+        if (own != 0)
+            atomic_store(&slot_at(own)->tid, syscall(SYS_gettid));
+        return 0;
+    }
     memcpy(at(ledger->heaps_offset), snapshot.memory, head_size());
     /* The trackers see the parent's threads, the child's own first, and leave in
      * the child's slot what it starts with. */
@@ -417,6 +432,7 @@ void mo_ledger_after_fork_child(void *own_slot) {
             memcpy(slot_at(s), copies + s * ledger->thread_stride, ledger->thread_stride);
     if (own != 0)
         atomic_store(&slot_at(own)->tid, syscall(SYS_gettid));
+    return 0;
 }
 
 /* --------------------------------------------------------------------- end */

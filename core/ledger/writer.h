@@ -63,8 +63,10 @@ void mo_ledger_event(const char *kind, const char *text);
 void mo_ledger_before_fork(void *own_slot);
 void mo_ledger_after_fork_parent(void);
 /* Gives the child a ledger of its own. If no file can be made, the child counts
- * into private memory that nobody reads. `own_slot` stays valid. */
-void mo_ledger_after_fork_child(void *own_slot);
+ * into private memory that nobody reads, and the parent's ledger gets a note.
+ * `own_slot` stays valid. -ENOMEM: not even that memory is there (RLIMIT_AS); the
+ * child has no ledger, and as the parent's is still mapped, must not count. */
+int mo_ledger_after_fork_child(void *own_slot);
 
 /* The process is about to end: figures (NULL: unknown), peak RSS, time, state.
  * Does nothing in a vfork child. Async-signal-safe. */

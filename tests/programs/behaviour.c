@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -355,6 +356,32 @@ static void signal_exit(void) {
     printf("20 exits\n");
 }
 
+/* fork when no more address space is to be had */
+static void no_address_space(void) {
+    void *blocks[2000];
+    for (int i = 0; i < 2000; i++)
+        CHECK((blocks[i] = malloc(100)) != NULL);
+    for (int i = 0; i < 1000; i++)
+        free(blocks[i]);
+    struct rlimit limit = {4096, 4096};
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    for (int i = 0; i < 3; i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            for (int n = 0; n < 1000; n++)
+                free(malloc(100));
+            pid_t grandchild = fork();
+            CHECK(grandchild >= 0);
+            if (grandchild == 0)
+                _exit(3);
+            _exit(wait_for(grandchild));
+        }
+        CHECK(wait_for(child) == 3);
+    }
+    printf("3 children\n");
+}
+
 static void handle_quick_exit(void) {
     printf("handler\n");
     fflush(stdout);
@@ -478,6 +505,7 @@ int main(int argc, char **argv) {
         {"signal-malloc", signal_malloc},
         {"signal-exit", signal_exit},
         {"quick-exit", ends_quickly},
+        {"no-address-space", no_address_space},
         {"constructors", constructors},
         {"cross-threads", cross_threads},
         {"killed", wait_to_be_killed},
