@@ -3,17 +3,15 @@
  *
  * usage: memopt run -a NAME --set memopt.binding=dispatch -- pair PLUGIN
  *
- * In one process, in short alternating stretches (A B C C B A), the same loop runs
+ * In one process, in short alternating stretches (A B B A), the same loop runs
  *   A  through the program's malloc and free, that is the shim
- *   B  through the least that an operations table behind malloc can be: the
- *      indirect jump that every call into a library is (the PLT), to a function
- *      that does nothing but jump through a table of the backend's functions
- *   C  through that table in the program's own code, which no interposed malloc
- *      can reach: the program would have to be compiled for it
+ *   B  through the operations table itself: the backend's functions, called by
+ *      pointer from the program's own code
  * PLUGIN is the absolute path of a copy of the backend's allocator plugin (a
  * copy, so that it is another object than the one the shim has opened).
- * Prints "A B C A-B A-C": medians over all rounds, of the differences the median
- * of the rounds' differences.
+ * Prints "A B A-B": medians over all rounds, of the difference the median of the
+ * rounds' differences. The difference has the PLT's jump in it, twice a pair, which
+ * every call into a library pays.
  *
  * What it doesn't show: cache misses; a block is freed soon after it was
  * allocated, which is the backend's best case and dispatch's worst.
@@ -53,27 +51,8 @@ static double now(void) {
         return (end - start) / PAIRS;                                                              \
     } while (0)
 
-/* B: the PLT's jump, then the table's. Tail calls: both are one instruction. */
-static void *table_malloc(size_t size) {
-    return table.malloc(size);
-}
-static void table_free(void *p) {
-    table.free(p);
-}
-static void *(*volatile plt_malloc)(size_t) = table_malloc;
-static void (*volatile plt_free)(void *) = table_free;
-static __attribute__((noinline)) void *least_malloc(size_t size) {
-    return plt_malloc(size);
-}
-static __attribute__((noinline)) void least_free(void *p) {
-    plt_free(p);
-}
-
 static __attribute__((noinline)) double through_shim(void) {
     LOOP(malloc, free);
-}
-static __attribute__((noinline)) double through_least(void) {
-    LOOP(least_malloc, least_free);
 }
 static __attribute__((noinline)) double through_table(void) {
     LOOP(table.malloc, table.free);
@@ -89,8 +68,7 @@ static double median(double *values) {
 }
 
 int main(int argc, char **argv) {
-    static double shim[ROUNDS], least[ROUNDS], plain[ROUNDS], over_least[ROUNDS],
-        over_plain[ROUNDS];
+    static double shim[ROUNDS], plain[ROUNDS], over[ROUNDS];
     struct memopt_error error = {0};
     struct mo_plugin *plugin;
     if (argc != 2) {
@@ -110,19 +88,15 @@ int main(int argc, char **argv) {
         return 1;
     }
     for (int i = -WARM; i < ROUNDS; i++) {
-        double a = through_shim(), b = through_least(), c = through_table();
-        c = (c + through_table()) / 2;
-        b = (b + through_least()) / 2;
+        double a = through_shim(), b = through_table();
+        b = (b + through_table()) / 2;
         a = (a + through_shim()) / 2;
         if (i < 0)
             continue;
         shim[i] = a;
-        least[i] = b;
-        plain[i] = c;
-        over_least[i] = a - b;
-        over_plain[i] = a - c;
+        plain[i] = b;
+        over[i] = a - b;
     }
-    printf("%.3f %.3f %.3f %.3f %.3f\n", median(shim), median(least), median(plain),
-           median(over_least), median(over_plain));
+    printf("%.3f %.3f %.3f\n", median(shim), median(plain), median(over));
     return 0;
 }
