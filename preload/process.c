@@ -93,7 +93,7 @@ static void flush_pending(void) {
 static int read_settings(struct mo_flat *ret_flat, struct memopt_error *error) {
     char path[600];
     snprintf(path, sizeof(path), "%s/settings.ini", run_directory);
-    mo_auto_close int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    mo_auto_close int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return mo_fail(error, -errno, "cannot open '%s': %s", path, strerrordesc_np(errno));
     struct stat st;
@@ -142,7 +142,13 @@ static int load(const struct mo_flat *flat, enum memopt_plugin_kind kind, const 
 /* ------------------------------------------------------------------- start */
 
 static void fall_back_to_libc(const struct memopt_error *error) {
-    notef(MEMOPT_NOTE_ERROR, "%s\nthis process runs on the C library's malloc", error->message);
+    /* with the agent malloc is bound already, to what is preloaded behind it */
+    bool agent = own_kind == MO_PROCESS_AGENT;
+    notef(MEMOPT_NOTE_ERROR, "%s\nthis process %s", error->message,
+          agent ? "keeps the malloc that it is bound to, with no settings of memopt's"
+                : "runs on the C library's malloc");
+    if (agent)
+        own_kind = MO_PROCESS_UNTOUCHED;
     mo_process.allocator = NULL;
     mo_process.tracker_count = 0;
     if (mo_libc_table(&mo_process.table) < 0) {

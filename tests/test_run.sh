@@ -256,6 +256,22 @@ if command -v redis-server >/dev/null && ldd "$(command -v redis-server)" | grep
     says err "libjemalloc.so.2', whose malloc serves it"
 fi
 
+# ---- a run directory that isn't one: the program runs, and what is said is true
+mkdir odd
+for library in agent preload; do
+    preloaded="MEMOPT_RUN=$PWD/odd LD_PRELOAD=$top_builddir/preload/.libs/libmemopt-$library.so"
+    # shellcheck disable=SC2086
+    exits 3 env $preloaded sh -c 'exit 3'
+    says err "cannot open '$PWD/odd/settings.ini': No such file or directory"
+    [ $library = agent ] && says err "keeps the malloc that it is bound to"
+    [ $library = preload ] && says err "runs on the C library's malloc"
+    mkfifo odd/settings.ini
+    # shellcheck disable=SC2086
+    exits 3 timeout -k 1 20 env $preloaded sh -c 'exit 3'
+    says err "is not what memopt run wrote"
+    rm odd/settings.ini
+done
+
 # ---- dead runs are cleaned up, living ones and others' things are not
 if [ -w /dev/shm ]; then
     stale=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
