@@ -121,7 +121,7 @@ static int parse_options(int argc, char *argv[], struct options *options) {
             r = add_set(options, "-t", "memopt.trackers=", optarg);
             break;
         case OPTION_JSON:
-            options->json = optarg;
+            options->json = strcmp(optarg, "-") == 0 ? "stdout" : optarg;
             break;
         case OPTION_SET:
             r = add_set(options, "--set", "", optarg);

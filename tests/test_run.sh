@@ -246,6 +246,11 @@ never out "preload.so"
 ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=libc.so.6 exits 0 $run -q -- sh -c 'echo "$LD_PRELOAD"'
 says out "libmemopt-agent.so:libc.so.6"
 
+# ---- the report on standard output
+exits 0 $run -q --json - -- true
+says out '"schema": "memopt-report"'
+[ ! -e ./- ] || exits 0 false
+
 # ---- a program that is linked with another malloc: libc's is to serve it all the same
 if command -v redis-server >/dev/null && ldd "$(command -v redis-server)" | grep -q libjemalloc; then
     exits 0 $run -a libc -- redis-server --version

@@ -178,7 +178,9 @@ static int backend_figures(struct memopt_report *report, struct memopt_process *
                                      .peak = MEMOPT_UNKNOWN,
                                      .fragmentation = (double)NAN};
     process->allocator = mo_report_strdup(report, backend->plugin->descriptor.name);
-    process->allocator_version = mo_report_strdup(report, backend->plugin->descriptor.version);
+    const struct memopt_allocator_ops *ops = &backend->plugin->ops.allocator;
+    if (ops->backend_version != NULL)
+        process->allocator_version = mo_report_strdup(report, ops->backend_version());
     if (process->allocator == NULL)
         return no_memory(error);
     if (backend->plugin->ops.allocator.figures(&figures) < 0)
