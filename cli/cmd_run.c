@@ -211,12 +211,22 @@ static void read_run(struct run *run, const struct mo_launch_result *result) {
         mo_lsan_collect(run->plan.session.directory, STDERR_FILENO, report);
 }
 
+/* The configuration sends the text report to a file. */
+static int text_goes_to_a_file(const struct run *run) {
+    const char *output = mo_config_get(run->config, "reporter.text", "output", NULL);
+    return output != NULL && strcmp(output, "stderr") != 0 && strcmp(output, "stdout") != 0;
+}
+
 static void write_report(struct run *run) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     unsigned flags = run->options.quiet ? MO_REPORT_QUIET : 0;
-    if (mo_report_write(run->report, run->config, flags, &error) < 0)
+    int text = has_text(&run->plan.settings);
+    if (mo_report_write(run->report, run->config, flags, &error) < 0) {
         mo_say(name, "%s", error.message);
-    if (!run->options.quiet && !has_text(&run->plan.settings) &&
+        /* a long run's summary must not be lost for want of a directory */
+        text = text && !text_goes_to_a_file(run);
+    }
+    if (!run->options.quiet && !text &&
         mo_report_write_one(run->report, run->config, "text", "stderr", flags, &error) < 0)
         mo_say(name, "%s", error.message);
     if (run->options.json != NULL &&

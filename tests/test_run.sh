@@ -246,6 +246,11 @@ never out "preload.so"
 ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=libc.so.6 exits 0 $run -q -- sh -c 'echo "$LD_PRELOAD"'
 says out "libmemopt-agent.so:libc.so.6"
 
+# ---- a summary that can't be written where it should be is not lost
+exits 0 $run --set reporter.text.output=/nonexistent/x -- true
+says err "/nonexistent/x"
+says err "peak RSS"
+
 # ---- the report on standard output
 exits 0 $run -q --json - -- true
 says out '"schema": "memopt-report"'
