@@ -255,6 +255,7 @@ class Terminal(unittest.TestCase):
         self.type("fg\n")
         self.expect("got 18\r\n")
         wait_until(lambda: state(pid) == "S")
+        time.sleep(0.5)  # a key pressed while memopt wakes up may be lost on it
         self.type("\032")
         self.expect("Stopped")
         # in the background it is stopped by reading from the terminal

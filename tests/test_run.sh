@@ -38,8 +38,8 @@ exits 125 $run -Z true
 says err "unknown option '-Z'"
 exits 125 $run -a
 says err "needs a value"
-exits 125 $run -a jemallok true
-says err "jemalloc"
+exits 125 $run -a pooll true
+says err "did you mean 'pool'"
 exits 125 $run --set memopt.bindin=auto true
 says err "binding"
 exits 125 $run --set memopt.binding=direct -t stats true
