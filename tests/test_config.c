@@ -507,6 +507,8 @@ static void unreadable(void **state) {
     put(in_top("memopt.ini"), "[memopt]\n");
     assert_int_equal(chmod(in_top("secret.ini"), 0), 0);
     assert_int_equal(mkdir(in_top("closed"), 0), 0);
+    put(in_top("xdg2/memopt/memopt.ini"), "");
+    assert_int_equal(chmod(in_top("xdg2/memopt/memopt.ini"), 0), 0);
     pid_t child = fork();
     if (child == 0) {
         struct mo_config_request request = {.file = in_top("secret.ini"), .only_file = 1};
@@ -525,8 +527,6 @@ static void unreadable(void **state) {
         setenv("XDG_CONFIG_HOME", in_top("xdg2"), 1);
         _exit(mo_config_load(&request, &config, &error) != -EACCES ? 4 : 0);
     }
-    put(in_top("xdg2/memopt/memopt.ini"), "");
-    assert_int_equal(chmod(in_top("xdg2/memopt/memopt.ini"), 0), 0);
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
