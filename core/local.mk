@@ -41,6 +41,7 @@ core_libcore_own_la_LIBADD = $(INIH_LIBS)
 # libmemopt: named heaps for programs that link it. What it exports is in the map.
 lib_LTLIBRARIES += libmemopt.la
 libmemopt_la_SOURCES = \
+	core/base/poison.c core/base/poison.h \
 	core/heap/backend.c \
 	core/heap/count.c \
 	core/heap/heap.c core/heap/heap.h \
@@ -53,6 +54,12 @@ libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) -Wl
 libmemopt_la_DEPENDENCIES = core/libcore-own.la core/heap/libmemopt.map
 libmemopt_la_LIBADD = core/libcore-own.la
 EXTRA_DIST += core/heap/libmemopt.map
+include core/heap/pools.mk
+include core/heap/pressure.mk
+include core/object/local.mk
+include core/train/local.mk
+include core/store/local.mk
+include core/optim/local.mk
 
 # What starts programs and watches them from outside: the memopt command only.
 noinst_LTLIBRARIES += core/libcore-launch.la

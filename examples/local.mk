@@ -6,3 +6,9 @@ noinst_PROGRAMS += examples/heaps
 examples_heaps_SOURCES = examples/heaps.c
 examples_heaps_LDADD = libmemopt.la -lm
 EXTRA_DIST += examples/heaps.ini
+include examples/pools.mk
+include examples/pressure.mk
+include examples/object.mk
+include examples/train.mk
+include examples/store.mk
+include examples/optim.mk

@@ -26,3 +26,9 @@ $(links_init): ; $(LINK_PAGE)memopt_init.3' > $@
 
 dist_man_MANS += man/memopt-plugin.7
 include man/config.mk
+include man/pools.mk
+include man/pressure.mk
+include man/object.mk
+include man/train.mk
+include man/store.mk
+include man/optim.mk

@@ -190,3 +190,12 @@ tests_memopt_faults_LDFLAGS = $(AM_LDFLAGS) \
 tests_memopt_faults_LDADD = $(cli_memopt_LDADD)
 TESTS += tests/test_run_faults.sh
 EXTRA_DIST += tests/test_run_faults.sh
+
+include tests/pools.mk
+include tests/pressure.mk
+include tests/object.mk
+include tests/train.mk
+include tests/store.mk
+include tests/optim.mk
+TESTS += tests/test_man_examples.sh
+EXTRA_DIST += tests/test_man_examples.sh

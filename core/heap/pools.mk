@@ -1,0 +1,1 @@
+# Pools over named heaps: buffers, objects, the step context, regions.

@@ -1,0 +1,1 @@
+# Giving memory back: purge hints, the pressure ladder, spilling a heap.

@@ -1,0 +1,1 @@
+# Objects: reference counts, copy-on-write, lazy state, scopes.

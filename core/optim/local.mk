@@ -1,0 +1,1 @@
+# Optimizers: update kernels, state, schedules.

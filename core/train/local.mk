@@ -1,0 +1,1 @@
+# Living within memory in training: batch size, accumulation, checkpoints.

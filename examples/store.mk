@@ -1,0 +1,1 @@
+# Examples of the same part of libmemopt: see core/.

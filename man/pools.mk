@@ -1,0 +1,1 @@
+# Manual pages of the same part of libmemopt: see core/.

@@ -1,0 +1,1 @@
+# Tests of the same part of libmemopt: see core/.
