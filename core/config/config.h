@@ -141,7 +141,9 @@ struct mo_settings_monitor {
 };
 /* [pressure] */
 struct mo_settings_pressure {
-    double warn; /* 0 to 1 */
+    double warn;         /* 0 to 1 */
+    int64_t purge_every; /* steps; 0: never */
+    uint64_t purge_idle; /* ns; UINT64_MAX: never */
 };
 /* [optimizer] */
 struct mo_settings_optimizer {

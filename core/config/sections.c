@@ -53,6 +53,10 @@ static const struct memopt_option monitor_options[] = {
 static const struct memopt_option pressure_options[] = {
     MEMOPT_OPT_RATIO(struct mo_settings_pressure, warn, "warn", "80%", "1%", "100%",
                      "part of a limit at which memory is given back before it is reached"),
+    MEMOPT_OPT_INT(struct mo_settings_pressure, purge_every, "purge_every", "100", "0", NULL,
+                   "steps", "steps of a program between two purges; 0: none by steps"),
+    MEMOPT_OPT_DURATION(struct mo_settings_pressure, purge_idle, "purge_idle", NULL, "1ms", "1d",
+                        "time without a step after which a program purges; unset: never"),
     MEMOPT_OPT_END,
 };
 

@@ -174,8 +174,11 @@ static int ask(struct memopt_heap *heap, const struct request *request, unsigned
     return answer;
 }
 
-/* The purgers; with `backend`, it too. */
-static uint64_t purge_heap(struct memopt_heap *heap, int with_backend) {
+int mo_heap_shares_backend(const struct memopt_heap *heap) {
+    return heap->native == NULL || heap->backend->plugin->ops.allocator.heap_purge == NULL;
+}
+
+uint64_t mo_heap_purge(struct memopt_heap *heap, int with_backend) {
     uint64_t bytes = 0;
     if (!in_hook) {
         struct mo_purger purgers[MEMOPT_HEAP_PURGERS];
@@ -190,10 +193,10 @@ static uint64_t purge_heap(struct memopt_heap *heap, int with_backend) {
     }
     if (with_backend) {
         const struct memopt_allocator_ops *backend = &heap->backend->plugin->ops.allocator;
-        if (heap->native != NULL && backend->heap_purge != NULL)
-            bytes += backend->heap_purge(heap->native);
-        else
+        if (mo_heap_shares_backend(heap))
             bytes += backend->purge();
+        else
+            bytes += backend->heap_purge(heap->native);
     }
     atomic_fetch_add_explicit(&heap->purges, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&heap->purged_bytes, bytes, memory_order_relaxed);
@@ -215,7 +218,7 @@ static __attribute__((noinline)) void *serve(struct memopt_heap *heap, struct re
             break;
         /* What the backend keeps unused is not live: it can't help at the limit,
          * and having it purged at every refusal would be slow. */
-        purge_heap(heap, request->reason == MEMOPT_LIMIT_BACKEND);
+        mo_heap_purge(heap, request->reason == MEMOPT_LIMIT_BACKEND);
         p = try_once(heap, request);
     }
     for (unsigned attempt = 0; p == NULL; attempt++) {
@@ -372,7 +375,7 @@ int memopt_heap_remove_purger(struct memopt_heap *heap, memopt_purge_fn purge, v
 }
 
 uint64_t memopt_heap_purge(struct memopt_heap *heap) {
-    return purge_heap(heap, 1);
+    return mo_heap_purge(heap, 1);
 }
 
 /* -------------------------------------------------------- 5. statistics */

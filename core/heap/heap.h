@@ -7,6 +7,7 @@
  *   backend.c  allocator plugins, opened once a process
  *   library.c  configuration, the list of heaps, open and destroy, fork, exit
  *   report.c   memopt_report()
+ *   pressure.h purge hints and the pressure ladder
  *
  * A heap has one of three kinds of raw operations (struct mo_heap_ops): those of
  * the backend's own heaps, a list over the backend's malloc, or the backend's
@@ -120,6 +121,13 @@ struct memopt_heap {
     struct mo_heap_slot slots[MO_HEAP_SLOTS];
 };
 
+/* ------------------------------------------------------------------ heap.c */
+
+/* The purgers and, `with_backend`, the backend. */
+uint64_t mo_heap_purge(struct memopt_heap *heap, int with_backend);
+/* Purging the heap's backend purges it for all its heaps. */
+int mo_heap_shares_backend(const struct memopt_heap *heap);
+
 /* ----------------------------------------------------------------- count.c */
 
 /* Adds to the calling thread's slot. */
@@ -165,6 +173,9 @@ int mo_library_open(const char *name, const struct memopt_heap_options *options,
                     struct memopt_heap **ret_heap, struct memopt_error *error);
 struct memopt_heap *mo_library_find(const char *name);
 int mo_library_walk(memopt_heap_visit_fn visit, void *context);
+/* An event in the process's report; `kind` as in memopt/plugin.h. Any time, with
+ * any lock held; before the library has started it is dropped. */
+void mo_library_event(const char *kind, const char *text);
 /* What plugins have noted, and events, go into the report (under memopt run: into
  * the ledger, at once). */
 int mo_library_notes(struct memopt_report *report, struct memopt_process *process,

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "core/heap/heap.h"
+#include "core/heap/pressure.h"
 
 #include "core/base/error.h"
 #include "core/base/forkorder.h"
@@ -23,7 +24,7 @@
 #include <unistd.h>
 
 #define DEFAULT_NAME "default"
-enum { NOTES_MAX = 64 };
+enum { NOTES_MAX = 256 };
 
 /* Error-checking: open() and destroy() from inside memopt_heap_each() have to
  * fail, not hang. */
@@ -116,6 +117,15 @@ static void keep_note(int level, const char *kind, const char *text) {
         ;
 }
 
+/* Set once, by the library's start. */
+static _Atomic(mo_note_fn) event_sink;
+
+void mo_library_event(const char *kind, const char *text) {
+    mo_note_fn sink = atomic_load(&event_sink);
+    if (sink != NULL)
+        sink(MEMOPT_NOTE_ERROR, kind, text);
+}
+
 int mo_library_notes(struct memopt_report *report, struct memopt_process *process,
                      struct memopt_error *error) {
     int code = 0;
@@ -171,7 +181,9 @@ static int start(const char *config_file, struct memopt_error *error) {
         return code;
     }
     mo_host.in_program = 1;
-    mo_host_set_note(services != NULL && services->note != NULL ? services->note : keep_note);
+    mo_note_fn sink = services != NULL && services->note != NULL ? services->note : keep_note;
+    mo_host_set_note(sink);
+    atomic_store(&event_sink, sink);
     library.services = services;
     library.run = run;
     library.own = own;
@@ -547,6 +559,7 @@ static _Thread_local int walking_fork __attribute__((tls_model("initial-exec")))
 
 static void before_fork(void) {
     walking_fork = pthread_mutex_lock(&lock) == EDEADLK;
+    pthread_mutex_lock(&mo_pressure_lock);
     each_lock(pthread_mutex_lock);
     mo_backends_before_fork();
 }
@@ -554,6 +567,7 @@ static void before_fork(void) {
 static void after_fork_parent(void) {
     mo_backends_after_fork(0);
     each_lock(pthread_mutex_unlock);
+    pthread_mutex_unlock(&mo_pressure_lock);
     if (!walking_fork)
         mo_library_leave();
 }
@@ -561,6 +575,8 @@ static void after_fork_parent(void) {
 static void after_fork_child(void) {
     mo_backends_after_fork(1);
     each_lock(pthread_mutex_unlock);
+    mo_purge_fork_child();
+    pthread_mutex_unlock(&mo_pressure_lock);
     /* An error-checking mutex knows its owner by a number that is another one in
      * the child. */
     lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;

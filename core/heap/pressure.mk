@@ -1,1 +1,5 @@
 # Giving memory back: purge hints, the pressure ladder, spilling a heap.
+memoptinclude_HEADERS += include/memopt/pressure.h
+libmemopt_la_SOURCES += \
+	core/heap/kernel.c core/heap/kernel.h \
+	core/heap/purge.c core/heap/pressure.h

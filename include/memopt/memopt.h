@@ -23,6 +23,7 @@
 
 #include <memopt/error.h>
 #include <memopt/heap.h>
+#include <memopt/pressure.h>
 
 #ifdef __cplusplus
 extern "C" {
