@@ -12,6 +12,7 @@ core_program_sources = \
 	core/ledger/writer.c core/ledger/writer.h
 
 core_memopt_sources = \
+	core/base/newfile.c core/base/newfile.h \
 	core/config/config.c core/config/config.h \
 	core/ledger/reader.c core/ledger/reader.h \
 	core/model/arena.c core/model/arena.h \

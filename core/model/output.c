@@ -4,18 +4,16 @@
 #include "core/model/output.h"
 
 #include "core/base/error.h"
+#include "core/base/newfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,15 +30,9 @@ struct mo_output {
 
 /* ------------------------------------------------------------------ writing */
 
-/* The signals a write can raise are meant for the thread that writes: held
- * back, and taken away if one came that was not there before. */
 static int write_quietly(int fd, const char *bytes, size_t count) {
-    sigset_t mine, before, pending;
-    sigemptyset(&mine);
-    sigaddset(&mine, SIGPIPE);
-    sigaddset(&mine, SIGXFSZ);
-    sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &mine, &before);
+    struct mo_quiet quiet;
+    mo_quiet_begin(&quiet);
     int r = 0;
     while (count > 0 && r == 0) {
         ssize_t n = write(fd, bytes, count);
@@ -56,16 +48,7 @@ static int write_quietly(int fd, const char *bytes, size_t count) {
             r = -errno;
         }
     }
-    if (r < 0) {
-        if (sigismember(&pending, SIGPIPE))
-            sigdelset(&mine, SIGPIPE);
-        if (sigismember(&pending, SIGXFSZ))
-            sigdelset(&mine, SIGXFSZ);
-        struct timespec now = {0};
-        while (sigtimedwait(&mine, NULL, &now) > 0)
-            ;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    mo_quiet_end(&quiet, r < 0);
     return r;
 }
 
@@ -109,37 +92,6 @@ static int output_printf(struct memopt_output *public, const char *format, ...) 
 
 /* ------------------------------------------------------------------ opening */
 
-/* A name that is not there yet, in the directory of `path`. */
-static int create_temporary(struct mo_output *output, const char *path) {
-    const char *slash = strrchr(path, '/');
-    size_t directory = slash == NULL ? 0 : (size_t)(slash - path) + 1;
-    size_t size = directory + sizeof(".memopt-0123456789abcdef");
-    output->temporary = malloc(size);
-    if (output->temporary == NULL)
-        return -ENOMEM;
-    for (int tries = 0; tries < 100; tries++) {
-        uint64_t random;
-        if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random)) {
-            struct timespec now;
-            clock_gettime(CLOCK_REALTIME, &now);
-            random = (uint64_t)now.tv_nsec ^ (uint64_t)getpid() << 32;
-        }
-        memcpy(output->temporary, path, directory);
-        snprintf(output->temporary + directory, size - directory, ".memopt-%016llx",
-                 (unsigned long long)random);
-        output->fd = open(output->temporary,
-                          O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, 0644);
-        if (output->fd >= 0)
-            return 0;
-        if (errno != EEXIST)
-            break;
-    }
-    int r = -errno;
-    free(output->temporary);
-    output->temporary = NULL;
-    return r;
-}
-
 static int open_path(struct mo_output *output, const char *path, struct memopt_error *error) {
     struct stat st;
     if (path[0] == '\0')
@@ -156,8 +108,11 @@ static int open_path(struct mo_output *output, const char *path, struct memopt_e
             return mo_fail(error, -errno, "'%s': %s", path, strerror(errno));
         return 0;
     }
-    int r = create_temporary(output, path);
-    return r < 0 ? mo_fail(error, r, "'%s': %s", path, strerror(-r)) : 0;
+    int fd = mo_newfile_create(AT_FDCWD, path, 0644, &output->temporary);
+    if (fd < 0)
+        return mo_fail(error, fd, "'%s': %s", path, strerror(-fd));
+    output->fd = fd;
+    return 0;
 }
 
 int mo_output_open(const char *target, struct mo_output **ret_output, struct memopt_error *error) {

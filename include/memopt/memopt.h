@@ -24,6 +24,7 @@
 #include <memopt/error.h>
 #include <memopt/heap.h>
 #include <memopt/pressure.h>
+#include <memopt/store.h>
 
 #ifdef __cplusplus
 extern "C" {
