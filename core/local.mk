@@ -44,6 +44,7 @@ lib_LTLIBRARIES += libmemopt.la
 libmemopt_la_SOURCES = \
 	core/base/poison.c core/base/poison.h \
 	core/heap/backend.c \
+	core/heap/checked.c \
 	core/heap/count.c \
 	core/heap/heap.c core/heap/heap.h \
 	core/heap/library.c \

@@ -10,6 +10,7 @@
 /* There when the program, or this library, has AddressSanitizer's run-time. */
 extern __attribute__((weak)) void __asan_poison_memory_region(const void *p, size_t size);
 extern __attribute__((weak)) void __asan_unpoison_memory_region(const void *p, size_t size);
+extern __attribute__((weak)) void __lsan_ignore_object(const void *p);
 
 int mo_checker;
 
@@ -74,4 +75,9 @@ void mo_mempool_free_slow(const void *pool, const void *p) {
 #else
     (void)pool, (void)p;
 #endif
+}
+
+void mo_keep_slow(const void *p) {
+    if (__lsan_ignore_object != NULL)
+        __lsan_ignore_object(p);
 }

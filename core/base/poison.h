@@ -36,6 +36,7 @@ void mo_mempool_create_slow(const void *pool);
 void mo_mempool_destroy_slow(const void *pool);
 void mo_mempool_alloc_slow(const void *pool, const void *p, size_t size);
 void mo_mempool_free_slow(const void *pool, const void *p);
+void mo_keep_slow(const void *p);
 
 static inline bool mo_checked(void) {
     return __builtin_expect(mo_checker != 0, 0);
@@ -80,6 +81,13 @@ static inline void mo_mempool_free(const void *pool, const void *p, size_t size)
         mo_mempool_free_slow(pool, p);
         mo_poison_slow(p, size);
     }
+}
+
+/* A block of malloc's that is kept for good or for a while, though nothing that
+ * LeakSanitizer looks at leads to it: no leak. */
+static inline void mo_keep(const void *p) {
+    if (mo_checked())
+        mo_keep_slow(p);
 }
 
 #endif

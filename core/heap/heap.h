@@ -4,6 +4,7 @@
  *   heap.c     the public operations: blocks, limit, purge, statistics
  *   count.c    the counters: a slot a thread, flushed to `central` in batches
  *   list.c     heaps over a backend that has none: every block in a list
+ *   checked.c  any of them under a memory checker: red zones, poisoned when freed
  *   backend.c  allocator plugins, opened once a process
  *   library.c  configuration, the list of heaps, open and destroy, fork, exit
  *   report.c   memopt_report()
@@ -11,9 +12,11 @@
  *
  * A heap has one of three kinds of raw operations (struct mo_heap_ops): those of
  * the backend's own heaps, a list over the backend's malloc, or the backend's
- * malloc as it is (the default heap, which is never destroyed).
+ * malloc as it is (the default heap, which is never destroyed). Under a memory
+ * checker those of checked.c stand before them.
  *
- * Lock order: stdio's list (core/base/forkorder.h), the library's mutex, a heap's hook_lock, its shards, the backend.
+ * Lock order: stdio's list (core/base/forkorder.h), the library's mutex, a heap's hook_lock, its
+ * checked_lock, its shards, the backend.
  * No lock is held while a function of the program's runs, but the library's
  * during memopt_heap_each().
  * Memory: a heap is one private mapping, gone after destroy: use after destroy
@@ -63,6 +66,14 @@ struct mo_heap_shard {
     struct mo_heap_link head; /* circular */
 } __attribute__((aligned(64)));
 
+/* Before each block under a memory checker. */
+struct mo_heap_checked {
+    struct mo_heap_checked *previous, *next;
+    uintptr_t cookie; /* as in struct mo_heap_link; 0: freed */
+    size_t offset;    /* from what the raw operations gave to the block */
+    size_t size;
+};
+
 /* The contracts of struct memopt_malloc, with a heap. */
 #define MO_HEAP_NOT_OURS SIZE_MAX
 struct mo_heap_ops {
@@ -109,6 +120,13 @@ struct memopt_heap {
     size_t mapped_size;
     struct memopt_heap *next;
 
+    /* Under a memory checker: what `ops` was, the blocks handed out and those freed
+     * and held back, oldest first. */
+    const struct mo_heap_ops *raw;
+    pthread_mutex_t checked_lock;
+    struct mo_heap_checked live, held;
+    size_t held_bytes;
+
     pthread_mutex_t hook_lock; /* callback and purgers */
     memopt_limit_fn callback;
     void *callback_context;
@@ -145,6 +163,11 @@ void mo_count_read(struct memopt_heap *heap, struct memopt_heap_statistics *stat
 unsigned mo_count_thread(void);
 int mo_count_start(void);       /* once, before the first heap; 0 or -errno */
 void mo_count_fork_child(void); /* all other threads are gone */
+
+/* --------------------------------------------------------------- checked.c */
+
+/* Puts the checked operations before the heap's if a checker is there. */
+void mo_heap_check(struct memopt_heap *heap);
 
 /* --------------------------------------------------------------- backend.c */
 

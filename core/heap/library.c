@@ -327,6 +327,7 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
 
 static void init_lists(struct memopt_heap *heap) {
     pthread_mutex_init(&heap->hook_lock, NULL);
+    pthread_mutex_init(&heap->checked_lock, NULL);
     for (unsigned i = 0; i < MO_HEAP_SHARDS; i++) {
         pthread_mutex_init(&heap->shards[i].lock, NULL);
         heap->shards[i].head.previous = heap->shards[i].head.next = &heap->shards[i].head;
@@ -422,6 +423,7 @@ static int create(const char *name, const struct memopt_heap_options *options,
         munmap(heap, sizeof(*heap));
         return code;
     }
+    mo_heap_check(heap);
     begin_counters(heap, plan.limit);
     struct memopt_heap **last = &heaps;
     while (*last != NULL)
@@ -487,6 +489,7 @@ struct memopt_heap *memopt_heap_default(struct memopt_error *error) {
 
 static void destroy_locks(struct memopt_heap *heap) {
     pthread_mutex_destroy(&heap->hook_lock);
+    pthread_mutex_destroy(&heap->checked_lock);
     for (unsigned i = 0; i < MO_HEAP_SHARDS; i++)
         pthread_mutex_destroy(&heap->shards[i].lock);
 }
@@ -549,6 +552,7 @@ int memopt_heap_each(memopt_heap_visit_fn visit, void *context) {
 static void each_lock(int (*operation)(pthread_mutex_t *)) {
     for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next) {
         operation(&heap->hook_lock);
+        operation(&heap->checked_lock);
         for (unsigned i = 0; i < MO_HEAP_SHARDS; i++)
             operation(&heap->shards[i].lock);
     }
