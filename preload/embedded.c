@@ -12,16 +12,32 @@
 #include <link.h>
 #include <sys/auxv.h>
 
-bool mo_program_has_malloc(void) {
-    void *found = dlsym(RTLD_DEFAULT, "malloc");
+/* What `name` is bound to in the program, and whether that is in the executable: as
+ * its own definition, or, in a program that is linked to a fixed address and takes the
+ * function's address, as an entry in its PLT which stands for it. */
+enum where { ELSEWHERE, IN_PROGRAM, IN_ITS_PLT };
+
+static void *look_up(const char *name, enum where *ret_where) {
+    void *found = dlsym(RTLD_DEFAULT, name);
     Dl_info where, program;
     const ElfW(Sym) *symbol = NULL;
-    if (found == NULL || dladdr1(found, &where, (void **)&symbol, RTLD_DL_SYMENT) == 0 ||
-        dladdr((void *)getauxval(AT_PHDR), &program) == 0)
-        return false;
-    /* A program that is linked to a fixed address and takes malloc's address has
-     * an entry in its PLT stand for it: not a definition. */
-    return where.dli_fbase == program.dli_fbase && symbol != NULL && symbol->st_shndx != SHN_UNDEF;
+    *ret_where = ELSEWHERE;
+    if (found != NULL && dladdr1(found, &where, (void **)&symbol, RTLD_DL_SYMENT) != 0 &&
+        dladdr((void *)getauxval(AT_PHDR), &program) != 0 && where.dli_fbase == program.dli_fbase &&
+        symbol != NULL)
+        *ret_where = symbol->st_shndx != SHN_UNDEF ? IN_PROGRAM : IN_ITS_PLT;
+    return found;
+}
+
+bool mo_program_has_malloc(void) {
+    enum where where;
+    look_up("malloc", &where);
+    return where == IN_PROGRAM;
+}
+
+bool mo_program_calls(const char *name, const void *function) {
+    enum where where;
+    return look_up(name, &where) == function || where == IN_ITS_PLT;
 }
 
 const char *mo_program_malloc_library(void) {

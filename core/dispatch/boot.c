@@ -2,6 +2,7 @@
 #include "core/dispatch/boot.h"
 
 #include <errno.h>
+#include <link.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,11 +13,20 @@ enum { HEADER = 16, STEP = 1 << 20 };
 struct mo_reserved mo_reserved;
 static _Atomic size_t used, committed;
 static _Atomic uintptr_t base;
+static size_t objects_at_first;
+
+static size_t count_objects(void) {
+    size_t count = 0;
+    for (const struct link_map *map = _r_debug.r_map; map != NULL; map = map->l_next)
+        count++;
+    return count;
+}
 
 /* Reserves address space only. Under RLIMIT_AS that is what the libraries that are
  * loaded next need, too. */
 static void reserve(void) {
     static const size_t sizes[] = {256u << 20, 32u << 20, 4u << 20, 1u << 20};
+    objects_at_first = count_objects();
     struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
     getrlimit(RLIMIT_AS, &limit);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -111,4 +121,8 @@ void mo_boot_close(void) {
 
 uint64_t mo_boot_used(void) {
     return atomic_load(&used);
+}
+
+size_t mo_boot_objects(void) {
+    return objects_at_first > 0 ? objects_at_first : count_objects();
 }

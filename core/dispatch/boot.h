@@ -39,5 +39,8 @@ size_t mo_boot_usable_size(void *p);
 void mo_boot_close(void);
 /* Bytes handed out so far. */
 uint64_t mo_boot_used(void);
+/* How many objects there were when the first block was handed out, or are now: the
+ * executable and what it needs, as dlopen() asks for memory before it loads. */
+size_t mo_boot_objects(void);
 
 #endif

@@ -18,7 +18,8 @@
  *     be given the address in between, and be counted out of order.
  *
  * Budget without trackers, over calling the backend itself: malloc one indirect
- * jump, free one range check and one indirect jump.
+ * jump, free one range check and one indirect jump; nothing where preload/rebind.c
+ * has pointed the program's calls past all this.
  *
  * Files: dispatch.c the rare halves; switch.c the table and the switch; track.c
  * the tracked operations; limit.c a limit; boot.c the boot range. The names that

@@ -428,13 +428,16 @@ static void constructors(void) {
     free(early_text);
 }
 
-/* hook.so was preloaded: its constructor has run, its text can be freed */
+/* hook.so was preloaded: its constructor has run, its texts can be freed */
 static void preloaded(void) {
-    char *(*hook_text)(void) = (char *(*)(void))dlsym(RTLD_DEFAULT, "hook_text");
-    CHECK(hook_text);
-    char *text = hook_text();
-    printf("%s\n", text);
-    free(text);
+    static const char *const names[] = {"hook_text", "hook_early_text"};
+    for (int i = 0; i < 2; i++) {
+        char *(*hook_text)(void) = (char *(*)(void))dlsym(RTLD_DEFAULT, names[i]);
+        CHECK(hook_text);
+        char *text = hook_text();
+        printf("%s\n", text);
+        free(text);
+    }
 }
 
 /* 32 threads, every block freed by another thread than allocated it */

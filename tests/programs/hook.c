@@ -9,8 +9,10 @@
 #include <string.h>
 
 static char *kept[64];
+static char *early_text;
 
 char *hook_text(void);
+char *hook_early_text(void);
 
 __attribute__((constructor)) static void start(void) {
     for (int i = 0; i < 64; i++) {
@@ -19,6 +21,8 @@ __attribute__((constructor)) static void start(void) {
             abort();
         memset(kept[i], i, (size_t)(i + 1) * 40);
     }
+    free(malloc(1));
+    early_text = strdup("from its constructor");
     for (int i = 0; i < 64; i += 2) {
         kept[i] = realloc(kept[i], 5000);
         if (!kept[i] || kept[i][0] != i)
@@ -33,9 +37,17 @@ __attribute__((destructor)) static void end(void) {
         free(kept[i]);
         kept[i] = NULL;
     }
+    free(early_text);
 }
 
 /* The caller frees it. */
 __attribute__((visibility("default"))) char *hook_text(void) {
     return strdup("from the library");
+}
+
+/* Allocated in the constructor, by the C library; the first caller frees it. */
+__attribute__((visibility("default"))) char *hook_early_text(void) {
+    char *text = early_text;
+    early_text = NULL;
+    return text;
 }

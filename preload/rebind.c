@@ -1,0 +1,180 @@
+/*
+ * rebind.c - the linker is the fastest dispatcher: where there is nothing to do per
+ * call, the program's own jumps to malloc and free are pointed past the shim, at the
+ * backend.
+ *
+ * An object calls malloc through a slot of its own (a JUMP_SLOT relocation), which the
+ * dynamic loader has filled with the shim's address, or will at the first call. Here
+ * the slots of the objects that the program started with are filled anew. It is
+ * nothing but a shorter way, as these stay what they were:
+ *
+ *   what the program sees   Only jumps are changed, not the relocations that take an
+ *                           address: &malloc is the shim's.
+ *   everybody else          The loader, the C library, the backend and what is loaded
+ *                           later go through the shim, which serves them as ever.
+ *   the boot range          free is turned only if nobody had a block of it before our
+ *                           constructor; it can't be told from others past the shim.
+ *                           The blocks that the constructor itself causes stay with the
+ *                           loader, the C library and what is loaded by it.
+ *   what can't be changed   A slot that leads elsewhere, a page that stays protected
+ *                           against writing, a program whose jumps somebody audits.
+ *
+ * A slot is written with one store; other threads may jump through it and the loader
+ * may fill it: whoever is last, the call arrives. C++'s operators are not turned: a
+ * backend's new is none (it must throw), and where delete is used the C++ run-time
+ * has had a block of the boot range.
+ */
+#include "preload/rebind.h"
+
+#include "preload/process.h"
+
+#include <link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifdef __x86_64__
+
+enum { TURNS = 2 };
+
+struct walk {
+    struct turn {
+        const char *name;
+        void *from, *to;
+        bool unbound_too; /* the loader would fill an empty slot with `from` */
+    } turns[TURNS];
+    size_t left; /* objects to look at */
+    const void *not_in[4];
+};
+
+struct object {
+    const struct dl_phdr_info *info;
+    const ElfW(Sym) * symbols;
+    const char *names;
+    const ElfW(Rela) * jumps;
+    size_t jump_bytes;
+    uintptr_t guarded, guarded_end; /* pages that the loader has protected */
+};
+
+static bool holds(const struct dl_phdr_info *info, const void *address) {
+    for (size_t i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD &&
+            (uintptr_t)address - info->dlpi_addr - info->dlpi_phdr[i].p_vaddr <
+                info->dlpi_phdr[i].p_memsz)
+            return true;
+    return false;
+}
+
+static uintptr_t page_of(uintptr_t address) {
+    return address & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
+}
+
+/* The loader has made addresses of the offsets, but where it can't write. */
+static const void *pointer(const struct dl_phdr_info *info, uintptr_t value) {
+    return (const void *)(value < info->dlpi_addr ? value + info->dlpi_addr : value);
+}
+
+/* False: it has no such jumps. */
+static bool read_object(const struct dl_phdr_info *info, struct object *object) {
+    const ElfW(Dyn) *dynamic = NULL;
+    *object = (struct object){.info = info};
+    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + header->p_vaddr;
+        if (header->p_type == PT_DYNAMIC)
+            dynamic = (const ElfW(Dyn) *)start;
+        if (header->p_type == PT_GNU_RELRO) {
+            object->guarded = page_of(start);
+            object->guarded_end = page_of(start + header->p_memsz);
+        }
+    }
+    for (; dynamic != NULL && dynamic->d_tag != DT_NULL; dynamic++) {
+        if (dynamic->d_tag == DT_SYMTAB)
+            object->symbols = pointer(info, dynamic->d_un.d_ptr);
+        else if (dynamic->d_tag == DT_STRTAB)
+            object->names = pointer(info, dynamic->d_un.d_ptr);
+        else if (dynamic->d_tag == DT_JMPREL)
+            object->jumps = pointer(info, dynamic->d_un.d_ptr);
+        else if (dynamic->d_tag == DT_PLTRELSZ)
+            object->jump_bytes = dynamic->d_un.d_val;
+    }
+    return object->symbols != NULL && object->names != NULL && object->jumps != NULL;
+}
+
+/* An empty slot leads back into its object, to what calls the loader. One with a
+ * definition in the object may be meant to lead there for good. */
+static bool is_empty(const struct object *object, const ElfW(Sym) * symbol, const void *slot) {
+    return symbol->st_shndx == SHN_UNDEF && holds(object->info, slot);
+}
+
+/* Where the slot is to lead; NULL: where it does. */
+static void *new_value(const struct walk *walk, const struct object *object,
+                       const ElfW(Sym) * symbol, const void *now) {
+    const char *name = object->names + symbol->st_name;
+    for (size_t i = 0; i < TURNS; i++) {
+        const struct turn *turn = &walk->turns[i];
+        if (strcmp(name, turn->name) == 0)
+            return now == turn->from || (turn->unbound_too && is_empty(object, symbol, now))
+                       ? turn->to
+                       : NULL;
+    }
+    return NULL;
+}
+
+static void fill(const struct object *object, void **slot, void *value) {
+    uintptr_t at = (uintptr_t)slot;
+    void *page = (void *)page_of(at);
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    bool guarded = at >= object->guarded && at < object->guarded_end;
+    if (guarded && mprotect(page, size, PROT_READ | PROT_WRITE) != 0)
+        return;
+    __atomic_store_n(slot, value, __ATOMIC_RELEASE);
+    if (guarded)
+        mprotect(page, size, PROT_READ);
+}
+
+static int visit(struct dl_phdr_info *info, size_t size, void *context) {
+    struct walk *walk = context;
+    struct object object;
+    (void)size;
+    if (walk->left-- == 0)
+        return 1;
+    for (size_t i = 0; i < sizeof(walk->not_in) / sizeof(walk->not_in[0]); i++)
+        if (holds(info, walk->not_in[i]))
+            return 0;
+    if (!read_object(info, &object))
+        return 0;
+    for (size_t i = 0; i < object.jump_bytes / sizeof(object.jumps[0]); i++) {
+        const ElfW(Rela) *jump = &object.jumps[i];
+        if (ELF64_R_TYPE(jump->r_info) != R_X86_64_JUMP_SLOT)
+            continue;
+        void **slot = (void **)(info->dlpi_addr + jump->r_offset);
+        void *value = new_value(walk, &object, &object.symbols[ELF64_R_SYM(jump->r_info)], *slot);
+        if (value != NULL)
+            fill(&object, slot, value);
+    }
+    return 0;
+}
+
+void mo_rebind(const struct memopt_malloc *backend, size_t objects, bool free_too) {
+    struct walk walk = {
+        .turns = {{.name = "malloc", .from = (void *)malloc, .to = (void *)backend->malloc},
+                  {.name = "free", .from = (void *)free, .to = (void *)backend->free}},
+        .left = objects,
+        .not_in = {(void *)mo_rebind, &_r_debug, mo_libc_symbol("malloc"), (void *)backend->malloc},
+    };
+    if (getenv("LD_AUDIT") != NULL)
+        return;
+    if (!free_too)
+        walk.turns[1].to = NULL;
+    for (size_t i = 0; i < TURNS; i++)
+        walk.turns[i].unbound_too = mo_program_calls(walk.turns[i].name, walk.turns[i].from);
+    dl_iterate_phdr(visit, &walk);
+}
+
+#else /* the slots of other machines are written likewise, but nobody has tried it */
+void mo_rebind(const struct memopt_malloc *backend, size_t objects, bool free_too) {
+    (void)backend, (void)objects, (void)free_too;
+}
+#endif
