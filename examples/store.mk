@@ -1,1 +1,4 @@
-# Examples of the same part of libmemopt: see core/.
+# Examples of core/store.
+noinst_PROGRAMS += examples/safetensors
+examples_safetensors_SOURCES = examples/safetensors.c
+examples_safetensors_LDADD = libmemopt.la

@@ -12,3 +12,5 @@ tests_test_store_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags) -Wl,--wrap=reallocarra
 	-Wl,--wrap=openat,--wrap=open,--wrap=mmap
 tests_test_store_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
+TESTS += tests/test_safetensors.sh
+EXTRA_DIST += tests/test_safetensors.sh tests/safetensors.py

@@ -25,6 +25,13 @@ tests_fuzz_fuzz_lsan_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_lsan_LDADD = core/libcore-launch.la core/libcore-own.la
 tests_fuzz_fuzz_elf_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_elf_LDADD = core/libcore-launch.la core/libcore-own.la
+
+fuzz_targets += tests/fuzz/fuzz_safetensors
+noinst_PROGRAMS += tests/fuzz/fuzz_safetensors
+tests_fuzz_fuzz_safetensors_SOURCES = tests/fuzz/fuzz_safetensors.c $(store_sources)
+tests_fuzz_fuzz_safetensors_CFLAGS = $(AM_CFLAGS)
+tests_fuzz_fuzz_safetensors_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_safetensors_LDADD = core/libcore-own.la
 endif
 
 print-fuzz-targets:
@@ -33,4 +40,5 @@ fuzz-targets: $(fuzz_targets)
 PHONY_TARGETS += print-fuzz-targets fuzz-targets
 EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/ini.dict \
 	tests/fuzz/fuzz_elf.c tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_ledger.c \
-	tests/fuzz/fuzz_lsan.c tests/fuzz/fuzz_option.c
+	tests/fuzz/fuzz_lsan.c tests/fuzz/fuzz_option.c \
+	tests/fuzz/fuzz_safetensors.c tests/fuzz/safetensors.dict
