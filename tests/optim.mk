@@ -1,1 +1,10 @@
 # Tests of the same part of libmemopt: see core/.
+EXTRA_DIST += scripts/optim-golden.py tests/data/optim-golden.txt
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_golden
+TESTS += tests/test_optim_golden
+valgrind_tests += tests/test_optim_golden
+tests_test_optim_golden_SOURCES = tests/test_optim_golden.c tests/optim_noise.h
+tests_test_optim_golden_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_golden_LDADD = libmemopt.la $(CMOCKA_LIBS)
+endif

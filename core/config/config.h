@@ -145,10 +145,31 @@ struct mo_settings_pressure {
     int64_t purge_every; /* steps; 0: never */
     uint64_t purge_idle; /* ns; UINT64_MAX: never */
 };
-/* [optimizer] */
+enum mo_rounding { MO_ROUNDING_MASTER, MO_ROUNDING_STOCHASTIC, MO_ROUNDING_NEAREST };
+enum mo_state_format { MO_STATE_FP32, MO_STATE_8BIT };
+/* [optimizer]; core/optim/optim.h says how a setting that only some optimizers
+ * have is added. */
 struct mo_settings_optimizer {
     int name; /* index in mo_optimizer_names */
-    double lr;
+    double lr, weight_decay;
+    double momentum, dampening;
+    int nesterov;
+    double beta1, beta2, eps;
+    int amsgrad;
+    double lr_decay, initial_accumulator;
+    double alpha;
+    int centered;
+    double rho;
+    double momentum_decay;
+    double rectify_above;
+    int maximize;
+    int rounding;     /* enum mo_rounding */
+    int state_format; /* enum mo_state_format */
+    int64_t seed;
+    double clip_norm;
+    int skip_nonfinite;
+    int64_t accumulate;
+    int64_t threads;
     const char *state; /* "heap:NAME", "store:/PATH", or NULL */
 };
 extern const char *const mo_optimizer_names[]; /* ends with NULL */

@@ -64,11 +64,59 @@ const char *const mo_optimizer_names[] = {
     "sgd",   "adam", "adamw", "amsgrad", "adagrad",   "rmsprop", "adadelta",   "adamax", "nadam",
     "radam", "lion", "lamb",  "lars",    "adafactor", "lbfgs",   "sparseadam", NULL,
 };
+static const char *const roundings[] = {
+    [MO_ROUNDING_MASTER] = "master",
+    [MO_ROUNDING_STOCHASTIC] = "stochastic",
+    [MO_ROUNDING_NEAREST] = "nearest",
+    NULL,
+};
+static const char *const state_formats[] = {
+    [MO_STATE_FP32] = "fp32",
+    [MO_STATE_8BIT] = "8bit",
+    NULL,
+};
+#define OPTIMIZER_NUMBER(FIELD, LO, HI, HELP)                                                      \
+    MEMOPT_OPT_NUMBER(struct mo_settings_optimizer, FIELD, #FIELD, NULL, LO, HI, NULL, HELP)
+#define OPTIMIZER_BOOL(FIELD, HELP)                                                                \
+    MEMOPT_OPT_BOOL(struct mo_settings_optimizer, FIELD, #FIELD, NULL, HELP)
+/* Below 1, as an inclusive bound. */
+#define BELOW_ONE "0.999999999999"
+/* Defaults are the optimizers' own (core/optim), but for the first and the last. */
 static const struct memopt_option optimizer_options[] = {
     MEMOPT_OPT_ENUM(struct mo_settings_optimizer, name, "name", "adamw", mo_optimizer_names,
                     "the optimizer"),
-    MEMOPT_OPT_NUMBER(struct mo_settings_optimizer, lr, "lr", "1e-3", "0", "1e6", NULL,
-                      "learning rate"),
+    OPTIMIZER_NUMBER(lr, "0", "1e6", "learning rate"),
+    OPTIMIZER_NUMBER(weight_decay, "0", "1e6", "weight decay"),
+    OPTIMIZER_NUMBER(momentum, "0", "1e6", "momentum; 0: none"),
+    OPTIMIZER_NUMBER(dampening, "-1e6", "1", "part of the gradient that momentum leaves out"),
+    OPTIMIZER_BOOL(nesterov, "Nesterov's momentum"),
+    OPTIMIZER_NUMBER(beta1, "0", BELOW_ONE, "decay of the first moment"),
+    OPTIMIZER_NUMBER(beta2, "0", BELOW_ONE, "decay of the second moment"),
+    OPTIMIZER_NUMBER(eps, "0", "1e6", "added to the denominator"),
+    OPTIMIZER_BOOL(amsgrad, "use the largest second moment so far"),
+    OPTIMIZER_NUMBER(lr_decay, "0", "1e6", "decay of the learning rate"),
+    OPTIMIZER_NUMBER(initial_accumulator, "0", "1e30", "what the sum of squares begins with"),
+    OPTIMIZER_NUMBER(alpha, "0", "1", "decay of the mean square"),
+    OPTIMIZER_BOOL(centered, "divide by the variance, not by the mean square"),
+    OPTIMIZER_NUMBER(rho, "0", "1", "decay of the mean squares"),
+    OPTIMIZER_NUMBER(momentum_decay, "0", "1e6", "decay of the momentum schedule"),
+    OPTIMIZER_NUMBER(rectify_above, "4", "1e6",
+                     "length of the average above which the step is rectified: 4 in the paper, 5 "
+                     "in PyTorch"),
+    OPTIMIZER_BOOL(maximize, "climb instead of descend"),
+    MEMOPT_OPT_ENUM(struct mo_settings_optimizer, rounding, "rounding", NULL, roundings,
+                    "how 16-bit parameters take up updates: from an fp32 master, by chance, or to "
+                    "the nearest value"),
+    MEMOPT_OPT_ENUM(struct mo_settings_optimizer, state_format, "state_format", NULL, state_formats,
+                    "8bit: moments in blocks of 256 bytes with one fp32 scale each"),
+    MEMOPT_OPT_INT(struct mo_settings_optimizer, seed, "seed", NULL, "0", NULL, NULL,
+                   "of stochastic rounding"),
+    OPTIMIZER_NUMBER(clip_norm, "0", "1e30", "most the gradients' norm may be; 0: no limit"),
+    OPTIMIZER_BOOL(skip_nonfinite, "skip a step whose gradients are not all finite"),
+    MEMOPT_OPT_INT(struct mo_settings_optimizer, accumulate, "accumulate", NULL, "1", "1000000",
+                   "steps", "steps whose mean gradient makes an update"),
+    MEMOPT_OPT_INT(struct mo_settings_optimizer, threads, "threads", NULL, "1", "1024", NULL,
+                   "threads that update; unset: one a CPU that the process may use"),
     MEMOPT_OPT_STRING(struct mo_settings_optimizer, state, "state", NULL,
                       "where its state lives: heap:NAME or store:PATH; unset: the default heap"),
     MEMOPT_OPT_END,

@@ -189,6 +189,9 @@ int mo_library_start(struct memopt_error *error);
 /* After start: the configuration that has `section`: the run's, else the one
  * given to memopt_init(). */
 struct mo_config *mo_library_config(const char *section);
+/* Prefixes the message with where the configuration had the key; returns the code. */
+int mo_library_blame(const struct mo_config *config, const char *section, const char *key,
+                     struct memopt_error *error);
 int mo_library_is_run(void); /* under memopt run, with its directory there */
 const struct mo_program_services *mo_library_services(void); /* or NULL */
 /* memopt_heap_open(), _find() and _each() without the mutex; `error` not NULL. */

@@ -261,9 +261,8 @@ static int plan_steps(const struct memopt_list *list, struct plan *plan,
     return 0;
 }
 
-/* The message says where the INI had it. */
-static int blame(struct mo_config *config, const char *section, const char *key,
-                 struct memopt_error *error) {
+int mo_library_blame(const struct mo_config *config, const char *section, const char *key,
+                     struct memopt_error *error) {
     struct mo_origin origin;
     if (mo_config_get(config, section, key, &origin) == NULL || origin.file == NULL)
         return mo_error_prefix(error, "[%s]", section);
@@ -314,7 +313,7 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
     }
     if (options.on_limit == NULL) {
         code = plan_steps(&settings.on_limit, plan, error);
-        return code < 0 ? blame(config, section, "on_limit", error) : 0;
+        return code < 0 ? mo_library_blame(config, section, "on_limit", error) : 0;
     }
     struct scratch scratch = {.used = 0};
     struct mo_allocator allocator = {scratch_alloc, &scratch};

@@ -1,1 +1,30 @@
 # Optimizers: update kernels, state, schedules.
+libmemopt_la_SOURCES += \
+	core/optim/methods.c core/optim/methods.h \
+	core/optim/optim.h \
+	core/optim/optimizer.c \
+	core/optim/settings.c \
+	core/optim/state.c \
+	core/optim/workers.c
+memoptinclude_HEADERS += include/memopt/optim.h
+
+# Kernels: all clones of a function must give the same bits, so no contraction to
+# FMA; the compiler may not be kept from vectorizing by errno or by exceptions
+# that nobody looks at.
+noinst_LTLIBRARIES += core/optim/libkernels.la
+core_optim_libkernels_la_SOURCES = \
+	core/optim/convert.h core/optim/kernel.h \
+	core/optim/adadelta.c \
+	core/optim/adagrad.c \
+	core/optim/adam.c \
+	core/optim/adamax.c \
+	core/optim/gradient.c \
+	core/optim/lion.c \
+	core/optim/nadam.c \
+	core/optim/radam.c \
+	core/optim/rmsprop.c \
+	core/optim/sgd.c \
+	core/optim/span.c
+core_optim_libkernels_la_CFLAGS = $(AM_CFLAGS) -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math
+libmemopt_la_LIBADD += core/optim/libkernels.la
+libmemopt_la_DEPENDENCIES += core/optim/libkernels.la

@@ -23,6 +23,7 @@
 
 #include <memopt/error.h>
 #include <memopt/heap.h>
+#include <memopt/optim.h>
 #include <memopt/pressure.h>
 #include <memopt/store.h>
 

@@ -1,0 +1,27 @@
+/*
+ * kernel.h - what the files with kernels share; for core/optim/optim.h's MO_KERNEL.
+ *
+ * The first lines of every kernel: its arrays under names of their own. The
+ * compiler is told that they don't overlap.
+ */
+#ifndef MO_OPTIM_KERNEL_H
+#define MO_OPTIM_KERNEL_H
+
+#include "core/optim/optim.h"
+
+#include <math.h>
+
+/* Kernels that make no sums. */
+#define MO_UNUSED_SUMS ((void)sums)
+
+/* a where the condition holds, without a branch. */
+static inline float mo_max(float a, float b) {
+    return a > b ? a : b;
+}
+
+/* 1 - decay^n, of an average that began with zero. */
+static inline double mo_bias(double decay, uint64_t n) {
+    return 1.0 - pow(decay, (double)n);
+}
+
+#endif

@@ -1,0 +1,250 @@
+/*
+ * optim.h - inside core/optim: what an optimizer is made of.
+ *
+ *   optimizer.c  the public operations; what a step does, in order
+ *   settings.c   from text to settings: defaults, INI, groups
+ *   methods.c    the list of methods
+ *   sgd.c …      a method a file: its table row and its kernels
+ *   span.c       a range of a tensor through a kernel: types, rounding, 8 bit
+ *   convert.h    16-bit and 8-bit numbers to fp32 and back
+ *   gradient.c   the pass over gradients: norm, not finite, accumulation
+ *   workers.c    threads
+ *   state.c      the state's memory
+ *
+ * Vocabulary
+ *   method   an optimizer as a formula: descriptor + kernels, no state of its own
+ *   span     a range of one tensor. Kernels see spans, never tensors, so that
+ *            chunks can come from anywhere (a file, later)
+ *   block    MO_BLOCK elements at a multiple of MO_BLOCK in their tensor: what
+ *            one 8-bit scale and one key of the random generator belong to
+ *   chunk    the span that a thread takes at a time: MO_CHUNK elements at a
+ *            multiple of MO_CHUNK in their tensor, or the tensor's rest
+ *
+ * Invariants
+ *   An element's new values depend on its old ones, its gradient, the tensor's
+ *   scalars, and for 8-bit state on its block; never on the chunk or thread.
+ *   Sums over tensors are made per chunk, and added up in the order of chunks.
+ *   Kernel files are compiled without contraction (no FMA) and with IEEE
+ *   division and square root, so that all clones give the same bits.
+ *
+ * To add an optimizer
+ *   1. Its name is in mo_optimizer_names (core/config/sections.c), in the same
+ *      place as its row in methods.c. A setting that no other has: a row in
+ *      optimizer_options there and a field in struct mo_settings_optimizer;
+ *      unset (NULL) is its default; `make -C BUILD man-reference`.
+ *   2. A file NAME.c here: the defaults of all settings it takes, slots(),
+ *      prepare(), kernels, struct mo_method. Copy adagrad.c. Add it to the
+ *      kernels' sources in local.mk and its row to methods.c.
+ *   3. A kernel is a plain loop over restrict pointers under MO_KERNEL; no libm
+ *      but sqrtf, fabsf, fmaxf-like selections written with ?:.
+ *      Two kernels and finish(): the first makes sums per chunk (norms),
+ *      finish() makes scalars of them, the second goes over the tensor again.
+ *   4. A case in the table of tests/test_optim.c (against a scalar reference),
+ *      in scripts/optim-golden.py where PyTorch has it, a line in
+ *      memopt_optimizer_create(3). The loops over mo_methods in tests do the
+ *      rest: faults, zero allocations, save and load, threads.
+ */
+#ifndef MO_OPTIM_OPTIM_H
+#define MO_OPTIM_OPTIM_H
+
+#include "config.h"
+
+#include "core/config/config.h"
+
+#include <memopt/optim.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    MO_BLOCK = 256,
+    MO_CHUNK = 64 * 1024, /* 256 KiB an array: in L2, and worth waking a thread for */
+    MO_SLOTS = 4,         /* most that a method has */
+    MO_SUMS = 2,          /* that a chunk can make */
+    MO_CARRY = 2,
+};
+_Static_assert(MO_CHUNK % MO_BLOCK == 0, "chunks are whole blocks");
+
+/* With sanitizers ifuncs run before their run-time is there. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(MO_SANITIZED) &&   \
+    !defined(MO_NO_CLONES)
+#define MO_KERNEL                                                                                  \
+    __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"), noinline))
+#else
+#define MO_KERNEL __attribute__((noinline))
+#endif
+
+/* ------------------------------------------------------------------ methods */
+
+/* What a kernel needs to know, computed in double once a tensor and step. The
+ * names are common ones; a method fills those it uses. */
+struct mo_scalars {
+    float scale;        /* of the gradient: clipping, accumulation, maximize */
+    float weight_decay; /* added to the gradient times the parameter */
+    float keep;         /* decoupled decay: what the parameter is multiplied by */
+    float b1, a1;       /* first moment: decay, and 1 - decay */
+    float b2, a2;       /* second moment */
+    float eps;
+    float step; /* size of the step, its sign left out */
+    float root; /* multiplies the square root of the second moment */
+    float x, y; /* further ones */
+};
+
+/* `p`, `g` and the slots have n elements and don't overlap; `sums` has MO_SUMS
+ * zeroes to add to. */
+typedef void (*mo_kernel_fn)(const struct mo_scalars *s, size_t n, float *p, const float *g,
+                             float *const *slot, double *sums);
+
+/* A slot that can be kept in 8 bits: of either sign, or none. */
+enum mo_slot_kind { MO_SLOT_FP32, MO_SLOT_SIGNED, MO_SLOT_UNSIGNED };
+struct mo_slot {
+    const char *name; /* as PyTorch calls it */
+    enum mo_slot_kind kind;
+    float initial;
+};
+
+struct mo_tensor;
+struct mo_default {
+    const char *key, *value;
+};
+struct mo_method {
+    const char *name;
+    /* Settings of its own, besides those that all have; ends with a NULL key. */
+    const struct mo_default *defaults;
+    /* NULL, or says what is wrong with settings that are each in range: NULL, or
+     * a message's rest ("nesterov needs a momentum above 0"). */
+    const char *(*check)(const struct mo_settings_optimizer *settings);
+    /* Fills the slots that these settings need and returns how many. */
+    size_t (*slots)(const struct mo_settings_optimizer *settings, struct mo_slot *ret_slots);
+    /* Before update number `tensor->updates` (from 1 on): fills tensor->scalars
+     * (scale is there already) and may change tensor->carry. */
+    void (*prepare)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor);
+    /* By choice of `settings`: a kernel, or with sums two. */
+    mo_kernel_fn (*kernel)(const struct mo_settings_optimizer *settings, int phase);
+    /* NULL: one phase. Between the two: the sums of the tensor are there. */
+    void (*finish)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor,
+                   const double sums[MO_SUMS]);
+};
+extern const struct mo_method *const mo_methods[]; /* by mo_settings_optimizer.name; NULL: none */
+extern const size_t mo_method_count;
+
+/* ------------------------------------------------------------------ tensors */
+
+struct mo_stored_slot {
+    void *data;    /* float, or a byte an element */
+    float *absmax; /* of each block; NULL: fp32 */
+    enum mo_slot_kind kind;
+};
+
+struct mo_tensor {
+    char *name;
+    int dtype, grad_dtype;
+    unsigned group;
+    void *data;
+    const void *grad;
+    uint64_t count;
+    unsigned rank;
+    uint64_t shape[MEMOPT_PARAM_RANK_MAX];
+    uint32_t id;        /* hash of the name: part of the random generator's key */
+    size_t first_chunk; /* in the order of all tensors' chunks */
+    size_t chunks;
+
+    /* State. One block of the heap holds what the pointers point to. */
+    void *state; /* NULL: none yet */
+    size_t state_bytes;
+    size_t slot_count;
+    struct mo_stored_slot slots[MO_SLOTS];
+    float *master;      /* NULL: none */
+    float *accumulator; /* NULL: none */
+    int master_stale;   /* the program wrote data */
+    uint64_t updates;
+    double carry[MO_CARRY]; /* what a method keeps per tensor */
+
+    /* Of the step that is running. */
+    struct mo_scalars scalars;
+    mo_kernel_fn kernel;
+    uint32_t key; /* of the random generator */
+};
+
+/* A range of a tensor, as memory. Pointers are to its first element. */
+struct mo_span {
+    size_t count;
+    uint64_t block; /* number of its first block in the tensor */
+    void *data;
+    int dtype;
+    const void *grad;
+    int grad_dtype;
+    float *master;
+    size_t slot_count;
+    struct mo_stored_slot slots[MO_SLOTS];
+    int stochastic;
+    uint32_t key;
+};
+
+/* span.c: one kernel over one span. Begins at a multiple of MO_BLOCK. */
+void mo_span_update(const struct mo_span *span, mo_kernel_fn kernel, const struct mo_scalars *s,
+                    double *sums);
+/* The master anew from the parameter. */
+void mo_span_load_master(const struct mo_span *span);
+
+/* gradient.c: the sum of squares, in double: it is finite if all are. */
+double mo_gradient_square(const void *grad, int dtype, size_t count);
+/* accumulator = or += grad */
+void mo_gradient_add(float *accumulator, const void *grad, int dtype, size_t count, int first);
+
+/* ------------------------------------------------------------------ workers */
+
+/* Threads that wait for work. `run(context, i)` is called once for each i below
+ * `count`, by any of them and the caller. */
+struct mo_workers;
+typedef void (*mo_work_fn)(void *context, size_t index);
+int mo_workers_create(struct memopt_heap *heap, unsigned threads, struct mo_workers **ret_workers,
+                      struct memopt_error *error);
+void mo_workers_destroy(struct mo_workers *workers);
+/* After a fork the child has none: starts them; 0, or -errno. */
+int mo_workers_ready(struct mo_workers *workers, struct memopt_error *error);
+void mo_workers_run(struct mo_workers *workers, size_t count, mo_work_fn run, void *context);
+unsigned mo_cpu_count(void); /* that this process may use */
+
+/* ---------------------------------------------------------------- optimizer */
+
+struct mo_group {
+    struct mo_settings_optimizer settings;
+};
+
+struct memopt_optimizer {
+    struct memopt_heap *heap;
+    const struct mo_method *method;
+    struct mo_workers *workers;
+    struct mo_group *groups;
+    size_t group_count;
+    struct mo_tensor *tensors;
+    size_t tensor_count, tensor_room;
+    double *sums; /* MO_SUMS a chunk */
+    size_t chunk_count, chunk_room;
+    unsigned micro; /* steps accumulated since the last update */
+    uint64_t updates;
+};
+
+/* settings.c. Group 0's settings, from options and INI; mo_heap of the INI. */
+int mo_settings_begin(const struct memopt_optimizer_options *options,
+                      struct mo_settings_optimizer *ret_settings, struct memopt_heap **ret_heap,
+                      struct memopt_error *error);
+/* `text` over the settings; on failure they may have changed. `whole`: also those
+ * that belong to the whole optimizer. */
+int mo_settings_parse(const struct mo_method *method, const char *text, int whole,
+                      struct mo_settings_optimizer *settings, struct memopt_error *error);
+int mo_settings_number(const struct mo_method *method, const char *key, double value, int whole,
+                       struct mo_settings_optimizer *settings, struct memopt_error *error);
+int mo_settings_get(const struct mo_method *method, const char *key,
+                    const struct mo_settings_optimizer *settings, double *ret_value,
+                    struct memopt_error *error);
+/* Copies what belongs to the whole optimizer. */
+void mo_settings_share(struct mo_settings_optimizer *to, const struct mo_settings_optimizer *from);
+
+/* state.c */
+/* Makes the state of every tensor that has none; all or none. */
+int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error);
+void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor);
+
+#endif

@@ -1,0 +1,575 @@
+/*
+ * optimizer.c - the public operations of an optimizer, and what a step does.
+ */
+#include "core/optim/convert.h"
+#include "core/optim/optim.h"
+
+#include "core/base/error.h"
+
+#include <memopt/dtype.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+/* ------------------------------------------------------- beginning and end */
+
+int memopt_optimizer_create(const struct memopt_optimizer_options *given,
+                            struct memopt_optimizer **ret_optimizer, struct memopt_error *error) {
+    struct memopt_error unwanted; /* from here on there is one to put prefixes to */
+    struct memopt_optimizer_options options = MEMOPT_OPTIMIZER_OPTIONS_INIT;
+    if (error == NULL)
+        error = &unwanted;
+    if (given != NULL) {
+        if (given->size < offsetof(struct memopt_optimizer_options, name) ||
+            given->size > sizeof(options))
+            return mo_fail(error, -EINVAL,
+                           "the optimizer's options have size %zu: begin with "
+                           "MEMOPT_OPTIMIZER_OPTIONS_INIT",
+                           given->size);
+        memcpy(&options, given, given->size);
+    }
+    struct mo_settings_optimizer settings;
+    struct memopt_heap *heap;
+    int code = mo_settings_begin(&options, &settings, &heap, error);
+    if (code < 0)
+        return code;
+    struct memopt_optimizer *optimizer = memopt_heap_calloc(heap, 1, sizeof(*optimizer));
+    struct mo_group *groups = memopt_heap_calloc(heap, 1, sizeof(*groups));
+    if (optimizer == NULL || groups == NULL) {
+        memopt_heap_free(heap, optimizer);
+        memopt_heap_free(heap, groups);
+        return mo_fail(error, -ENOMEM, "no memory for an optimizer in heap '%s'",
+                       memopt_heap_name(heap));
+    }
+    groups->settings = settings;
+    optimizer->heap = heap;
+    optimizer->method = mo_methods[settings.name];
+    optimizer->groups = groups;
+    optimizer->group_count = 1;
+    unsigned threads = settings.threads > 0 ? (unsigned)settings.threads : mo_cpu_count();
+    code = mo_workers_create(heap, threads, &optimizer->workers, error);
+    if (code < 0) {
+        memopt_optimizer_destroy(optimizer);
+        return code;
+    }
+    *ret_optimizer = optimizer;
+    return 0;
+}
+
+void memopt_optimizer_destroy(struct memopt_optimizer *optimizer) {
+    if (optimizer == NULL)
+        return;
+    struct memopt_heap *heap = optimizer->heap;
+    mo_workers_destroy(optimizer->workers);
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        mo_state_free(optimizer, &optimizer->tensors[i]);
+        memopt_heap_free(heap, optimizer->tensors[i].name);
+    }
+    memopt_heap_free(heap, optimizer->tensors);
+    memopt_heap_free(heap, optimizer->sums);
+    memopt_heap_free(heap, optimizer->groups);
+    memopt_heap_free(heap, optimizer);
+}
+
+const char *memopt_optimizer_name(const struct memopt_optimizer *optimizer) {
+    return optimizer->method->name;
+}
+
+/* ------------------------------------------------------ groups and settings */
+
+int memopt_optimizer_add_group(struct memopt_optimizer *optimizer, const char *text,
+                               struct memopt_error *error) {
+    struct mo_settings_optimizer settings = optimizer->groups[0].settings;
+    int code = mo_settings_parse(optimizer->method, text, 0, &settings, error);
+    if (code < 0)
+        return code;
+    struct mo_group *groups = memopt_heap_realloc(optimizer->heap, optimizer->groups,
+                                                  (optimizer->group_count + 1) * sizeof(*groups));
+    if (groups == NULL)
+        return mo_fail(error, -ENOMEM, "no memory for a group in heap '%s'",
+                       memopt_heap_name(optimizer->heap));
+    optimizer->groups = groups;
+    groups[optimizer->group_count].settings = settings;
+    return (int)optimizer->group_count++;
+}
+
+static int group_has_state(const struct memopt_optimizer *optimizer, size_t group) {
+    for (size_t i = 0; i < optimizer->tensor_count; i++)
+        if (optimizer->tensors[i].group == group && optimizer->tensors[i].state != NULL)
+            return 1;
+    return 0;
+}
+
+/* Would the new settings want another state than the one that is there? */
+static int check_state_kept(const struct memopt_optimizer *optimizer, size_t group,
+                            const struct mo_settings_optimizer *now,
+                            const struct mo_settings_optimizer *next, struct memopt_error *error) {
+    struct mo_slot a[MO_SLOTS], b[MO_SLOTS];
+    if (now->threads != next->threads)
+        return mo_fail(error, -EBUSY, "'threads' can't change: the threads are there");
+    if (optimizer->micro != 0 && now->accumulate != next->accumulate)
+        return mo_fail(error, -EBUSY, "'accumulate' can't change between the steps of an update");
+    if (!group_has_state(optimizer, group))
+        return 0;
+    size_t count = optimizer->method->slots(now, a);
+    int same = count == optimizer->method->slots(next, b) && now->rounding == next->rounding &&
+               now->state_format == next->state_format &&
+               (now->accumulate > 1) == (next->accumulate > 1);
+    for (size_t i = 0; same && i < count; i++)
+        same = strcmp(a[i].name, b[i].name) == 0;
+    if (same)
+        return 0;
+    return mo_fail(error, -EBUSY,
+                   "these settings need another state than the one that is there: "
+                   "set them before the first step");
+}
+
+/* One change, as text or as a number; committed only with `commit`. */
+struct change {
+    const char *text; /* NULL: a number */
+    const char *key;
+    double value;
+};
+static int change_group(struct memopt_optimizer *optimizer, size_t group, int whole,
+                        const struct change *change, int commit, struct memopt_error *error) {
+    struct mo_settings_optimizer *now = &optimizer->groups[group].settings, next = *now;
+    int code = change->text != NULL
+                   ? mo_settings_parse(optimizer->method, change->text, whole, &next, error)
+                   : mo_settings_number(optimizer->method, change->key, change->value, whole, &next,
+                                        error);
+    if (code == 0)
+        code = check_state_kept(optimizer, group, now, &next, error);
+    if (code == 0 && commit)
+        *now = next;
+    return code;
+}
+
+static int change_groups(struct memopt_optimizer *optimizer, int group, const struct change *change,
+                         struct memopt_error *error) {
+    if (group < MEMOPT_ALL_GROUPS || group >= (int)optimizer->group_count)
+        return mo_fail(error, -EINVAL, "there is no group %d, the last is %zu", group,
+                       optimizer->group_count - 1);
+    int all = group == MEMOPT_ALL_GROUPS;
+    size_t first = all ? 0 : (size_t)group, end = all ? optimizer->group_count : first + 1;
+    int code = 0;
+    for (int commit = 0; commit < 2 && code == 0; commit++)
+        for (size_t i = first; i < end && code == 0; i++)
+            code = change_group(optimizer, i, all, change, commit, error);
+    return code;
+}
+
+int memopt_optimizer_set(struct memopt_optimizer *optimizer, int group, const char *settings,
+                         struct memopt_error *error) {
+    struct change change = {.text = settings != NULL ? settings : ""};
+    return change_groups(optimizer, group, &change, error);
+}
+
+int memopt_optimizer_set_number(struct memopt_optimizer *optimizer, int group, const char *key,
+                                double value, struct memopt_error *error) {
+    struct change change = {.key = key, .value = value};
+    return change_groups(optimizer, group, &change, error);
+}
+
+int memopt_optimizer_get_number(const struct memopt_optimizer *optimizer, int group,
+                                const char *key, double *ret_value, struct memopt_error *error) {
+    if (group < 0 || group >= (int)optimizer->group_count)
+        return mo_fail(error, -EINVAL, "there is no group %d, the last is %zu", group,
+                       optimizer->group_count - 1);
+    return mo_settings_get(optimizer->method, key, &optimizer->groups[group].settings, ret_value,
+                           error);
+}
+
+/* --------------------------------------------------------------- parameters */
+
+static size_t size_of(int dtype) {
+    return dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
+}
+
+static int is_dtype(int dtype) {
+    return dtype == MEMOPT_DTYPE_F32 || dtype == MEMOPT_DTYPE_BF16 || dtype == MEMOPT_DTYPE_F16;
+}
+
+static int is_aligned(const void *p, int dtype) {
+    return (uintptr_t)p % size_of(dtype) == 0;
+}
+
+static int check_shape(const struct memopt_param *param, struct memopt_error *error) {
+    uint64_t product = 1;
+    if (param->count == 0)
+        return mo_fail(error, -EINVAL, "parameter '%s' has no elements", param->name);
+    if (param->count > PTRDIFF_MAX / sizeof(float))
+        return mo_fail(error, -EINVAL, "parameter '%s': %" PRIu64 " elements are too many",
+                       param->name, param->count);
+    if (param->rank > MEMOPT_PARAM_RANK_MAX)
+        return mo_fail(error, -EINVAL, "parameter '%s': %u dimensions, expected at most %d",
+                       param->name, param->rank, MEMOPT_PARAM_RANK_MAX);
+    for (unsigned i = 0; i < param->rank; i++)
+        if (__builtin_mul_overflow(product, param->shape[i], &product))
+            product = 0;
+    if (param->rank != 0 && product != param->count)
+        return mo_fail(error, -EINVAL,
+                       "parameter '%s': its shape is not of %" PRIu64 " elements, its count",
+                       param->name, param->count);
+    return 0;
+}
+
+static int check_param(const struct memopt_optimizer *optimizer, const struct memopt_param *param,
+                       struct memopt_error *error) {
+    const char *name = param->name;
+    if (name == NULL || name[0] == '\0')
+        return mo_fail(error, -EINVAL, "a parameter needs a name");
+    for (size_t i = 0; i < optimizer->tensor_count; i++)
+        if (strcmp(optimizer->tensors[i].name, name) == 0)
+            return mo_fail(error, -EEXIST, "there is a parameter '%s' already", name);
+    if (!is_dtype(param->dtype) || !is_dtype(param->grad_dtype))
+        return mo_fail(error, -EINVAL, "parameter '%s': %s of type %d, not F32, BF16 or F16", name,
+                       is_dtype(param->dtype) ? "a gradient" : "values",
+                       is_dtype(param->dtype) ? param->grad_dtype : param->dtype);
+    if (param->data == NULL)
+        return mo_fail(error, -EINVAL, "parameter '%s': its data is NULL", name);
+    if (!is_aligned(param->data, param->dtype) || !is_aligned(param->grad, param->grad_dtype))
+        return mo_fail(error, -EINVAL, "parameter '%s': its %s is not aligned to its type", name,
+                       is_aligned(param->data, param->dtype) ? "gradient" : "data");
+    if (param->group < 0 || param->group >= (int)optimizer->group_count)
+        return mo_fail(error, -EINVAL, "parameter '%s': there is no group %d, the last is %zu",
+                       name, param->group, optimizer->group_count - 1);
+    if (optimizer->micro != 0)
+        return mo_fail(error, -EBUSY,
+                       "parameter '%s': can't be added between the steps of an update", name);
+    return check_shape(param, error);
+}
+
+/* A tensor's name as a number (FNV-1a). */
+static uint32_t name_hash(const char *name) {
+    uint32_t hash = 2166136261u;
+    for (; *name != '\0'; name++)
+        hash = (hash ^ (unsigned char)*name) * 16777619u;
+    return hash;
+}
+
+/* Room for one tensor more, and for the sums of its chunks. */
+static int make_room(struct memopt_optimizer *optimizer, size_t chunks) {
+    if (optimizer->tensor_count == optimizer->tensor_room) {
+        size_t room = optimizer->tensor_room < 8 ? 8 : 2 * optimizer->tensor_room;
+        struct mo_tensor *tensors =
+            memopt_heap_realloc(optimizer->heap, optimizer->tensors, room * sizeof(*tensors));
+        if (tensors == NULL)
+            return -ENOMEM;
+        optimizer->tensors = tensors;
+        optimizer->tensor_room = room;
+    }
+    if (optimizer->chunk_room - optimizer->chunk_count < chunks) {
+        size_t room = optimizer->chunk_count + chunks + optimizer->chunk_count / 2;
+        double *sums =
+            memopt_heap_realloc(optimizer->heap, optimizer->sums, room * MO_SUMS * sizeof(*sums));
+        if (sums == NULL)
+            return -ENOMEM;
+        optimizer->sums = sums;
+        optimizer->chunk_room = room;
+    }
+    return 0;
+}
+
+int memopt_optimizer_add(struct memopt_optimizer *optimizer, const struct memopt_param *given,
+                         size_t *ret_index, struct memopt_error *error) {
+    struct memopt_param param = MEMOPT_PARAM_INIT;
+    if (given == NULL || given->size < offsetof(struct memopt_param, name) ||
+        given->size > sizeof(param))
+        return mo_fail(error, -EINVAL, "a parameter's size is %zu: begin with MEMOPT_PARAM_INIT",
+                       given == NULL ? 0 : given->size);
+    memcpy(&param, given, given->size);
+    if (param.grad_dtype == 0)
+        param.grad_dtype = param.dtype;
+    int code = check_param(optimizer, &param, error);
+    if (code < 0)
+        return code;
+    size_t chunks = (size_t)((param.count + MO_CHUNK - 1) / MO_CHUNK);
+    size_t length = strlen(param.name) + 1;
+    char *name = memopt_heap_alloc(optimizer->heap, length);
+    if (name == NULL || make_room(optimizer, chunks) < 0) {
+        memopt_heap_free(optimizer->heap, name);
+        return mo_fail(error, -ENOMEM, "no memory for parameter '%s' in heap '%s'", param.name,
+                       memopt_heap_name(optimizer->heap));
+    }
+    memcpy(name, param.name, length);
+    struct mo_tensor *tensor = &optimizer->tensors[optimizer->tensor_count];
+    *tensor = (struct mo_tensor){
+        .name = name,
+        .dtype = param.dtype,
+        .grad_dtype = param.grad_dtype,
+        .group = (unsigned)param.group,
+        .data = param.data,
+        .grad = param.grad,
+        .count = param.count,
+        .rank = param.rank == 0 ? 1 : param.rank,
+        .id = name_hash(name),
+        .first_chunk = optimizer->chunk_count,
+        .chunks = chunks,
+    };
+    memcpy(tensor->shape, param.shape, sizeof(tensor->shape));
+    if (param.rank == 0)
+        tensor->shape[0] = param.count;
+    optimizer->chunk_count += chunks;
+    if (ret_index != NULL)
+        *ret_index = optimizer->tensor_count;
+    optimizer->tensor_count++;
+    return 0;
+}
+
+static int check_index(const struct memopt_optimizer *optimizer, size_t index,
+                       struct memopt_error *error) {
+    if (index < optimizer->tensor_count)
+        return 0;
+    return mo_fail(error, -EINVAL, "there is no parameter %zu, but %zu of them", index,
+                   optimizer->tensor_count);
+}
+
+int memopt_optimizer_set_data(struct memopt_optimizer *optimizer, size_t index, void *data,
+                              struct memopt_error *error) {
+    int code = check_index(optimizer, index, error);
+    if (code < 0)
+        return code;
+    struct mo_tensor *tensor = &optimizer->tensors[index];
+    if (data == NULL || !is_aligned(data, tensor->dtype))
+        return mo_fail(error, -EINVAL, "parameter '%s': its data is %s", tensor->name,
+                       data == NULL ? "NULL" : "not aligned to its type");
+    tensor->data = data;
+    return 0;
+}
+
+int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index, const void *grad,
+                              struct memopt_error *error) {
+    int code = check_index(optimizer, index, error);
+    if (code < 0)
+        return code;
+    struct mo_tensor *tensor = &optimizer->tensors[index];
+    if (!is_aligned(grad, tensor->grad_dtype))
+        return mo_fail(error, -EINVAL, "parameter '%s': its gradient is not aligned to its type",
+                       tensor->name);
+    tensor->grad = grad;
+    return 0;
+}
+
+void memopt_optimizer_data_changed(struct memopt_optimizer *optimizer) {
+    for (size_t i = 0; i < optimizer->tensor_count; i++)
+        optimizer->tensors[i].master_stale = 1;
+}
+
+/* -------------------------------------------------------------------- steps */
+
+/* What a run over all chunks needs. */
+struct pass {
+    struct memopt_optimizer *optimizer;
+    int accumulated; /* gradients are those in the accumulators */
+    int first;       /* of an accumulation */
+    int phase;
+};
+
+/* The tensor of a chunk: the last whose first chunk is not after it. */
+static struct mo_tensor *owner(const struct memopt_optimizer *optimizer, size_t chunk) {
+    size_t low = 0, high = optimizer->tensor_count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (optimizer->tensors[middle].first_chunk <= chunk)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &optimizer->tensors[low];
+}
+
+static void make_span(const struct mo_tensor *tensor, size_t chunk, const struct pass *pass,
+                      struct mo_span *span) {
+    uint64_t begin = (uint64_t)(chunk - tensor->first_chunk) * MO_CHUNK;
+    uint64_t rest = tensor->count - begin;
+    *span = (struct mo_span){
+        .count = (size_t)(rest < MO_CHUNK ? rest : MO_CHUNK),
+        .block = begin / MO_BLOCK,
+        .data = (char *)tensor->data + begin * size_of(tensor->dtype),
+        .dtype = tensor->dtype,
+        .grad = (const char *)tensor->grad + begin * size_of(tensor->grad_dtype),
+        .grad_dtype = tensor->grad_dtype,
+        .master = tensor->master == NULL ? NULL : tensor->master + begin,
+        .slot_count = tensor->slot_count,
+        .stochastic =
+            pass->optimizer->groups[tensor->group].settings.rounding == MO_ROUNDING_STOCHASTIC,
+        .key = tensor->key,
+    };
+    if (pass->accumulated) {
+        span->grad = tensor->accumulator + begin;
+        span->grad_dtype = MEMOPT_DTYPE_F32;
+    }
+    for (size_t i = 0; i < tensor->slot_count; i++) {
+        const struct mo_stored_slot *slot = &tensor->slots[i];
+        size_t size = slot->absmax == NULL ? sizeof(float) : 1;
+        span->slots[i] = (struct mo_stored_slot){
+            .data = (char *)slot->data + begin * size,
+            .absmax = slot->absmax == NULL ? NULL : slot->absmax + begin / MO_BLOCK,
+            .kind = slot->kind,
+        };
+    }
+}
+
+static void accumulate_chunk(void *context, size_t chunk) {
+    const struct pass *pass = context;
+    const struct mo_tensor *tensor = owner(pass->optimizer, chunk);
+    struct mo_span span;
+    make_span(tensor, chunk, pass, &span);
+    mo_gradient_add(tensor->accumulator + span.block * MO_BLOCK, span.grad, span.grad_dtype,
+                    span.count, pass->first);
+}
+
+static void square_chunk(void *context, size_t chunk) {
+    const struct pass *pass = context;
+    struct mo_span span;
+    make_span(owner(pass->optimizer, chunk), chunk, pass, &span);
+    pass->optimizer->sums[chunk * MO_SUMS] =
+        mo_gradient_square(span.grad, span.grad_dtype, span.count);
+}
+
+static void update_chunk(void *context, size_t chunk) {
+    const struct pass *pass = context;
+    struct mo_tensor *tensor = owner(pass->optimizer, chunk);
+    struct mo_span span;
+    make_span(tensor, chunk, pass, &span);
+    if (tensor->master_stale && span.master != NULL && pass->phase == 0)
+        mo_span_load_master(&span);
+    double *sums = pass->optimizer->sums + chunk * MO_SUMS;
+    for (size_t i = 0; i < MO_SUMS; i++)
+        sums[i] = 0;
+    mo_span_update(&span, tensor->kernel, &tensor->scalars, sums);
+}
+
+static void run(struct pass *pass, mo_work_fn work) {
+    mo_workers_run(pass->optimizer->workers, pass->optimizer->chunk_count, work, pass);
+}
+
+/* A tensor's sums, in the order of its chunks. */
+static void add_up(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
+                   double sums[MO_SUMS]) {
+    for (size_t i = 0; i < MO_SUMS; i++) {
+        sums[i] = 0;
+        for (size_t chunk = 0; chunk < tensor->chunks; chunk++)
+            sums[i] += optimizer->sums[(tensor->first_chunk + chunk) * MO_SUMS + i];
+    }
+}
+
+static uint32_t make_key(const struct mo_settings_optimizer *settings,
+                         const struct mo_tensor *tensor) {
+    uint64_t seed = (uint64_t)settings->seed;
+    uint32_t key = mo_hash((uint32_t)seed);
+    key = mo_hash(key ^ (uint32_t)(seed >> 32));
+    key = mo_hash(key ^ tensor->id);
+    key = mo_hash(key ^ (uint32_t)tensor->updates);
+    return mo_hash(key ^ (uint32_t)(tensor->updates >> 32));
+}
+
+static void update(struct pass *pass, double scale) {
+    struct memopt_optimizer *optimizer = pass->optimizer;
+    const struct mo_method *method = optimizer->method;
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        struct mo_tensor *tensor = &optimizer->tensors[i];
+        const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
+        tensor->updates++;
+        tensor->scalars =
+            (struct mo_scalars){.scale = (float)(settings->maximize ? -scale : scale)};
+        tensor->key = make_key(settings, tensor);
+        method->prepare(settings, tensor);
+        tensor->kernel = method->kernel(settings, 0);
+    }
+    pass->phase = 0;
+    run(pass, update_chunk);
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        struct mo_tensor *tensor = &optimizer->tensors[i];
+        const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
+        tensor->master_stale = 0;
+        if (method->finish == NULL)
+            continue;
+        double sums[MO_SUMS];
+        add_up(optimizer, tensor, sums);
+        method->finish(settings, tensor, sums);
+        tensor->kernel = method->kernel(settings, 1);
+    }
+    if (method->finish != NULL) {
+        pass->phase = 1;
+        run(pass, update_chunk);
+    }
+    optimizer->updates++;
+}
+
+static int check_step(const struct memopt_optimizer *optimizer, const struct memopt_step *ret_step,
+                      struct memopt_error *error) {
+    if (ret_step != NULL && (ret_step->size < offsetof(struct memopt_step, updated) ||
+                             ret_step->size > sizeof(*ret_step)))
+        return mo_fail(error, -EINVAL, "the step's size is %zu: begin with MEMOPT_STEP_INIT",
+                       ret_step->size);
+    if (optimizer->tensor_count == 0)
+        return mo_fail(error, -EINVAL, "the optimizer has no parameters");
+    for (size_t i = 0; i < optimizer->tensor_count; i++)
+        if (optimizer->tensors[i].grad == NULL)
+            return mo_fail(error, -EINVAL, "parameter '%s' has no gradient",
+                           optimizer->tensors[i].name);
+    return 0;
+}
+
+/* The norm of all gradients, as the update would see them. */
+static double find_norm(struct pass *pass, double scale) {
+    double sum = 0;
+    run(pass, square_chunk);
+    for (size_t chunk = 0; chunk < pass->optimizer->chunk_count; chunk++)
+        sum += pass->optimizer->sums[chunk * MO_SUMS];
+    return sqrt(sum) * scale;
+}
+
+static void step(struct memopt_optimizer *optimizer, struct memopt_step *result) {
+    const struct mo_settings_optimizer *settings = &optimizer->groups[0].settings;
+    struct pass pass = {.optimizer = optimizer};
+    double scale = 1, clip = 1;
+    if (settings->accumulate > 1) {
+        pass.first = optimizer->micro == 0;
+        run(&pass, accumulate_chunk);
+        optimizer->micro++;
+        if (optimizer->micro < settings->accumulate)
+            return;
+        optimizer->micro = 0;
+        pass.accumulated = 1;
+        scale = 1 / (double)settings->accumulate;
+    }
+    if (settings->clip_norm > 0 || settings->skip_nonfinite) {
+        double norm = find_norm(&pass, scale);
+        result->grad_norm = norm;
+        if (!isfinite(norm) && settings->skip_nonfinite) {
+            result->skipped = 1;
+            return;
+        }
+        if (isfinite(norm) && settings->clip_norm > 0 && settings->clip_norm < norm + 1e-6)
+            clip = settings->clip_norm / (norm + 1e-6);
+    }
+    update(&pass, scale * clip);
+    result->updated = 1;
+    result->grad_scale = clip;
+}
+
+int memopt_optimizer_step(struct memopt_optimizer *optimizer, struct memopt_step *ret_step,
+                          struct memopt_error *error) {
+    int code = check_step(optimizer, ret_step, error);
+    if (code == 0)
+        code = mo_workers_ready(optimizer->workers, error);
+    if (code == 0)
+        code = mo_state_make(optimizer, error);
+    if (code < 0)
+        return code;
+    struct memopt_step result = {
+        .size = ret_step != NULL ? ret_step->size : 0,
+        .grad_norm = (double)NAN,
+        .grad_scale = 1,
+    };
+    step(optimizer, &result);
+    result.updates = optimizer->updates;
+    if (ret_step != NULL)
+        memcpy(ret_step, &result, ret_step->size);
+    return 0;
+}

@@ -1,0 +1,124 @@
+/*
+ * state.c - the memory of an optimizer's state: one block of the heap a tensor,
+ * which holds its slots, scales, master and accumulator, each at a cache line.
+ */
+#include "core/optim/optim.h"
+
+#include "core/base/error.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+enum { LINE = 64 };
+
+/* Where the parts of a state lie in its block. */
+struct layout {
+    struct mo_slot slots[MO_SLOTS];
+    size_t slot_count;
+    size_t data[MO_SLOTS], absmax[MO_SLOTS]; /* offsets; absmax SIZE_MAX: fp32 */
+    size_t master, accumulator;              /* SIZE_MAX: none */
+    size_t bytes;
+};
+
+static size_t take(struct layout *layout, uint64_t count, size_t size) {
+    size_t offset = layout->bytes, bytes;
+    if (offset == SIZE_MAX || __builtin_mul_overflow(count, size, &bytes) ||
+        __builtin_add_overflow(offset, bytes, &layout->bytes) || layout->bytes > SIZE_MAX - LINE)
+        layout->bytes = SIZE_MAX;
+    else
+        layout->bytes = (layout->bytes + LINE - 1) / LINE * LINE;
+    return offset;
+}
+
+static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
+                    struct layout *layout) {
+    const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
+    layout->bytes = 0;
+    layout->slot_count = optimizer->method->slots(settings, layout->slots);
+    for (size_t i = 0; i < layout->slot_count; i++) {
+        int small =
+            settings->state_format == MO_STATE_8BIT && layout->slots[i].kind != MO_SLOT_FP32;
+        layout->data[i] = take(layout, tensor->count, small ? 1 : sizeof(float));
+        layout->absmax[i] = SIZE_MAX;
+        if (small)
+            layout->absmax[i] = take(
+                layout, tensor->count / MO_BLOCK + (tensor->count % MO_BLOCK != 0), sizeof(float));
+    }
+    int has_master = tensor->dtype != MEMOPT_DTYPE_F32 && settings->rounding == MO_ROUNDING_MASTER;
+    layout->master = has_master ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
+    layout->accumulator =
+        settings->accumulate > 1 ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
+}
+
+static void fill(struct mo_tensor *tensor, const struct layout *layout, char *block) {
+    tensor->state = block;
+    tensor->state_bytes = layout->bytes;
+    tensor->slot_count = layout->slot_count;
+    for (size_t i = 0; i < layout->slot_count; i++) {
+        struct mo_stored_slot *slot = &tensor->slots[i];
+        slot->data = block + layout->data[i];
+        slot->absmax =
+            layout->absmax[i] == SIZE_MAX ? NULL : (float *)(void *)(block + layout->absmax[i]);
+        slot->kind = layout->slots[i].kind;
+        float initial = layout->slots[i].initial;
+        for (uint64_t k = 0; initial != 0 && slot->absmax == NULL && k < tensor->count; k++)
+            ((float *)slot->data)[k] = initial;
+    }
+    tensor->master = layout->master == SIZE_MAX ? NULL : (float *)(void *)(block + layout->master);
+    tensor->accumulator =
+        layout->accumulator == SIZE_MAX ? NULL : (float *)(void *)(block + layout->accumulator);
+    tensor->master_stale = 1;
+    tensor->updates = 0;
+    memset(tensor->carry, 0, sizeof(tensor->carry));
+}
+
+/* A tensor whose method needs no state has a block, too, of one line: that it is
+ * there says that the tensor has taken part. */
+static int make(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
+                struct memopt_error *error) {
+    struct layout layout;
+    lay_out(optimizer, tensor, &layout);
+    if (layout.bytes == 0)
+        layout.bytes = LINE;
+    char *block = layout.bytes == SIZE_MAX
+                      ? NULL
+                      : memopt_heap_aligned_alloc(optimizer->heap, LINE, layout.bytes);
+    if (block == NULL)
+        return mo_fail(error, -ENOMEM,
+                       "parameter '%s': no memory for %" PRIu64 " elements' state in heap '%s'",
+                       tensor->name, tensor->count, memopt_heap_name(optimizer->heap));
+    memset(block, 0, layout.bytes);
+    fill(tensor, &layout, block);
+    return 0;
+}
+
+void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor) {
+    memopt_heap_free(optimizer->heap, tensor->state);
+    tensor->state = NULL;
+    tensor->state_bytes = 0;
+    tensor->slot_count = 0;
+    tensor->master = tensor->accumulator = NULL;
+}
+
+int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error) {
+    size_t first = 0; /* tensors are only appended: those without are the last */
+    while (first < optimizer->tensor_count && optimizer->tensors[first].state != NULL)
+        first++;
+    for (size_t i = first; i < optimizer->tensor_count; i++) {
+        int code = make(optimizer, &optimizer->tensors[i], error);
+        if (code < 0) {
+            while (i > first)
+                mo_state_free(optimizer, &optimizer->tensors[--i]);
+            return code;
+        }
+    }
+    return 0;
+}
+
+uint64_t memopt_optimizer_state_bytes(const struct memopt_optimizer *optimizer) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < optimizer->tensor_count; i++)
+        bytes += optimizer->tensors[i].state_bytes;
+    return bytes;
+}

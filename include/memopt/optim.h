@@ -1,0 +1,222 @@
+/*
+ * memopt/optim.h - optimizers: from gradients to new parameters, with the state
+ * that takes in a heap of your choice.
+ *
+ *     struct memopt_optimizer_options options = MEMOPT_OPTIMIZER_OPTIONS_INIT;
+ *     options.name = "adamw";
+ *     options.settings = "lr=3e-4 weight_decay=0.1 clip_norm=1";
+ *     struct memopt_optimizer *optimizer;
+ *     if (memopt_optimizer_create(&options, &optimizer, &error) < 0)
+ *         errx(1, "%s", error.message);
+ *     struct memopt_param weight = MEMOPT_PARAM_INIT;
+ *     weight.name = "fc1.weight";
+ *     weight.data = w;
+ *     weight.grad = dw;
+ *     weight.count = 784 * 128;
+ *     memopt_optimizer_add(optimizer, &weight, NULL, &error);
+ *     for (...) {
+ *         ... dw ...
+ *         if (memopt_optimizer_step(optimizer, NULL, &error) < 0)
+ *             errx(1, "%s", error.message);
+ *     }
+ *     memopt_optimizer_destroy(optimizer);
+ *
+ * or everything but the parameters in memopt.ini, with options.name NULL:
+ *
+ *     [optimizer]
+ *     name  = adamw
+ *     lr    = 3e-4
+ *     state = heap:optimizer
+ *
+ * Vocabulary
+ *   parameter  a tensor that the program owns: values, and the gradient of each
+ *   setting    a key of memopt.ini(5)'s [optimizer], as text: "lr=3e-4". The
+ *              ones that an optimizer has, and their defaults, are in
+ *              memopt_optimizer_create(3).
+ *   group      parameters that share settings. Group 0 is there from the start.
+ *   slot       what an optimizer keeps for each element: "exp_avg", ...
+ *   state      all slots of a parameter, one block of the state's heap
+ *   master     an fp32 copy of a 16-bit parameter, kept in the state
+ *   step       one call of memopt_optimizer_step(); an update is a step that
+ *              changed parameters
+ *
+ * What a step does
+ *   1. Every parameter must have a gradient, or nothing happens.
+ *   2. The state of parameters that have none yet is allocated and zeroed; if
+ *      there is no memory for all of it, nothing happens and none is kept.
+ *   3. With accumulate=N the gradients are added to an fp32 accumulator; only
+ *      every N-th step is an update, by their mean.
+ *   4. With clip_norm or skip_nonfinite one pass over the gradients finds their
+ *      norm, over all groups. Not finite and skip_nonfinite=yes: the step is
+ *      skipped, and neither parameters nor state change. Larger than clip_norm:
+ *      the update sees gradients times clip_norm / (norm + 1e-6). Gradients are
+ *      never written to.
+ *   5. The update, in chunks, by all threads.
+ * After the first step none allocates memory, whatever the optimizer, until
+ * parameters are added.
+ *
+ * What comes out does not depend on the number of threads, on the processor
+ * (of one architecture) or on where the memory lies: the same settings, values
+ * and gradients give the same bits. Formulas are those of PyTorch 1.13, where it
+ * has the optimizer; bias corrections are computed in double precision.
+ *
+ * Types: parameters and gradients are F32, BF16 or F16, each its own. All
+ * arithmetic is fp32. The setting `rounding` says how 16-bit parameters take up
+ * small updates:
+ *   master      an fp32 master in the state (4 bytes an element more); the
+ *               parameter is its nearest 16-bit value
+ *   stochastic  no master: up or down by chance, with the true value as mean. A
+ *               counter-based generator makes it reproducible: the bits depend
+ *               on `seed`, the parameter's name, the number of its update and
+ *               the element, not on threads
+ *   nearest     no master: small updates can be lost
+ *
+ * Ownership: parameters and gradients are the program's, which must keep them
+ * where they are or say where they went (memopt_optimizer_set_data()). Names,
+ * shapes and settings are copied. The optimizer owns its state; destroy frees
+ * it. All memory comes from the state's heap. Destroy an optimizer before that
+ * heap.
+ *
+ * Threads: one optimizer, one thread at a time; different ones, any. It has
+ * worker threads of its own (`threads`), which block all signals. fork: a child
+ * may go on with its copy, unless the parent was inside a function of it in
+ * another thread; workers are started anew at its first step. Not for signal
+ * handlers.
+ */
+#ifndef MEMOPT_OPTIM_H
+#define MEMOPT_OPTIM_H
+
+#include <memopt/dtype.h>
+#include <memopt/error.h>
+#include <memopt/heap.h>
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef MEMOPT_EXPORT
+#define MEMOPT_EXPORT __attribute__((visibility("default")))
+#endif
+
+struct memopt_optimizer;
+
+/* ------------------------------------------------------- beginning and end */
+
+struct memopt_optimizer_options {
+    size_t size;      /* of this struct */
+    const char *name; /* "sgd", "adamw", …; NULL: what [optimizer] says */
+    /* "key=value …", separated by spaces or commas; NULL: none. With `name` they
+     * go over the optimizer's own defaults and nothing else of [optimizer] counts
+     * but `state` and `threads`; without, over the whole section. */
+    const char *settings;
+    struct memopt_heap *heap; /* for the state; NULL: what `state` of the INI says */
+};
+#define MEMOPT_OPTIMIZER_OPTIONS_INIT                                                              \
+    { sizeof(struct memopt_optimizer_options), NULL, NULL, NULL }
+
+/* `options` may be NULL: all from the INI. -EINVAL: no such optimizer or
+ * setting, a value that is not in its range (NaN never is), or an INI that can't
+ * be read; -ENOTSUP: a state that is not in a heap; -ENOMEM; or what opening the
+ * heap gave. */
+MEMOPT_EXPORT int memopt_optimizer_create(const struct memopt_optimizer_options *options,
+                                          struct memopt_optimizer **ret_optimizer,
+                                          struct memopt_error *error);
+/* Frees the state, ends the workers. NULL is nothing. */
+MEMOPT_EXPORT void memopt_optimizer_destroy(struct memopt_optimizer *optimizer);
+
+/* "adamw" */
+MEMOPT_EXPORT const char *memopt_optimizer_name(const struct memopt_optimizer *optimizer);
+
+/* ------------------------------------------------------ groups and settings */
+
+/* A new group with the settings of group 0 as they are now, and `settings` over
+ * them. Gives its number, from 1 on, or fails as memopt_optimizer_create(). What
+ * belongs to the whole optimizer (clip_norm, skip_nonfinite, accumulate, threads,
+ * seed) can't be set here: -EINVAL. */
+MEMOPT_EXPORT int memopt_optimizer_add_group(struct memopt_optimizer *optimizer,
+                                             const char *settings, struct memopt_error *error);
+#define MEMOPT_ALL_GROUPS (-1)
+/* Changes settings between steps: all that are given or, on failure, none. What
+ * decides which slots there are (momentum from or to 0, rounding, …) can be
+ * changed until the first step: -EBUSY. */
+MEMOPT_EXPORT int memopt_optimizer_set(struct memopt_optimizer *optimizer, int group,
+                                       const char *settings, struct memopt_error *error);
+/* The same for one number, exactly: a schedule sets "lr" at each step. */
+MEMOPT_EXPORT int memopt_optimizer_set_number(struct memopt_optimizer *optimizer, int group,
+                                              const char *key, double value,
+                                              struct memopt_error *error);
+/* The value of a numeric setting. -EINVAL: no such group, or no such number. */
+MEMOPT_EXPORT int memopt_optimizer_get_number(const struct memopt_optimizer *optimizer, int group,
+                                              const char *key, double *ret_value,
+                                              struct memopt_error *error);
+
+/* --------------------------------------------------------------- parameters */
+
+#define MEMOPT_PARAM_RANK_MAX 8
+struct memopt_param {
+    size_t size;      /* of this struct */
+    const char *name; /* not empty, no other parameter's; state files have it */
+    int dtype;        /* of data: MEMOPT_DTYPE_F32, _BF16 or _F16 */
+    int grad_dtype;   /* of grad; 0: as `dtype` */
+    void *data;       /* aligned to the size of its type; so is grad */
+    const void *grad; /* may be NULL and given later, before the step */
+    uint64_t count;   /* elements, at least 1 */
+    /* For optimizers that look at rows and columns, and for state files; rank 0:
+     * one dimension of `count`. The product must be `count`. */
+    unsigned rank;
+    uint64_t shape[MEMOPT_PARAM_RANK_MAX];
+    int group; /* what memopt_optimizer_add_group() gave, or 0 */
+};
+#define MEMOPT_PARAM_INIT                                                                          \
+    {                                                                                              \
+        sizeof(struct memopt_param), NULL, MEMOPT_DTYPE_F32, 0, NULL, NULL, 0, 0,                  \
+            {0, 0, 0, 0, 0, 0, 0, 0}, 0                                                            \
+    }
+
+/* Gives its index, from 0 on, in *ret_index (NULL: not wanted). Not between the
+ * steps of one accumulation: -EBUSY. Other errors: -EINVAL says what is wrong
+ * with the parameter, -EEXIST: the name, -ENOMEM. */
+MEMOPT_EXPORT int memopt_optimizer_add(struct memopt_optimizer *optimizer,
+                                       const struct memopt_param *param, size_t *ret_index,
+                                       struct memopt_error *error);
+/* Values or gradient have moved. -EINVAL: no such index, NULL or misaligned (a
+ * gradient may be NULL: none for now). */
+MEMOPT_EXPORT int memopt_optimizer_set_data(struct memopt_optimizer *optimizer, size_t index,
+                                            void *data, struct memopt_error *error);
+MEMOPT_EXPORT int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index,
+                                            const void *grad, struct memopt_error *error);
+/* After the program wrote values itself (loaded a checkpoint, initialized): the
+ * masters are made anew from them at the next step. */
+MEMOPT_EXPORT void memopt_optimizer_data_changed(struct memopt_optimizer *optimizer);
+
+/* -------------------------------------------------------------------- steps */
+
+struct memopt_step {
+    size_t size;       /* of this struct */
+    int updated;       /* 1: parameters have changed; 0: accumulated, or skipped */
+    int skipped;       /* 1: because of gradients that are not finite */
+    double grad_norm;  /* of all gradients, before clipping; NaN: not computed */
+    double grad_scale; /* what they were multiplied by: 1 unless clipped */
+    uint64_t updates;  /* of the optimizer so far */
+};
+#define MEMOPT_STEP_INIT                                                                           \
+    { sizeof(struct memopt_step), 0, 0, 0.0, 0.0, 0 }
+
+/* One step; fills `ret_step` (NULL: not wanted) up to its `size`. -EINVAL: no
+ * parameters, or one without a gradient; -ENOMEM: for new state, or (in a child
+ * of fork) for workers. On failure nothing has changed. */
+MEMOPT_EXPORT int memopt_optimizer_step(struct memopt_optimizer *optimizer,
+                                        struct memopt_step *ret_step, struct memopt_error *error);
+
+/* -------------------------------------------------------------------- state */
+
+/* Bytes of the state there is: slots, masters, accumulators. */
+MEMOPT_EXPORT uint64_t memopt_optimizer_state_bytes(const struct memopt_optimizer *optimizer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
