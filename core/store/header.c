@@ -345,8 +345,8 @@ static int take_tensor(struct parser *parser, const char *name, size_t at) {
         if (!seen[k])
             return WRONG(parser, at, "tensor '%s' has no '%s'", shown, keys[k].key);
     uint64_t bytes;
-    if (mo_shape_size(tensor.dtype, tensor.rank, header->dimensions + tensor.shape,
-                      &tensor.elements, &bytes) < 0)
+    if (mo_shape_size(tensor.dtype, tensor.rank, mo_header_shape(header, &tensor), &tensor.elements,
+                      &bytes) < 0)
         return WRONG(parser, at, "the shape of tensor '%s' needs more than 64 bits", shown);
     if (tensor.begin > tensor.end)
         return WRONG(parser, at, "the data of tensor '%s' ends before it begins", shown);

@@ -45,6 +45,12 @@ struct mo_header {
     size_t pair_count;
 };
 
+/* NULL for a scalar. */
+static inline const uint64_t *mo_header_shape(const struct mo_header *header,
+                                              const struct mo_header_tensor *tensor) {
+    return tensor->rank == 0 ? NULL : header->dimensions + tensor->shape;
+}
+
 /* `text` has `length` bytes, which the parser changes and the result points
  * into; `data_size` is what the file has after them. On failure the result is
  * untouched and `error` tells the byte of the header. */

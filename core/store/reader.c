@@ -152,7 +152,7 @@ static int describe(const struct memopt_tensors *file, size_t index, struct memo
         .name = t->name,
         .dtype = t->dtype,
         .rank = t->rank,
-        .shape = t->rank == 0 ? NULL : file->header.dimensions + t->shape,
+        .shape = mo_header_shape(&file->header, t),
         .elements = t->elements,
         .bytes = t->end - t->begin,
         .offset = file->data_start + t->begin,

@@ -20,8 +20,7 @@ static void check(const struct mo_header *header, uint64_t data_size) {
     for (size_t i = 0; i < header->count; i++) {
         const struct mo_header_tensor *t = &header->tensors[i];
         uint64_t elements, bytes;
-        HOLDS(mo_shape_size(t->dtype, t->rank, header->dimensions + t->shape, &elements, &bytes) ==
-              0);
+        HOLDS(mo_shape_size(t->dtype, t->rank, mo_header_shape(header, t), &elements, &bytes) == 0);
         HOLDS(t->begin == end && t->end - t->begin == bytes && t->elements == elements);
         HOLDS(i == 0 || strcmp(header->tensors[header->by_name[i - 1]].name,
                                header->tensors[header->by_name[i]].name) < 0);
@@ -47,8 +46,7 @@ static void again(const struct mo_header *header) {
     size_t length;
     for (size_t i = 0; i < header->count; i++) {
         const struct mo_header_tensor *t = &header->tensors[i];
-        HOLDS(mo_layout_add(&layout, t->name, t->dtype, t->rank,
-                            t->rank == 0 ? NULL : header->dimensions + t->shape,
+        HOLDS(mo_layout_add(&layout, t->name, t->dtype, t->rank, mo_header_shape(header, t),
                             NULL) == (ssize_t)i);
     }
     for (size_t i = 0; i < header->pair_count; i++)
