@@ -1,1 +1,17 @@
-# Tests of the same part of libmemopt: see core/.
+# Tests of pools and arenas (core/pool).
+if HAVE_CMOCKA
+pool_tests = tests/test_buffers
+check_PROGRAMS += $(pool_tests)
+TESTS += $(pool_tests)
+valgrind_tests += $(pool_tests)
+tests_test_buffers_SOURCES = tests/test_buffers.c tests/pool_heap.h
+tests_test_buffers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_buffers_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_buffers_LDADD = libmemopt.la $(CMOCKA_LIBS)
+endif
+
+# Memory checkers over a program with planted bugs, built by the script.
+TESTS += tests/test_pool_checkers.sh
+EXTRA_DIST += tests/test_pool_checkers.sh tests/programs/planted_pools.c
+TESTS += tests/test_pool_examples.sh
+EXTRA_DIST += tests/test_pool_examples.sh

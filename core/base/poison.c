@@ -69,6 +69,14 @@ void mo_mempool_alloc_slow(const void *pool, const void *p, size_t size) {
 #endif
 }
 
+void mo_mempool_resize_slow(const void *pool, const void *p, size_t size) {
+#if HAVE_VALGRIND_MEMCHECK_H
+    VALGRIND_MEMPOOL_CHANGE(pool, p, p, size);
+#else
+    (void)pool, (void)p, (void)size;
+#endif
+}
+
 void mo_mempool_free_slow(const void *pool, const void *p) {
 #if HAVE_VALGRIND_MEMCHECK_H
     VALGRIND_MEMPOOL_FREE(pool, p);

@@ -12,7 +12,8 @@
  * plain libmemopt poisons in a program that was built with -fsanitize=address.
  * Valgrind: client requests, sent only when running under it; a pool and its
  * blocks are known as mempool(s), so that a report names the block and where it
- * was handed out and returned.
+ * was handed out and returned. (Of a returned block that lies in a block of the
+ * program's malloc it names that one: Valgrind looks for those first.)
  *
  * Used by core/heap and core/object. Costs a test of two hidden variables when
  * no checker is there. Any thread; the bytes must be the caller's own.
@@ -35,6 +36,7 @@ void mo_unpoison_slow(const void *p, size_t size, bool defined);
 void mo_mempool_create_slow(const void *pool);
 void mo_mempool_destroy_slow(const void *pool);
 void mo_mempool_alloc_slow(const void *pool, const void *p, size_t size);
+void mo_mempool_resize_slow(const void *pool, const void *p, size_t size);
 void mo_mempool_free_slow(const void *pool, const void *p);
 void mo_keep_slow(const void *p);
 
@@ -73,6 +75,13 @@ static inline void mo_mempool_destroy(const void *pool) {
 static inline void mo_mempool_alloc(const void *pool, const void *p, size_t size) {
     if (mo_checked())
         mo_mempool_alloc_slow(pool, p, size);
+}
+
+/* A block is handed out still, but is known with that size: 0 for one that is cut
+ * into blocks of a pool's, so that a report names those. */
+static inline void mo_mempool_resize(const void *pool, const void *p, size_t size) {
+    if (mo_checked())
+        mo_mempool_resize_slow(pool, p, size);
 }
 
 /* A block came back: mo_poison() of `size` bytes and the block's stack. */

@@ -202,6 +202,17 @@ int mo_library_walk(memopt_heap_visit_fn visit, void *context);
 /* An event in the process's report; `kind` as in memopt/plugin.h. Any time, with
  * any lock held; before the library has started it is dropped. */
 void mo_library_event(const char *kind, const char *text);
+/* For what is built on heaps and has locks of its own: before() takes them, after()
+ * gives them up (in the child, where no other thread is, too). They run with the
+ * library's mutex held, before the heaps' locks are taken and after they are given
+ * up. `hooks` stays for ever; a second time is nothing. */
+struct mo_fork_hooks {
+    void (*before)(void);
+    void (*after)(int in_child);
+    struct mo_fork_hooks *next;
+    int there;
+};
+void mo_library_at_fork(struct mo_fork_hooks *hooks);
 /* What plugins have noted, and events, go into the report (under memopt run: into
  * the ledger, at once). */
 int mo_library_notes(struct memopt_report *report, struct memopt_process *process,

@@ -557,12 +557,31 @@ static void each_lock(int (*operation)(pthread_mutex_t *)) {
     }
 }
 
+static struct mo_fork_hooks *fork_hooks;
+
+void mo_library_at_fork(struct mo_fork_hooks *hooks) {
+    if (hooks->there)
+        return;
+    hooks->there = 1;
+    hooks->next = fork_hooks;
+    fork_hooks = hooks;
+}
+
+static void each_hook(int after, int in_child) {
+    for (struct mo_fork_hooks *hooks = fork_hooks; hooks != NULL; hooks = hooks->next)
+        if (after)
+            hooks->after(in_child);
+        else
+            hooks->before();
+}
+
 /* fork() from inside memopt_heap_each(): the walk has the lock and keeps it. */
 static _Thread_local int walking_fork __attribute__((tls_model("initial-exec")));
 
 static void before_fork(void) {
     walking_fork = pthread_mutex_lock(&lock) == EDEADLK;
     pthread_mutex_lock(&mo_pressure_lock);
+    each_hook(0, 0);
     each_lock(pthread_mutex_lock);
     mo_backends_before_fork();
 }
@@ -571,6 +590,7 @@ static void after_fork_parent(void) {
     mo_backends_after_fork(0);
     each_lock(pthread_mutex_unlock);
     pthread_mutex_unlock(&mo_pressure_lock);
+    each_hook(1, 0);
     if (!walking_fork)
         mo_library_leave();
 }
@@ -580,6 +600,7 @@ static void after_fork_child(void) {
     each_lock(pthread_mutex_unlock);
     mo_purge_fork_child();
     pthread_mutex_unlock(&mo_pressure_lock);
+    each_hook(1, 1);
     /* An error-checking mutex knows its owner by a number that is another one in
      * the child. */
     lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;

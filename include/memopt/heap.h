@@ -184,7 +184,7 @@ MEMOPT_EXPORT void memopt_heap_set_limit(struct memopt_heap *heap, uint64_t limi
  * same thread. */
 typedef uint64_t (*memopt_purge_fn)(void *context);
 /* Returns 0, -EINVAL (NULL), -EEXIST, -ENOSPC (MEMOPT_HEAP_PURGERS are there). */
-#define MEMOPT_HEAP_PURGERS 16
+#define MEMOPT_HEAP_PURGERS 64
 MEMOPT_EXPORT int memopt_heap_add_purger(struct memopt_heap *heap, memopt_purge_fn purge,
                                          void *context, struct memopt_error *error);
 /* -ENOENT: not there. A call that another thread began may still be running

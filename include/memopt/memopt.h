@@ -21,6 +21,7 @@
 #ifndef MEMOPT_MEMOPT_H
 #define MEMOPT_MEMOPT_H
 
+#include <memopt/buffers.h>
 #include <memopt/error.h>
 #include <memopt/heap.h>
 #include <memopt/optim.h>
