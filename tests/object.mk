@@ -4,3 +4,16 @@
 EXTRA_DIST += tests/checkers.bash
 TESTS += tests/test_heap_checkers.sh
 EXTRA_DIST += tests/test_heap_checkers.sh tests/programs/planted_heap.c
+
+if HAVE_CMOCKA
+object_tests = tests/test_ref
+check_PROGRAMS += $(object_tests)
+TESTS += $(object_tests)
+valgrind_tests += $(object_tests)
+tests_test_ref_SOURCES = tests/test_ref.c tests/object.h
+tests_test_ref_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_ref_LDADD = libmemopt.la $(CMOCKA_LIBS)
+endif
+TESTS += tests/test_object_checkers.sh tests/test_object_examples.sh
+EXTRA_DIST += tests/test_object_checkers.sh tests/programs/planted_object.c \
+	tests/test_object_examples.sh

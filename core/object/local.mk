@@ -1,1 +1,3 @@
 # Objects: reference counts, copy-on-write, lazy state, scopes.
+memoptinclude_HEADERS += include/memopt/ref.h
+libmemopt_la_SOURCES += core/object/object.h core/object/cycles.c core/object/fork.c core/object/ref.c

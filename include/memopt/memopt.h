@@ -26,6 +26,7 @@
 #include <memopt/heap.h>
 #include <memopt/optim.h>
 #include <memopt/pressure.h>
+#include <memopt/ref.h>
 #include <memopt/store.h>
 
 #ifdef __cplusplus

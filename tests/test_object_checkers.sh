@@ -1,0 +1,13 @@
+#!/bin/bash
+# test_object_checkers.sh - AddressSanitizer and Valgrind find mistakes with
+# reference counts, copy-on-write buffers, lazy state and scopes.
+. "${top_srcdir:?}/tests/checkers.bash"
+planted planted_object
+clean none
+asan ref_overflow "use-after-poison" "in references"
+asan ref_dead "use-after-poison" "in references"
+asan ref_freed "use-after-poison" "in references"
+memcheck ref_overflow "Invalid write of size 1" "references"
+memcheck ref_dead "Invalid write of size 1" "inside a block of size" "memopt_ref_new"
+memcheck ref_freed "Invalid write of size 1" "free'd"
+finish

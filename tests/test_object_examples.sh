@@ -1,0 +1,32 @@
+#!/bin/bash
+# test_object_examples.sh - the examples of reference counts, copy-on-write, lazy
+# state and scopes say what they should.
+set -u
+: "${top_builddir:?}"
+fails=0
+bad() { echo "FAIL: $*"; fails=$((fails + 1)); }
+export MEMOPT_CONF=/dev/null
+hex='0x[0-9a-f]+'
+
+# prints NAME LINE...: every line of the output, as extended regular expressions
+prints() {
+    local name=$1 out line n=0
+    shift
+    out=$("$top_builddir/examples/$name" 2>&1) || bad "$name exits with $?"
+    while IFS= read -r line; do
+        n=$((n + 1))
+        [ $# -gt 0 ] || { bad "$name says more: $line"; break; }
+        [[ $line =~ ^$1$ ]] || bad "$name, line $n: '$line', not '$1'"
+        shift
+    done <<<"$out"
+    [ $# = 0 ] || bad "$name doesn't say: $1"
+}
+
+prints references \
+    "the parent of leaf is root" \
+    "layer root ends" \
+    "the parent of leaf is gone" \
+    "layer leaf ends" \
+    "leaked: 2 objects, [0-9]+ bytes: layer $hex -> layer $hex -> layer $hex" \
+    "1 cycle leaked"
+[ $fails = 0 ]
