@@ -28,6 +28,7 @@
 #include <memopt/pressure.h>
 #include <memopt/ref.h>
 #include <memopt/store.h>
+#include <memopt/train.h>
 
 #ifdef __cplusplus
 extern "C" {
