@@ -12,3 +12,4 @@ include examples/object.mk
 include examples/train.mk
 include examples/store.mk
 include examples/optim.mk
+include examples/fashion/local.mk

@@ -9,6 +9,8 @@ export LC_ALL=C
 packages_build="build-essential autoconf automake libtool pkg-config libinih-dev libjansson-dev"
 # ... these are its backends; each is left out if the system has none ...
 packages_backends="libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev"
+# ... these make the training example and its images ...
+packages_examples="zlib1g-dev dataset-fashion-mnist"
 # ... and these are what the tests and the benchmark need.
 packages_tests="libcmocka-dev mandoc valgrind clang libclang-rt-dev xz-utils python3 perl sqlite3 git
     redis-server redis-tools"

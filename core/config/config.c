@@ -1180,11 +1180,29 @@ int mo_config_load_text(const char *name, const char *directory, const void *tex
 
 /* ---------------------------------------------------------------- 7. writing */
 
+/* What nobody has set is left out of the optional parts of the core, for a program
+ * that brings a file of its own with such a section: see memopt_init(). */
+static int is_unset(const struct section *section) {
+    static const char *const optional[] = {"monitor", "pressure", "optimizer", "store"};
+    for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
+        if (strcmp(section->type.name, optional[i]) == 0) {
+            for (size_t row = 0; mo_section_option(&section->type, row) != NULL; row++)
+                if (section->values[row].text != NULL)
+                    return 0;
+            return 1;
+        }
+    return 0;
+}
+
 int mo_config_write(const struct mo_config *config, FILE *stream, struct memopt_error *error) {
     const struct memopt_option *option;
+    const char *before = "";
     for (size_t i = 0; i < config->section_count; i++) {
         const struct section *section = &config->sections[i];
-        fprintf(stream, "%s[%s]\n", i > 0 ? "\n" : "", section->type.name);
+        if (is_unset(section))
+            continue;
+        fprintf(stream, "%s[%s]\n", before, section->type.name);
+        before = "\n";
         for (size_t row = 0; (option = mo_section_option(&section->type, row)) != NULL; row++) {
             const char *text = section->values[row].text;
             if (text == NULL)
