@@ -1,5 +1,6 @@
 # Tests of the same part of libmemopt: see core/.
-EXTRA_DIST += scripts/optim-golden.py tests/data/optim-golden.txt
+EXTRA_DIST += scripts/optim-golden.py tests/data/optim-golden.txt \
+	scripts/optim-paper-golden.py tests/data/optim-paper-golden.txt
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_optim_golden
 TESTS += tests/test_optim_golden

@@ -162,6 +162,7 @@ struct mo_settings_optimizer {
     double rho;
     double momentum_decay;
     double rectify_above;
+    double trust;
     int maximize;
     int rounding;     /* enum mo_rounding */
     int state_format; /* enum mo_state_format */

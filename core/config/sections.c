@@ -103,6 +103,7 @@ static const struct memopt_option optimizer_options[] = {
     OPTIMIZER_NUMBER(rectify_above, "4", "1e6",
                      "length of the average above which the step is rectified: 4 in the paper, 5 "
                      "in PyTorch"),
+    OPTIMIZER_NUMBER(trust, "0", "1e6", "part of a tensor's norm that a step may be"),
     OPTIMIZER_BOOL(maximize, "climb instead of descend"),
     MEMOPT_OPT_ENUM(struct mo_settings_optimizer, rounding, "rounding", NULL, roundings,
                     "how 16-bit parameters take up updates: from an fp32 master, by chance, or to "

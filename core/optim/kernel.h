@@ -14,6 +14,18 @@
 /* Kernels that make no sums. */
 #define MO_UNUSED_SUMS ((void)sums)
 
+/* Independent sums in a loop that makes norms: enough to hide an addition's latency,
+ * and the same for every width of vectors. */
+enum { MO_LANES = 16 };
+
+/* The lanes in their order. */
+static inline double mo_add_lanes(const double lanes[MO_LANES]) {
+    double sum = 0;
+    for (size_t k = 0; k < MO_LANES; k++)
+        sum += lanes[k];
+    return sum;
+}
+
 /* a where the condition holds, without a branch. */
 static inline float mo_max(float a, float b) {
     return a > b ? a : b;

@@ -19,6 +19,8 @@ core_optim_libkernels_la_SOURCES = \
 	core/optim/adam.c \
 	core/optim/adamax.c \
 	core/optim/gradient.c \
+	core/optim/lamb.c \
+	core/optim/lars.c \
 	core/optim/lion.c \
 	core/optim/nadam.c \
 	core/optim/radam.c \
