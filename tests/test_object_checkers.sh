@@ -10,4 +10,12 @@ asan ref_freed "use-after-poison" "in references"
 memcheck ref_overflow "Invalid write of size 1" "references"
 memcheck ref_dead "Invalid write of size 1" "inside a block of size" "memopt_ref_new"
 memcheck ref_freed "Invalid write of size 1" "free'd"
+
+asan lazy_overflow "use-after-poison" "in lazy_state"
+asan lazy_reset "use-after-poison" "in lazy_state"
+asan lazy_destroyed "use-after-poison" "in lazy_state"
+memcheck lazy_overflow "Invalid write of size 4" "lazy_state"
+memcheck lazy_reset "Invalid write of size 4" "lazy_state"
+memcheck lazy_destroyed "Invalid write of size 4" "free'd" "memopt_heap_free"
+memcheck lazy_uninitialised "depends on uninitialised value"
 finish

@@ -3,6 +3,7 @@
  *
  *   ref.c      strong and weak references      memopt/ref.h
  *   cycles.c   the check for leaked cycles     memopt/ref.h
+ *   lazy.c     state built at first use        memopt/lazy.h
  *   fork.c     fork handlers of all of these, and the default heap for NULL
  *
  * Locks: each file has at most one, and holds it while it calls nothing but malloc
@@ -26,6 +27,7 @@ int mo_object_start(struct memopt_error *error);
 /* At fork: before it, after it in the parent, after it in the child. */
 enum mo_fork_moment { MO_FORK_BEFORE, MO_FORK_PARENT, MO_FORK_CHILD };
 void mo_cycles_fork(enum mo_fork_moment moment);
+void mo_lazy_fork(enum mo_fork_moment moment);
 
 /* ------------------------------------------------------------------ ref.c */
 

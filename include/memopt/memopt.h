@@ -24,6 +24,7 @@
 #include <memopt/buffers.h>
 #include <memopt/error.h>
 #include <memopt/heap.h>
+#include <memopt/lazy.h>
 #include <memopt/optim.h>
 #include <memopt/pressure.h>
 #include <memopt/ref.h>

@@ -44,6 +44,36 @@ static void references(void) {
         text[20] = 'z';
 }
 
+static int build_sum(void *context, void *value, struct memopt_error *ret_error) {
+    int *sum = value;
+    (void)context, (void)ret_error;
+    if (!is("lazy_uninitialised"))
+        sum[0] = 0;
+    sum[1] = 2;
+    return 0;
+}
+
+static void lazy_state(void) {
+    struct memopt_lazy lazy = MEMOPT_LAZY_INIT(2 * sizeof(int), build_sum, NULL, NULL);
+    void *value;
+    lazy.heap = heap;
+    if (memopt_lazy_get(&lazy, &value, &error) < 0)
+        errx(2, "%s", error.message);
+    volatile int *sum = hide(value);
+    if (sum[0] + sum[1] == 4)
+        puts("four");
+    if (is("lazy_overflow"))
+        sum[2] = 1;
+    memopt_lazy_reset(&lazy, NULL);
+    if (is("lazy_reset"))
+        sum[1] = 1;
+    if (memopt_lazy_get(&lazy, &value, &error) < 0)
+        errx(2, "%s", error.message);
+    memopt_lazy_destroy(&lazy, NULL);
+    if (is("lazy_destroyed"))
+        sum[1] = 1;
+}
+
 int main(int argc, char **argv) {
     struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
     options.allocator = "pool";
@@ -51,6 +81,7 @@ int main(int argc, char **argv) {
     if (memopt_heap_open("planted", &options, &heap, &error) < 0)
         errx(2, "%s", error.message);
     references();
+    lazy_state();
     memopt_heap_destroy(heap, NULL);
     return 0;
 }
