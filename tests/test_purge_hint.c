@@ -57,11 +57,12 @@ static struct memopt_purge_hint_statistics hint_stats(struct memopt_purge_hint *
 }
 static const struct memopt_purge_share *share_of(const struct memopt_purge_result *result,
                                                  const char *name) {
+    const struct memopt_purge_share *found = NULL;
     for (size_t i = 0; i < result->share_count; i++)
         if (strcmp(result->shares[i].name, name) == 0)
-            return &result->shares[i];
-    CHECK(!"the heap has a share");
-    return NULL;
+            found = &result->shares[i];
+    CHECK(found != NULL);
+    return found;
 }
 
 static void purges_every_n_steps(void) {
