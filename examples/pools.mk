@@ -1,5 +1,9 @@
 # Examples of pools and arenas (core/pool).
-pool_examples = examples/buffers
+pool_examples = examples/arena examples/buffers examples/freelist
 noinst_PROGRAMS += $(pool_examples)
+examples_arena_SOURCES = examples/arena.c
+examples_arena_LDADD = libmemopt.la
 examples_buffers_SOURCES = examples/buffers.c
 examples_buffers_LDADD = libmemopt.la
+examples_freelist_SOURCES = examples/freelist.c
+examples_freelist_LDADD = libmemopt.la

@@ -23,4 +23,6 @@ technique() {
     memcheck "$1-uninitialised" "depends on uninitialised value" "read_uninitialised"
 }
 technique buffers memopt_buffers_return memopt_buffers_rent
+technique arena memopt_arena_reset memopt_arena_alloc
+technique freelist memopt_freelist_free memopt_freelist_alloc
 finish

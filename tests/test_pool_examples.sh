@@ -30,5 +30,18 @@ allocations after the first step: 0
 trimmed: [1-9][0-9.]+ KiB
 END
 
+example arena 10 <<'END'
+middle: 1\.3680
+blocks: 40, resets: 40
+most used: 1[0-9]{2} KiB of 512
+END
+
+example freelist <<'END'
+messages: 20000, dropped: 1[0-9]{4}, kept: [1-9][0-9]{2}
+live: 2[0-9]{2} KiB of 2[0-9]{2}
+free blocks: [0-9]+, fragmentation: 0\.[0-9]{2}
+a second free: refused \(was returned before\)
+END
+
 [ $failures -eq 0 ] || exit 1
 echo "all passed"

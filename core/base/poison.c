@@ -69,11 +69,13 @@ void mo_mempool_alloc_slow(const void *pool, const void *p, size_t size) {
 #endif
 }
 
-void mo_mempool_resize_slow(const void *pool, const void *p, size_t size) {
+void mo_mempool_hide_slow(const void *pool, const void *p) {
 #if HAVE_VALGRIND_MEMCHECK_H
-    VALGRIND_MEMPOOL_CHANGE(pool, p, p, size);
+    /* Freed as a byte, or what is freed inside later would be taken for it. */
+    VALGRIND_MEMPOOL_CHANGE(pool, p, p, 1);
+    VALGRIND_MEMPOOL_FREE(pool, p);
 #else
-    (void)pool, (void)p, (void)size;
+    (void)pool, (void)p;
 #endif
 }
 

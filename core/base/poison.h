@@ -36,7 +36,7 @@ void mo_unpoison_slow(const void *p, size_t size, bool defined);
 void mo_mempool_create_slow(const void *pool);
 void mo_mempool_destroy_slow(const void *pool);
 void mo_mempool_alloc_slow(const void *pool, const void *p, size_t size);
-void mo_mempool_resize_slow(const void *pool, const void *p, size_t size);
+void mo_mempool_hide_slow(const void *pool, const void *p);
 void mo_mempool_free_slow(const void *pool, const void *p);
 void mo_keep_slow(const void *p);
 
@@ -77,11 +77,17 @@ static inline void mo_mempool_alloc(const void *pool, const void *p, size_t size
         mo_mempool_alloc_slow(pool, p, size);
 }
 
-/* A block is handed out still, but is known with that size: 0 for one that is cut
- * into blocks of a pool's, so that a report names those. */
-static inline void mo_mempool_resize(const void *pool, const void *p, size_t size) {
+/* A block that is handed out is cut into blocks of another pool: reports are to name
+ * those, and Valgrind wants no two that overlap. Poison is not touched. */
+static inline void mo_mempool_hide(const void *pool, const void *p) {
     if (mo_checked())
-        mo_mempool_resize_slow(pool, p, size);
+        mo_mempool_hide_slow(pool, p);
+}
+
+/* All of those are gone; the block has undefined contents. */
+static inline void mo_mempool_unhide(const void *pool, const void *p, size_t size) {
+    if (mo_checked())
+        mo_mempool_alloc_slow(pool, p, size);
 }
 
 /* A block came back: mo_poison() of `size` bytes and the block's stack. */

@@ -1,9 +1,12 @@
 # Pools over named heaps: buffers, objects, the step context, arenas.
 libmemopt_la_SOURCES += \
+	core/pool/arena.c \
 	core/pool/buffers.c core/pool/buffers.h \
 	core/pool/chunk.c \
 	core/pool/debug.c core/pool/debug.h \
+	core/pool/freelist.c \
 	core/pool/member.c core/pool/member.h \
 	core/pool/scope.c
 memoptinclude_HEADERS += \
-	include/memopt/buffers.h include/memopt/misuse.h
+	include/memopt/arena.h include/memopt/buffers.h include/memopt/freelist.h \
+	include/memopt/misuse.h

@@ -140,16 +140,15 @@ static struct mo_buffer_chunk *new_chunk(struct memopt_buffers *pool, size_t siz
     /* only whole huge pages: what lies behind is not ours to advise on */
     if (pool->huge_pages && size >= MO_BUFFER_HUGE && (uintptr_t)memory % MO_BUFFER_HUGE == 0)
         madvise(memory, size & ~(size_t)(MO_BUFFER_HUGE - 1), MADV_HUGEPAGE);
+    mo_mempool_hide(pool->heap, memory);
     mo_poison(memory, size);
-    mo_mempool_resize(pool->heap, memory, 0);
     *chunk = (struct mo_buffer_chunk){.memory = memory, .cut = memory, .end = memory + size};
     return chunk;
 }
 
 static void free_chunk(struct memopt_buffers *pool, struct mo_buffer_chunk *chunk) {
     size_t size = (size_t)(chunk->end - chunk->memory);
-    mo_mempool_resize(pool->heap, chunk->memory, size);
-    mo_unpoison(chunk->memory, size);
+    mo_mempool_unhide(pool->heap, chunk->memory, size);
     memopt_heap_free(pool->heap, chunk->memory);
     memopt_heap_free(pool->heap, chunk);
 }

@@ -21,8 +21,10 @@
 #ifndef MEMOPT_MEMOPT_H
 #define MEMOPT_MEMOPT_H
 
+#include <memopt/arena.h>
 #include <memopt/buffers.h>
 #include <memopt/error.h>
+#include <memopt/freelist.h>
 #include <memopt/heap.h>
 #include <memopt/lazy.h>
 #include <memopt/optim.h>

@@ -100,11 +100,46 @@ static void buffers(void) {
     memopt_buffers_destroy(pool, NULL);
 }
 
+static char region[65536];
+
+static void arena(void) {
+    struct memopt_error error;
+    struct memopt_arena *a;
+    struct memopt_arena_mark mark;
+    if (memopt_arena_open(region, sizeof(region), NULL, &a, &error) < 0 ||
+        memopt_arena_mark(a, &mark, &error) < 0)
+        die(&error);
+    char *data = memopt_arena_alloc(a, 24, 0), *other = memopt_arena_alloc(a, 24, 0);
+    if (data == NULL || other == NULL)
+        exit(2);
+    while_live(data, 24);
+    memopt_arena_reset(a, &mark, NULL);
+    when_returned(data);
+    memopt_arena_close(a, NULL);
+}
+
+static void freelist(void) {
+    struct memopt_error error;
+    struct memopt_freelist *list;
+    if (memopt_freelist_open(region, sizeof(region), NULL, &list, &error) < 0)
+        die(&error);
+    char *data = memopt_freelist_alloc(list, 24, 0), *other = memopt_freelist_alloc(list, 24, 0);
+    if (data == NULL || other == NULL)
+        exit(2);
+    while_live(data, 24);
+    memopt_freelist_free(list, data, NULL);
+    when_returned(data);
+    memopt_freelist_free(list, other, NULL);
+    memopt_freelist_close(list);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
 } techniques[] = {
     {"buffers", buffers},
+    {"arena", arena},
+    {"freelist", freelist},
 };
 
 int main(int argc, char **argv) {
