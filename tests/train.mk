@@ -1,4 +1,5 @@
-# Tests of core/train. The library's own sources, so that faults reach them.
+# Tests of core/train, and of schedules. The library's own sources, so that faults
+# reach them.
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_train
 TESTS += tests/test_train
@@ -11,3 +12,12 @@ tests_test_train_LDADD = core/train/libkernel.la core/libcore-own.la $(CMOCKA_LI
 endif
 TESTS += tests/test_train_examples.sh
 EXTRA_DIST += tests/test_train_examples.sh
+
+EXTRA_DIST += scripts/schedule-golden.py tests/data/schedule-golden.txt
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_schedule
+TESTS += tests/test_schedule
+valgrind_tests += tests/test_schedule
+tests_test_schedule_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_schedule_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+endif

@@ -3,10 +3,11 @@ libmemopt_la_SOURCES += \
 	core/optim/methods.c core/optim/methods.h \
 	core/optim/optim.h \
 	core/optim/optimizer.c \
+	core/optim/schedule.c \
 	core/optim/settings.c \
 	core/optim/state.c \
 	core/optim/workers.c
-memoptinclude_HEADERS += include/memopt/optim.h
+memoptinclude_HEADERS += include/memopt/optim.h include/memopt/schedule.h
 
 # Kernels: all clones of a function must give the same bits, so no contraction to
 # FMA; the compiler may not be kept from vectorizing by errno or by exceptions

@@ -30,6 +30,7 @@
 #include <memopt/optim.h>
 #include <memopt/pressure.h>
 #include <memopt/ref.h>
+#include <memopt/schedule.h>
 #include <memopt/store.h>
 #include <memopt/train.h>
 
