@@ -42,12 +42,14 @@ cut -d' ' -f4 "$dir/libc.steps" | sort -u | wc -l | grep -qx 32 || bad "losses r
 "$fashion" -c "$dir/libc.ini" --images 2000 --epochs 1 --exact --seed 2 | grep '^step ' |
     cmp -s - "$dir/libc.steps" && bad "the seed changes nothing"
 
-# all heaps are in the report of memopt run
-"$memopt" run --quiet --json "$dir/run.json" -- "$fashion" -c "$dir/pool.ini" --images 500 --epochs 1 \
-    >/dev/null || bad "under memopt run it exits with $?"
-for heap in $heaps; do
-    grep -q "\"$heap\"" "$dir/run.json" || bad "the report of memopt run has no heap '$heap'"
-done
+# all heaps are in the report of memopt run (a sanitized program has none)
+if [ -z "${SANITIZE_CFLAGS// /}" ]; then
+    "$memopt" run --quiet --json "$dir/run.json" -- "$fashion" -c "$dir/pool.ini" --images 500 --epochs 1 \
+        >/dev/null || bad "under memopt run it exits with $?"
+    for heap in $heaps; do
+        grep -q "\"$heap\"" "$dir/run.json" || bad "the report of memopt run has no heap '$heap'"
+    done
+fi
 
 # a limit that is too small is a clean end
 sed 's/^limit .*/limit = 64KiB/' "$dir/libc.ini" >"$dir/small.ini"
