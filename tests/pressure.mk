@@ -6,6 +6,26 @@ valgrind_tests += tests/test_purge_hint
 tests_test_purge_hint_SOURCES = tests/test_purge_hint.c tests/heap_child.h
 tests_test_purge_hint_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 tests_test_purge_hint_LDADD = libmemopt.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += tests/test_kernel
+TESTS += tests/test_kernel
+valgrind_tests += tests/test_kernel
+tests_test_kernel_SOURCES = tests/test_kernel.c core/heap/kernel.c
+tests_test_kernel_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_kernel_LDADD = $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/test_pressure
+TESTS += tests/test_pressure
+tests_test_pressure_SOURCES = tests/test_pressure.c tests/heap_child.h
+tests_test_pressure_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
+tests_test_pressure_LDADD = libmemopt.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += tests/test_spill
+TESTS += tests/test_spill
+tests_test_spill_SOURCES = tests/test_spill.c tests/heap_child.h
+tests_test_spill_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_spill_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_spill_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
 TESTS += tests/test_pressure_examples.sh
 EXTRA_DIST += tests/test_pressure_examples.sh

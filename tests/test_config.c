@@ -82,8 +82,8 @@ static void refuses(void **state) {
         {"[heap.a]\nlimit = 99999999999GiB\n",
          "x.ini:2: 'limit' is '99999999999GiB', too large to be a size (bytes, or a number with "
          "KiB, MiB, GiB, TiB)"},
-        {"[heap.a]\non_limit = purge, spil\n",
-         "x.ini:2: 'on_limit' has 'spil', not any of: purge, spill, fail; did you mean 'spill'?"},
+        {"[heap.a]\non_limit = purge, spil\n", "x.ini:2: 'on_limit' has 'spil', not any of: purge, "
+                                               "shrink, spill, fail; did you mean 'spill'?"},
         {"[monitor]\ninterval = 5\n",
          "x.ini:2: 'interval' is '5', not a duration (a number with ns, us, ms, s, m, h or d); a "
          "unit is missing"},

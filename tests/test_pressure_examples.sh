@@ -49,5 +49,35 @@ has out '^step 5: [0-9]+ heaps gave 3[2-9]\.[0-9] MiB back, resident memory'
 has out '^4 purges in 20 steps gave 1[23][0-9]\.[0-9] MiB back$'
 has events '^purge: purge hint: 4 purges in 20 steps; .* came back, resident memory fell by'
 
+# the example spills, which a directory in memory is not for
+spill_dir=$(mktemp -d -p "${MEMOPT_TEST_DISK:-/var/tmp}") || exit 99
+trap 'rm -rf "$dir" "$spill_dir"' EXIT
+case $(stat -f -c %T "$spill_dir") in
+tmpfs | ramfs) echo "no disk at $spill_dir: the example of spilling is left out" ;;
+*)
+    example pressure --set "pressure.spill_dir=$spill_dir"
+    has out '^  purge for 2097152 bytes: live [0-9]+ -> [0-9]+, not served$'
+    has out '^  spill for 2097152 bytes: live [0-9]+ -> [0-9]+, served$'
+    has out '^step 2, batch 4$'
+    has out '^at most [67]\.[0-9] MiB in memory, 3 blocks were spilled$'
+    # the report has the steps, in their order
+    kinds=$(sed 's/:.*//' "$dir/events" | head -3 | tr '\n' ' ')
+    [ "$kinds" = "purge shrink spill " ] || bad "the events begin with '$kinds'"
+    has events "^spill: heap 'activations', at its limit: 2097152 bytes wanted, live .*; served$"
+    ;;
+esac
+
+example watch
+has out '^purge at level 1: 2[0-9]\.[0-9] -> 2[0-9]\.[0-9] of 32\.0 MiB$'
+has out '^shrink at level 2: [0-9.]+ -> [0-9.]+ of 32\.0 MiB$'
+has out '^24 entries are left; level 0, 1 purges, 1 times less'
+kinds=$(sed 's/:.*//' "$dir/events" | head -2 | tr '\n' ' ')
+[ "$kinds" = "purge shrink " ] || bad "the events begin with '$kinds'"
+has events '^shrink: rss high: [0-9]+ of 33554432 bytes, then [0-9]+ of 33554432 bytes, 17825792 freed'
+
+# a summary for people has them, too
+"$top_builddir/cli/memopt" run "$program" >"$dir/out" 2>"$dir/err" || bad "exit status $?"
+has err '^  shrink: rss high: '
+
 [ $failures -eq 0 ] || exit 1
 echo "all passed"

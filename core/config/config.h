@@ -132,8 +132,9 @@ struct mo_settings_memopt {
 struct mo_settings_heap {
     const char *allocator;       /* NULL: that of [memopt] */
     uint64_t limit;              /* UINT64_MAX: none */
-    struct memopt_list on_limit; /* purge, spill, fail in order */
-    uint64_t region; /* size of a fixed region for the arena allocator; UINT64_MAX: none */
+    struct memopt_list on_limit; /* purge, shrink, spill, fail in order */
+    uint64_t region;      /* size of a fixed region for the arena allocator; UINT64_MAX: none */
+    uint64_t spill_limit; /* UINT64_MAX: none */
 };
 /* [monitor] */
 struct mo_settings_monitor {
@@ -141,9 +142,16 @@ struct mo_settings_monitor {
 };
 /* [pressure] */
 struct mo_settings_pressure {
-    double warn;         /* 0 to 1 */
-    int64_t purge_every; /* steps; 0: never */
-    uint64_t purge_idle; /* ns; UINT64_MAX: never */
+    struct memopt_list sources;              /* heap, rss, address_space, cgroup, psi */
+    struct memopt_list steps;                /* purge, shrink, spill, fail */
+    double warn, high, critical;             /* 0 to 1 */
+    double psi_warn, psi_high, psi_critical; /* likewise */
+    double hysteresis;
+    uint64_t budget;       /* bytes; UINT64_MAX: the machine's memory */
+    uint64_t interval;     /* ns */
+    const char *spill_dir; /* absolute */
+    int64_t purge_every;   /* steps; 0: never */
+    uint64_t purge_idle;   /* ns; UINT64_MAX: never */
 };
 enum mo_rounding { MO_ROUNDING_MASTER, MO_ROUNDING_STOCHASTIC, MO_ROUNDING_NEAREST };
 enum mo_state_format { MO_STATE_FP32, MO_STATE_8BIT };

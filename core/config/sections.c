@@ -31,7 +31,7 @@ static const struct memopt_option memopt_options[] = {
     MEMOPT_OPT_END,
 };
 
-static const char *const limit_steps[] = {"purge", "spill", "fail", NULL};
+static const char *const limit_steps[] = {"purge", "shrink", "spill", "fail", NULL};
 static const struct memopt_option heap_options[] = {
     MEMOPT_OPT_STRING(struct mo_settings_heap, allocator, "allocator", NULL,
                       "the heap's backend; unset: that of [memopt]"),
@@ -41,6 +41,8 @@ static const struct memopt_option heap_options[] = {
                     "what is tried, in order, before an allocation over the limit fails"),
     MEMOPT_OPT_SIZE(struct mo_settings_heap, region, "region", NULL, "4KiB", NULL,
                     "bytes of a fixed region that the heap allocates from"),
+    MEMOPT_OPT_SIZE(struct mo_settings_heap, spill_limit, "spill_limit", NULL, "4KiB", NULL,
+                    "most bytes that may be spilled at once; unset: what the disk has"),
     MEMOPT_OPT_END,
 };
 
@@ -50,9 +52,36 @@ static const struct memopt_option monitor_options[] = {
     MEMOPT_OPT_END,
 };
 
+static const char *const pressure_sources[] = {"heap",   "rss", "address_space",
+                                               "cgroup", "psi", NULL};
 static const struct memopt_option pressure_options[] = {
+    MEMOPT_OPT_LIST(struct mo_settings_pressure, sources, "sources",
+                    "heap, rss, address_space, cgroup, psi", pressure_sources,
+                    "what is watched, as far as it is there"),
+    MEMOPT_OPT_LIST(struct mo_settings_pressure, steps, "steps", "purge, shrink, spill, fail",
+                    limit_steps,
+                    "what may be done: purge at warn, shrink at high, spill at critical, fail at "
+                    "the limit"),
     MEMOPT_OPT_RATIO(struct mo_settings_pressure, warn, "warn", "80%", "1%", "100%",
                      "part of a limit at which memory is given back before it is reached"),
+    MEMOPT_OPT_RATIO(struct mo_settings_pressure, high, "high", "90%", "1%", "100%",
+                     "part of a limit at which consumers are told to use less"),
+    MEMOPT_OPT_RATIO(struct mo_settings_pressure, critical, "critical", "95%", "1%", "100%",
+                     "part of a limit at which heaps that can spill do"),
+    MEMOPT_OPT_RATIO(struct mo_settings_pressure, psi_warn, "psi_warn", "10%", "0.1%", "100%",
+                     "the same as warn, of the time that tasks wait for memory"),
+    MEMOPT_OPT_RATIO(struct mo_settings_pressure, psi_high, "psi_high", "25%", "0.1%", "100%",
+                     "the same as high, of the time that tasks wait for memory"),
+    MEMOPT_OPT_RATIO(struct mo_settings_pressure, psi_critical, "psi_critical", "50%", "0.1%",
+                     "100%", "the same as critical, of the time that tasks wait for memory"),
+    MEMOPT_OPT_RATIO(struct mo_settings_pressure, hysteresis, "hysteresis", "5%", "0.1%", "50%",
+                     "how far below its threshold a level ends"),
+    MEMOPT_OPT_SIZE(struct mo_settings_pressure, budget, "budget", NULL, "1MiB", NULL,
+                    "memory that rss is measured against; unset: the machine's"),
+    MEMOPT_OPT_DURATION(struct mo_settings_pressure, interval, "interval", "250ms", "1ms", "1h",
+                        "time between two looks"),
+    MEMOPT_OPT_PATH(struct mo_settings_pressure, spill_dir, "spill_dir", "/var/tmp",
+                    "the directory of the files that heaps spill to, on a disk"),
     MEMOPT_OPT_INT(struct mo_settings_pressure, purge_every, "purge_every", "100", "0", NULL,
                    "steps", "steps of a program between two purges; 0: none by steps"),
     MEMOPT_OPT_DURATION(struct mo_settings_pressure, purge_idle, "purge_idle", NULL, "1ms", "1d",

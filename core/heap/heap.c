@@ -9,6 +9,9 @@
  *   5. statistics
  *   6. raw operations of native and plain heaps
  *
+ * A heap that can spill has a limit in this sense; a block that is spilled is
+ * reserved by its spill file, not in `central`.
+ *
  * A heap without a limit: backend, then count in the thread's slot. With one:
  * the bytes asked for are reserved in `central` before the backend is called,
  * and what the block has on top of that (its usable size is known only then) is
@@ -17,13 +20,14 @@
 #include "core/heap/heap.h"
 
 #include "core/base/error.h"
+#include "core/heap/pressure.h"
+#include "core/heap/spill.h"
 
 #include <errno.h>
 #include <math.h>
 #include <string.h>
 
-/* The calling thread is inside a purger or a limit callback. */
-static _Thread_local int in_hook __attribute__((tls_model("initial-exec")));
+_Thread_local int mo_heap_in_hook;
 
 /* ------------------------------------------------------------- 1. one try */
 
@@ -33,11 +37,13 @@ struct request {
     size_t size, alignment;
     void *old; /* realloc: the block, never NULL */
     size_t old_usable;
-    int reason; /* why the last try failed: enum memopt_limit_reason */
+    int old_spilled;
+    int spilled; /* what the last try gave is */
+    int reason;  /* why the last try failed: enum memopt_limit_reason */
 };
 
-static int is_limited(struct memopt_heap *heap) {
-    return atomic_load_explicit(&heap->limited, memory_order_relaxed);
+static int mode_of(struct memopt_heap *heap) {
+    return atomic_load_explicit(&heap->mode, memory_order_relaxed);
 }
 
 static void *call_backend(struct memopt_heap *heap, const struct request *request) {
@@ -68,9 +74,28 @@ static void *try_unlimited(struct memopt_heap *heap, struct request *request) {
     return p;
 }
 
+/* A new block of the heap's spill file, or nothing. */
+static void *try_spill(struct memopt_heap *heap, struct request *request) {
+    void *p =
+        mo_spill_alloc(heap, request->size, request->alignment, request->kind == REQUEST_CALLOC);
+    request->spilled = p != NULL;
+    return p;
+}
+
 /* A new block of exactly accounted size, or nothing. */
 static void *try_limited_new(struct memopt_heap *heap, struct request *request,
                              uint64_t already_reserved) {
+    int mode = mode_of(heap);
+    request->spilled = 0;
+    if (__builtin_expect(mode & (MO_HEAP_SPILLING | MO_HEAP_FROZEN), 0)) {
+        void *p = NULL;
+        if (mode & MO_HEAP_SPILLING && request->size >= MO_SPILL_AT_ONCE)
+            p = try_spill(heap, request);
+        if (p != NULL || mode & MO_HEAP_FROZEN) {
+            request->reason = MEMOPT_LIMIT_PRESSURE;
+            return p;
+        }
+    }
     uint64_t reserved = request->size > already_reserved ? request->size - already_reserved : 0;
     if (!mo_count_reserve(heap, reserved)) {
         request->reason = MEMOPT_LIMIT_REACHED;
@@ -95,49 +120,79 @@ static void *try_limited_new(struct memopt_heap *heap, struct request *request,
     return p;
 }
 
+/* realloc: the fresh block takes the old one's place. */
+static void *move(struct memopt_heap *heap, const struct request *request, void *fresh,
+                  size_t bytes, int is_spilled) {
+    memcpy(fresh, request->old, bytes);
+    if (request->old_spilled) {
+        mo_spill_free(heap, request->old);
+    } else {
+        heap->ops->free(heap, request->old);
+        if (is_spilled)
+            mo_count_release(heap, request->old_usable);
+    }
+    if (!is_spilled)
+        mo_count_peak(heap);
+    mo_count(heap, 0, 1, 1);
+    return fresh;
+}
+
 static void *try_limited(struct memopt_heap *heap, struct request *request) {
     if (request->kind != REQUEST_REALLOC) {
         void *p = try_limited_new(heap, request, 0);
         if (p != NULL) {
-            mo_count_peak(heap);
+            if (!request->spilled)
+                mo_count_peak(heap);
             mo_count(heap, 0, 1, 0);
         }
         return p;
     }
     if (request->size <= request->old_usable) { /* needs no more than it has */
-        void *p = call_backend(heap, request);
+        void *p = request->old_spilled ? request->old : call_backend(heap, request);
         if (p == NULL) {
             request->reason = MEMOPT_LIMIT_BACKEND;
             return NULL;
         }
-        /* wraps to an addition if a backend should give it more than it had */
-        mo_count_release(heap, request->old_usable - heap->ops->usable_size(heap, p));
+        if (!request->old_spilled) /* wraps to an addition if a backend should give it more */
+            mo_count_release(heap, request->old_usable - heap->ops->usable_size(heap, p));
         mo_count(heap, 0, 1, 1);
         return p;
     }
     /* Growing: a new block, because what the backend's realloc makes of the size
      * could turn out too large only when the old block is gone already. */
     struct request fresh = {.kind = REQUEST_MALLOC, .size = request->size};
-    void *p = try_limited_new(heap, &fresh, request->old_usable);
+    void *p = try_limited_new(heap, &fresh, request->old_spilled ? 0 : request->old_usable);
     if (p == NULL) {
         request->reason = fresh.reason;
         return NULL;
     }
-    memcpy(p, request->old, request->old_usable);
-    heap->ops->free(heap, request->old);
-    mo_count_peak(heap);
-    mo_count(heap, 0, 1, 1);
+    return move(heap, request, p, request->old_usable, fresh.spilled);
+}
+
+/* The step `spill`. */
+static void *serve_spilled(struct memopt_heap *heap, struct request *request) {
+    if (!(mode_of(heap) & MO_HEAP_SPILLS))
+        return NULL;
+    if (request->kind == REQUEST_REALLOC) {
+        struct request fresh = {.kind = REQUEST_MALLOC, .size = request->size};
+        void *p = try_spill(heap, &fresh);
+        size_t bytes = request->old_usable < request->size ? request->old_usable : request->size;
+        return p == NULL ? NULL : move(heap, request, p, bytes, 1);
+    }
+    void *p = try_spill(heap, request);
+    if (p != NULL)
+        mo_count(heap, 0, 1, 0);
     return p;
 }
 
 static void *try_once(struct memopt_heap *heap, struct request *request) {
-    return is_limited(heap) ? try_limited(heap, request) : try_unlimited(heap, request);
+    return mode_of(heap) != 0 ? try_limited(heap, request) : try_unlimited(heap, request);
 }
 
 /* ---------------------------------------------------------- 2. the steps */
 
 static void *refuse(struct memopt_heap *heap, const struct request *request) {
-    if (request->reason == MEMOPT_LIMIT_REACHED)
+    if (request->reason != MEMOPT_LIMIT_BACKEND)
         atomic_fetch_add_explicit(&heap->central->refused, 1, memory_order_relaxed);
     else
         atomic_fetch_add_explicit(&heap->failed, 1, memory_order_relaxed);
@@ -168,9 +223,9 @@ static int ask(struct memopt_heap *heap, const struct request *request, unsigned
         .live = live_bytes(heap),
         .limit = atomic_load_explicit(&heap->central->limit, memory_order_relaxed),
     };
-    in_hook = 1;
+    mo_heap_in_hook = 1;
     int answer = callback(context, &event);
-    in_hook = 0;
+    mo_heap_in_hook = 0;
     return answer;
 }
 
@@ -180,16 +235,16 @@ int mo_heap_shares_backend(const struct memopt_heap *heap) {
 
 uint64_t mo_heap_purge(struct memopt_heap *heap, int with_backend) {
     uint64_t bytes = 0;
-    if (!in_hook) {
+    if (!mo_heap_in_hook) {
         struct mo_purger purgers[MEMOPT_HEAP_PURGERS];
         pthread_mutex_lock(&heap->hook_lock);
         size_t count = heap->purger_count;
         memcpy(purgers, heap->purgers, count * sizeof(purgers[0]));
         pthread_mutex_unlock(&heap->hook_lock);
-        in_hook = 1;
+        mo_heap_in_hook = 1;
         for (size_t i = 0; i < count; i++)
             bytes += purgers[i].purge(purgers[i].context);
-        in_hook = 0;
+        mo_heap_in_hook = 0;
     }
     if (with_backend) {
         const struct memopt_allocator_ops *backend = &heap->backend->plugin->ops.allocator;
@@ -203,6 +258,49 @@ uint64_t mo_heap_purge(struct memopt_heap *heap, int with_backend) {
     return bytes;
 }
 
+static struct memopt_pressure_event event_of(struct memopt_heap *heap,
+                                             const struct request *request, int step) {
+    return (struct memopt_pressure_event){
+        .size = sizeof(struct memopt_pressure_event),
+        .source = request->reason == MEMOPT_LIMIT_BACKEND ? MEMOPT_PRESSURE_BACKEND
+                                                          : MEMOPT_PRESSURE_LIMIT,
+        .level = MEMOPT_PRESSURE_FULL,
+        .step = step,
+        .heap = heap,
+        .wanted = request->size,
+        .before = live_bytes(heap),
+        .limit = atomic_load_explicit(&heap->central->limit, memory_order_relaxed),
+    };
+}
+
+/* A step, and a try after it. */
+static void *take_step(struct memopt_heap *heap, struct request *request, int step) {
+    struct memopt_pressure_event event = event_of(heap, request, step);
+    void *p = NULL;
+    if (step == MEMOPT_PRESSURE_SPILL) {
+        p = serve_spilled(heap, request);
+    } else {
+        /* What the backend keeps unused is not live: it can't help at the limit,
+         * and having it purged at every refusal would be slow. */
+        event.freed = step == MEMOPT_PRESSURE_PURGE
+                          ? mo_heap_purge(heap, request->reason == MEMOPT_LIMIT_BACKEND)
+                          : mo_pressure_consult(&event);
+        p = try_once(heap, request);
+    }
+    event.after = live_bytes(heap);
+    event.served = p != NULL;
+    mo_pressure_say(&event);
+    return p;
+}
+
+static __attribute__((noinline)) void *give_up(struct memopt_heap *heap,
+                                               const struct request *request) {
+    struct memopt_pressure_event event = event_of(heap, request, MEMOPT_PRESSURE_FAIL);
+    event.after = event.before;
+    mo_pressure_say(&event);
+    return refuse(heap, request);
+}
+
 /* The whole way of a request: a try, then each step and a try again. */
 static __attribute__((noinline)) void *serve(struct memopt_heap *heap, struct request *request) {
     int saved = errno;
@@ -211,19 +309,16 @@ static __attribute__((noinline)) void *serve(struct memopt_heap *heap, struct re
         return refuse(heap, request);
     }
     void *p = try_once(heap, request);
-    if (p == NULL && in_hook)
+    if (p == NULL && mo_heap_in_hook)
         return refuse(heap, request);
     for (size_t i = 0; p == NULL && i < heap->step_count; i++) {
-        if (heap->steps[i] == MO_HEAP_FAIL)
+        if (heap->steps[i] == MEMOPT_PRESSURE_FAIL)
             break;
-        /* What the backend keeps unused is not live: it can't help at the limit,
-         * and having it purged at every refusal would be slow. */
-        mo_heap_purge(heap, request->reason == MEMOPT_LIMIT_BACKEND);
-        p = try_once(heap, request);
+        p = take_step(heap, request, heap->steps[i]);
     }
     for (unsigned attempt = 0; p == NULL; attempt++) {
         if (ask(heap, request, attempt) != MEMOPT_LIMIT_RETRY)
-            return refuse(heap, request);
+            return give_up(heap, request);
         p = try_once(heap, request);
     }
     errno = saved;
@@ -234,7 +329,7 @@ static __attribute__((noinline)) void *serve(struct memopt_heap *heap, struct re
 
 void *memopt_heap_alloc(struct memopt_heap *heap, size_t size) {
     /* The common case: two indirect calls and the count. */
-    if (__builtin_expect(!is_limited(heap) && size <= PTRDIFF_MAX - MO_HEAP_HEADER, 1)) {
+    if (__builtin_expect(mode_of(heap) == 0 && size <= PTRDIFF_MAX - MO_HEAP_HEADER, 1)) {
         void *p = heap->ops->malloc(heap, size);
         if (__builtin_expect(p != NULL, 1)) {
             mo_count(heap, (int64_t)heap->ops->usable_size(heap, p), 1, 0);
@@ -280,6 +375,7 @@ void *memopt_heap_realloc(struct memopt_heap *heap, void *p, size_t size) {
         not_ours(heap);
         return NULL;
     }
+    request.old_spilled = mode_of(heap) & MO_HEAP_SPILLS && mo_spill_owns(heap, p);
     return serve(heap, &request);
 }
 
@@ -292,9 +388,12 @@ void memopt_heap_free(struct memopt_heap *heap, void *p) {
         return;
     }
     int saved = errno;
-    if (__builtin_expect(!is_limited(heap), 1)) {
+    int mode = mode_of(heap);
+    if (__builtin_expect(mode == 0, 1)) {
         mo_count(heap, -(int64_t)usable, 0, 1);
         heap->ops->free(heap, p);
+    } else if (mode & MO_HEAP_SPILLS && mo_spill_free(heap, p)) {
+        mo_count(heap, 0, 0, 1);
     } else {
         heap->ops->free(heap, p);
         mo_count_release(heap, usable); /* only now may another thread have the bytes */
@@ -325,11 +424,11 @@ void memopt_heap_set_limit_callback(struct memopt_heap *heap, memopt_limit_fn ca
 
 void memopt_heap_set_limit(struct memopt_heap *heap, uint64_t limit) {
     atomic_store_explicit(&heap->central->limit, limit, memory_order_relaxed);
-    if (limit == MEMOPT_NO_LIMIT || is_limited(heap))
+    if (limit == MEMOPT_NO_LIMIT || mode_of(heap) & MO_HEAP_LIMITED)
         return; /* a heap that had a limit goes on counting in central */
     mo_count_flush_all(heap);
     heap->peak_estimated = 1;
-    atomic_store_explicit(&heap->limited, 1, memory_order_relaxed);
+    atomic_fetch_or_explicit(&heap->mode, MO_HEAP_LIMITED, memory_order_relaxed);
 }
 
 static size_t find_purger(const struct memopt_heap *heap, memopt_purge_fn purge,
@@ -378,6 +477,42 @@ uint64_t memopt_heap_purge(struct memopt_heap *heap) {
     return mo_heap_purge(heap, 1);
 }
 
+/* A block to where it is not, as realloc to the size that it has. */
+static void *relocate(struct memopt_heap *heap, void *p, int into_file) {
+    if (heap == NULL || !(mode_of(heap) & MO_HEAP_SPILLS)) {
+        errno = ENOTSUP;
+        return NULL;
+    }
+    struct request request = {.kind = REQUEST_REALLOC, .old = p};
+    request.old_usable = p == NULL ? MO_HEAP_NOT_OURS : heap->ops->usable_size(heap, p);
+    if (request.old_usable == MO_HEAP_NOT_OURS) {
+        errno = EINVAL;
+        return NULL;
+    }
+    int saved = errno;
+    request.size = request.old_usable;
+    request.old_spilled = mo_spill_owns(heap, p);
+    if (request.old_spilled == into_file)
+        return p;
+    struct request fresh = {.kind = REQUEST_MALLOC, .size = request.size};
+    void *moved = NULL;
+    if (into_file)
+        moved = serve_spilled(heap, &request);
+    else if (!(mode_of(heap) & (MO_HEAP_SPILLING | MO_HEAP_FROZEN)) &&
+             (moved = try_limited_new(heap, &fresh, 0)) != NULL)
+        move(heap, &request, moved, request.old_usable, 0);
+    errno = moved == NULL ? ENOMEM : saved;
+    return moved;
+}
+
+void *memopt_heap_spill(struct memopt_heap *heap, void *p) {
+    return relocate(heap, p, 1);
+}
+
+void *memopt_heap_unspill(struct memopt_heap *heap, void *p) {
+    return relocate(heap, p, 0);
+}
+
 /* -------------------------------------------------------- 5. statistics */
 
 static void read_figures(struct memopt_heap *heap, struct memopt_heap_statistics *stats) {
@@ -410,6 +545,7 @@ int memopt_heap_stats(struct memopt_heap *heap, struct memopt_heap_statistics *s
         .purged_bytes = atomic_load_explicit(&heap->purged_bytes, memory_order_relaxed),
     };
     mo_count_read(heap, &all);
+    mo_spill_stats(heap, &all);
     read_figures(heap, &all);
     if (!all.whole_backend) /* the ledger's reader takes it for this heap's own */
         atomic_store_explicit(&heap->central->committed, all.committed, memory_order_relaxed);

@@ -8,6 +8,7 @@
  *   backend.c  allocator plugins, opened once a process
  *   library.c  configuration, the list of heaps, open and destroy, fork, exit
  *   report.c   memopt_report()
+ *   spill.c    blocks in mappings of a file
  *   pressure.h purge hints and the pressure ladder
  *
  * A heap has one of three kinds of raw operations (struct mo_heap_ops): those of
@@ -15,12 +16,10 @@
  * malloc as it is (the default heap, which is never destroyed). Under a memory
  * checker those of checked.c stand before them.
  *
- * Lock order: stdio's list (core/base/forkorder.h), the library's mutex, a heap's hook_lock, its
- * checked_lock, its shards, the backend.
- * No lock is held while a function of the program's runs, but the library's
- * during memopt_heap_each().
- * Memory: a heap is one private mapping, gone after destroy: use after destroy
- * faults.
+ * Lock order: stdio's list (core/base/forkorder.h), the library's mutex, hooks, mo_pressure_lock, a
+ * heap's hook_lock, its checked_lock, its shards, the backend. No lock is held while a function of
+ * the program's runs, but the library's during memopt_heap_each(). Memory: a heap is one private
+ * mapping, gone after destroy: use after destroy faults.
  */
 #ifndef MO_HEAP_HEAP_H
 #define MO_HEAP_HEAP_H
@@ -43,6 +42,7 @@ enum {
     MO_HEAP_SHARDS = 16,
     MO_HEAP_STEPS = 8,   /* a list has no word twice, and there are fewer words */
     MO_HEAP_HEADER = 32, /* before each block of a list heap */
+    MO_HEAP_EVENTS = 6,  /* one more than enum memopt_pressure_step has */
 };
 
 /* What is not yet in `central`. */
@@ -88,7 +88,14 @@ struct mo_heap_ops {
 };
 extern const struct mo_heap_ops mo_heap_native_ops, mo_heap_list_ops, mo_heap_plain_ops;
 
-enum mo_heap_step { MO_HEAP_PURGE = 1, MO_HEAP_FAIL = 2 };
+/* What a heap does otherwise than the simplest; 0: nothing. Only the slow paths
+ * look at more than whether it is 0. */
+enum mo_heap_mode {
+    MO_HEAP_LIMITED = 1,  /* live and peak are kept in central at every call */
+    MO_HEAP_SPILLS = 2,   /* it can spill, see spill.h; always with LIMITED */
+    MO_HEAP_SPILLING = 4, /* new large blocks are spilled at once */
+    MO_HEAP_FROZEN = 8,   /* it may not grow; only with LIMITED */
+};
 
 /* An allocator plugin that is open in this process. */
 struct mo_backend {
@@ -107,14 +114,14 @@ struct memopt_heap {
     const struct mo_heap_ops *ops;
     struct memopt_malloc malloc;    /* list and plain: the backend's */
     void *native;                   /* native: the backend's heap */
-    _Atomic int limited;            /* live and peak are kept in central at every call */
+    _Atomic int mode;               /* enum mo_heap_mode, or-ed */
     int peak_estimated;             /* it was without a limit once: the peak has an error */
     struct mo_ledger_heap *central; /* in the process's ledger, or `own` */
     struct mo_backend *backend;
     char name[MEMOPT_HEAP_NAME_MAX];
     const char *allocator;
     int is_default;
-    int steps[MO_HEAP_STEPS];
+    int steps[MO_HEAP_STEPS]; /* enum memopt_pressure_step */
     size_t step_count;
     void *mapped_region; /* of the library's making, or NULL */
     size_t mapped_size;
@@ -134,12 +141,20 @@ struct memopt_heap {
     size_t purger_count;
 
     _Atomic uint64_t failed, invalid_frees, purges, purged_bytes;
+    _Atomic uint64_t events[MO_HEAP_EVENTS]; /* by step */
+    int watch_stages;                        /* the pressure ladder's, see ladder.c */
+    int watch_level;
+    struct mo_spill *spill; /* or NULL */
     struct mo_ledger_heap own;
     struct mo_heap_shard shards[MO_HEAP_SHARDS];
     struct mo_heap_slot slots[MO_HEAP_SLOTS];
 };
 
 /* ------------------------------------------------------------------ heap.c */
+
+/* The calling thread is inside a function of the program's that was called for
+ * want of memory: its requests get no steps. */
+extern _Thread_local int mo_heap_in_hook __attribute__((tls_model("initial-exec")));
 
 /* The purgers and, `with_backend`, the backend. */
 uint64_t mo_heap_purge(struct memopt_heap *heap, int with_backend);

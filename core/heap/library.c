@@ -9,6 +9,7 @@
 
 #include "core/heap/heap.h"
 #include "core/heap/pressure.h"
+#include "core/heap/spill.h"
 
 #include "core/base/error.h"
 #include "core/base/forkorder.h"
@@ -129,8 +130,12 @@ void mo_library_event(const char *kind, const char *text) {
 int mo_library_notes(struct memopt_report *report, struct memopt_process *process,
                      struct memopt_error *error) {
     int code = 0;
-    for (const struct note *note = atomic_load(&notes); note != NULL && code == 0;
-         note = note->next) {
+    const struct note *in_order[NOTES_MAX];
+    size_t count = 0;
+    for (const struct note *note = atomic_load(&notes); note != NULL; note = note->next)
+        in_order[count++] = note;
+    while (count > 0 && code == 0) {
+        const struct note *note = in_order[--count];
         if (note->kind != NULL)
             code = mo_report_event(report, process, note->kind, note->text, error);
         else
@@ -220,6 +225,9 @@ struct plan {
     size_t step_count;
     void *region;
     size_t region_size;
+    int spills; /* `spill` is among the steps */
+    const char *spill_dir;
+    uint64_t spill_limit;
 };
 
 static int check_name(const char *name, struct memopt_error *error) {
@@ -248,17 +256,20 @@ static void *scratch_alloc(void *context, size_t size) {
     return p;
 }
 
-static int plan_steps(const struct memopt_list *list, struct plan *plan,
-                      struct memopt_error *error) {
+static void plan_steps(const struct memopt_list *list, struct plan *plan) {
+    static const char *const words[] = {[MEMOPT_PRESSURE_PURGE] = "purge",
+                                        [MEMOPT_PRESSURE_SHRINK] = "shrink",
+                                        [MEMOPT_PRESSURE_SPILL] = "spill",
+                                        [MEMOPT_PRESSURE_FAIL] = "fail"};
     plan->step_count = 0;
+    plan->spills = 0;
     for (size_t i = 0; i < list->count && i < MO_HEAP_STEPS; i++) {
-        if (strcmp(list->items[i], "spill") == 0)
-            return mo_fail(error, -ENOTSUP,
-                           "on_limit: 'spill' is not available in this version; use purge, fail");
-        plan->steps[plan->step_count++] =
-            strcmp(list->items[i], "purge") == 0 ? MO_HEAP_PURGE : MO_HEAP_FAIL;
+        int step = MEMOPT_PRESSURE_PURGE;
+        while (strcmp(list->items[i], words[step]) != 0)
+            step++; /* the option's table has no other words */
+        plan->steps[plan->step_count++] = step;
+        plan->spills |= step == MEMOPT_PRESSURE_SPILL;
     }
-    return 0;
 }
 
 int mo_library_blame(const struct mo_config *config, const char *section, const char *key,
@@ -311,17 +322,25 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
         if (plan->region_size != 0)
             return mo_fail(error, -EINVAL, "heap 'default' can't have a region");
     }
+    struct mo_settings_pressure pressure;
+    code = mo_config_fill(mo_library_config("pressure"), "pressure",
+                          mo_core_section("pressure")->table, &pressure, error);
+    if (code < 0)
+        return code;
+    plan->spill_dir = options.spill_dir != NULL ? options.spill_dir : pressure.spill_dir;
+    plan->spill_limit = options.spill_limit != 0 ? options.spill_limit : settings.spill_limit;
     if (options.on_limit == NULL) {
-        code = plan_steps(&settings.on_limit, plan, error);
-        return code < 0 ? mo_library_blame(config, section, "on_limit", error) : 0;
+        plan_steps(&settings.on_limit, plan);
+        return 0;
     }
     struct scratch scratch = {.used = 0};
     struct mo_allocator allocator = {scratch_alloc, &scratch};
     code = mo_option_parse(mo_option_find(table, "on_limit"), options.on_limit, NULL, &settings,
                            &allocator, error);
-    if (code == 0)
-        code = plan_steps(&settings.on_limit, plan, error);
-    return code < 0 ? mo_error_prefix(error, "heap '%s'", name) : 0;
+    if (code < 0)
+        return mo_error_prefix(error, "heap '%s'", name);
+    plan_steps(&settings.on_limit, plan);
+    return 0;
 }
 
 static void init_lists(struct memopt_heap *heap) {
@@ -377,15 +396,18 @@ static int begin_backend(struct memopt_heap *heap, const struct plan *plan,
 }
 
 /* Counters in the process's ledger if there is one with room, else in `own`. */
-static void begin_counters(struct memopt_heap *heap, uint64_t limit) {
+static void begin_counters(struct memopt_heap *heap, const struct plan *plan) {
     struct mo_ledger_heap *slot = NULL;
     if (library.services != NULL && library.services->heap_slot != NULL)
         slot = library.services->heap_slot(heap->name, heap->allocator);
     heap->central = slot != NULL ? slot : &heap->own;
-    atomic_store(&heap->central->limit, limit);
+    atomic_store(&heap->central->limit, plan->limit);
     atomic_store(&heap->central->committed, MEMOPT_UNKNOWN);
-    atomic_store(&heap->limited, limit != MEMOPT_NO_LIMIT);
-    heap->peak_estimated = limit == MEMOPT_NO_LIMIT;
+    int mode = plan->limit == MEMOPT_NO_LIMIT ? 0 : MO_HEAP_LIMITED;
+    if (plan->spills)
+        mode |= MO_HEAP_LIMITED | MO_HEAP_SPILLS;
+    atomic_store(&heap->mode, mode);
+    heap->peak_estimated = !(mode & MO_HEAP_LIMITED);
 }
 
 static int create(const char *name, const struct memopt_heap_options *options,
@@ -423,7 +445,15 @@ static int create(const char *name, const struct memopt_heap_options *options,
         return code;
     }
     mo_heap_check(heap);
-    begin_counters(heap, plan.limit);
+    if (plan.spills && (code = mo_spill_open(heap, plan.spill_dir, plan.spill_limit, error)) < 0) {
+        if (heap->ops->destroy != NULL)
+            heap->ops->destroy(heap);
+        if (heap->mapped_region != NULL)
+            munmap(heap->mapped_region, heap->mapped_size);
+        munmap(heap, sizeof(*heap));
+        return mo_error_prefix(error, "heap '%s'", name);
+    }
+    begin_counters(heap, &plan);
     struct memopt_heap **last = &heaps;
     while (*last != NULL)
         last = &(*last)->next;
@@ -515,6 +545,7 @@ int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
     while (*at != heap)
         at = &(*at)->next;
     *at = heap->next;
+    mo_pressure_forget(heap);
     heap->ops->destroy(heap);
     end_counters(heap);
     destroy_locks(heap);
@@ -548,6 +579,16 @@ int memopt_heap_each(memopt_heap_visit_fn visit, void *context) {
 
 /* --------------------------------------------------------- fork and exit */
 
+static void each_spill_before(void) {
+    for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next)
+        mo_spill_before_fork(heap);
+}
+
+static void each_spill_after(int in_child) {
+    for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next)
+        mo_spill_after_fork(heap, in_child);
+}
+
 static void each_lock(int (*operation)(pthread_mutex_t *)) {
     for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next) {
         operation(&heap->hook_lock);
@@ -580,14 +621,16 @@ static _Thread_local int walking_fork __attribute__((tls_model("initial-exec")))
 
 static void before_fork(void) {
     walking_fork = pthread_mutex_lock(&lock) == EDEADLK;
-    pthread_mutex_lock(&mo_pressure_lock);
     each_hook(0, 0);
+    pthread_mutex_lock(&mo_pressure_lock);
     each_lock(pthread_mutex_lock);
+    each_spill_before();
     mo_backends_before_fork();
 }
 
 static void after_fork_parent(void) {
     mo_backends_after_fork(0);
+    each_spill_after(0);
     each_lock(pthread_mutex_unlock);
     pthread_mutex_unlock(&mo_pressure_lock);
     each_hook(1, 0);
@@ -597,8 +640,10 @@ static void after_fork_parent(void) {
 
 static void after_fork_child(void) {
     mo_backends_after_fork(1);
+    each_spill_after(1);
     each_lock(pthread_mutex_unlock);
     mo_purge_fork_child();
+    mo_ladder_fork_child();
     pthread_mutex_unlock(&mo_pressure_lock);
     each_hook(1, 1);
     /* An error-checking mutex knows its owner by a number that is another one in

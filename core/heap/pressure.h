@@ -3,10 +3,13 @@
  * (memopt/pressure.h is what is promised).
  *
  *   purge.c     purge hints
+ *   pressure.c  events, the callback, consumers; the lock, clock and threads
+ *   ladder.c    the watch over the process
  *   kernel.c    what the kernel says of memory
+ *   spill.c     blocks in mappings of a file
  *
- * Lock order: the library's mutex, then mo_pressure_lock, then a heap's. Nothing
- * is called with mo_pressure_lock held.
+ * Lock order: the library's mutex, fork hooks, mo_pressure_lock, a heap's. No
+ * function of the program's is called with mo_pressure_lock held.
  */
 #ifndef MO_HEAP_PRESSURE_H
 #define MO_HEAP_PRESSURE_H
@@ -18,6 +21,19 @@
 /* Over the lists and small figures of hints and of the ladder; short. */
 extern pthread_mutex_t mo_pressure_lock;
 
+/* ------------------------------------------------------------- pressure.c */
+
+/* A step was taken: to the statistics, the callback and the report. The time is
+ * filled in. */
+void mo_pressure_say(struct memopt_pressure_event *event);
+/* The consumers that `event` concerns (without a heap: all); returns what they say
+ * they freed. */
+uint64_t mo_pressure_consult(struct memopt_pressure_event *event);
+/* The heap goes. */
+void mo_pressure_forget(const struct memopt_heap *heap);
+/* Fills the counts of steps. */
+void mo_pressure_counts(struct memopt_pressure_statistics *stats);
+
 uint64_t mo_clock(void); /* CLOCK_MONOTONIC, ns */
 /* A condition variable that waits by that clock. 0 or -errno. */
 int mo_condition_init(pthread_cond_t *condition);
@@ -26,7 +42,18 @@ void mo_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64
 /* A joinable thread that gets no signals. 0 or -errno. */
 int mo_thread_start(pthread_t *ret_thread, void *(*body)(void *), void *context);
 
+/* ------------------------------------------------------ purge.c, ladder.c */
+
+/* Purges one heap after the other, each backend that has no heaps to tell apart
+ * but once. Begin with {.count = 0}. */
+struct mo_purge_round {
+    const struct mo_backend *purged[16];
+    size_t count;
+};
+uint64_t mo_purge_in_turn(struct mo_purge_round *round, struct memopt_heap *heap, int *ret_shared);
+
 /* With the lock held: the child has no thread but its own. */
 void mo_purge_fork_child(void);
+void mo_ladder_fork_child(void);
 
 #endif

@@ -13,13 +13,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum { SHARES = 64, BACKENDS = 16 };
+enum { SHARES = 64 };
 
 struct memopt_purge_hint {
     _Atomic uint64_t steps;
@@ -42,61 +40,31 @@ struct memopt_purge_hint {
     pthread_cond_t wake;
 };
 
-pthread_mutex_t mo_pressure_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct memopt_purge_hint *hints;
-
-/* ------------------------------------------------------- clock and threads */
-
-uint64_t mo_clock(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-int mo_condition_init(pthread_cond_t *condition) {
-    pthread_condattr_t attributes;
-    int code = pthread_condattr_init(&attributes);
-    if (code != 0)
-        return -code;
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    code = pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-    return -code;
-}
-
-void mo_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t deadline) {
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000u),
-                             .tv_nsec = (long)(deadline % 1000000000u)};
-    pthread_cond_timedwait(condition, mutex, &until);
-}
-
-int mo_thread_start(pthread_t *ret_thread, void *(*body)(void *), void *context) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers run elsewhere */
-    int code = pthread_create(ret_thread, NULL, body, context);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -code;
-}
 
 /* -------------------------------------------------------------- one purge */
 
 struct round {
     struct memopt_purge_hint *hint;
     struct memopt_purge_result result;
-    const struct mo_backend *purged[BACKENDS]; /* those that have no heaps of their own */
-    size_t purged_count;
+    struct mo_purge_round turns;
 };
 
-static void purge_one(struct round *round, struct memopt_heap *heap) {
+uint64_t mo_purge_in_turn(struct mo_purge_round *round, struct memopt_heap *heap, int *ret_shared) {
     int shared = 0;
     if (mo_heap_shares_backend(heap)) {
-        for (size_t i = 0; i < round->purged_count; i++)
+        for (size_t i = 0; i < round->count; i++)
             shared |= round->purged[i] == heap->backend;
-        if (!shared && round->purged_count < BACKENDS)
-            round->purged[round->purged_count++] = heap->backend;
+        if (!shared && round->count < sizeof(round->purged) / sizeof(round->purged[0]))
+            round->purged[round->count++] = heap->backend;
     }
-    uint64_t claimed = mo_heap_purge(heap, !shared);
+    *ret_shared = shared;
+    return mo_heap_purge(heap, !shared);
+}
+
+static void purge_one(struct round *round, struct memopt_heap *heap) {
+    int shared;
+    uint64_t claimed = mo_purge_in_turn(&round->turns, heap, &shared);
     struct memopt_purge_result *result = &round->result;
     if (result->share_count < round->hint->room) {
         struct memopt_purge_share *share = &round->hint->shares[result->share_count++];

@@ -21,7 +21,9 @@
  *   backend   the allocator plugin a heap takes its memory from
  *   usable    the bytes a block really has, at least those asked for; all of
  *             them may be written. All accounting is in usable bytes.
- *   live      blocks handed out and not yet freed
+ *   live      blocks handed out and not yet freed; its bytes are those that are
+ *             not spilled
+ *   spilled   of a block: in a mapping of a file, not in memory of the backend's
  *   limit     the most live bytes a heap may have; never exceeded
  *   refused   a request that the limit turned down; `failed`: that the backend
  *             had no memory for
@@ -35,10 +37,27 @@
  *   purge   the purgers run; where it is the backend that has no memory, it gives
  *           back what it keeps unused too (that is not live, so at the limit it
  *           would not help)
+ *   shrink  the consumers (memopt/pressure.h) are told to use smaller chunks
+ *   spill   the block comes from a mapping of a file
  *   fail    no more steps
- *   spill   not in this version: memopt_heap_open() refuses it
- * A request made from inside a purger or a limit callback by the same thread
- * gets no steps: it succeeds or fails at once.
+ * Each step, and the failure, is an event: see memopt/pressure.h.
+ *
+ * Spilled blocks are the heap's like the others: they are written, resized and
+ * freed the same way. Their bytes do not count as live, so the limit does not
+ * hold them; `spill_limit` and the disk do. A spilled block takes whole pages (so
+ * small ones waste room), from an unlinked file in `[pressure] spill_dir` whose
+ * space is reserved before it is mapped: a full disk is one more reason for
+ * ENOMEM and never a SIGBUS (an error of the device can be). The kernel writes
+ * their pages out when memory is short; they still count against RLIMIT_AS.
+ * A child of fork gets a copy of the file for itself, made just before the fork:
+ * that takes as long as writing what is spilled, and what other threads write to
+ * spilled blocks meanwhile the child may not have. If there is no room for the
+ * copy, touching a spilled block in the child is SIGSEGV, and an event says so;
+ * freeing it is not. (What doesn't run fork handlers, such as vfork and
+ * posix_spawn, copies nothing.)
+ *
+ * A request made from inside a purger, a consumer or a callback by the same
+ * thread gets no steps: it succeeds or fails at once.
  *
  * Ownership: the library owns a heap; destroying it ends it and all its blocks.
  * Opening a name twice gives the same heap. A block belongs to the caller and
@@ -84,23 +103,28 @@ struct memopt_heap;
 /* What the program wants otherwise than the INI has it: each field that is not
  * NULL or 0 goes before the key of [heap.NAME]. */
 struct memopt_heap_options {
-    size_t size;           /* of this struct */
-    const char *allocator; /* plugin name or absolute path; NULL: the INI's, else [memopt] allocator */
-    uint64_t limit;        /* bytes; MEMOPT_NO_LIMIT: none; 0: the INI's */
-    const char *on_limit;  /* "purge, fail"; NULL: the INI's */
+    size_t size; /* of this struct */
+    const char
+        *allocator; /* plugin name or absolute path; NULL: the INI's, else [memopt] allocator */
+    uint64_t limit; /* bytes; MEMOPT_NO_LIMIT: none; 0: the INI's */
+    const char *on_limit; /* "purge, shrink, spill, fail"; NULL: the INI's */
     /* Memory of the caller's to allocate from, which must outlive the heap. Only
      * backends that can (arena) take it; NULL: what the INI's `region` says. */
     void *region;
     size_t region_size;
+    const char *spill_dir; /* absolute; NULL: [pressure] spill_dir */
+    uint64_t spill_limit;  /* bytes; MEMOPT_NO_LIMIT: none; 0: the INI's */
 };
-#define MEMOPT_HEAP_OPTIONS_INIT {sizeof(struct memopt_heap_options), NULL, 0, NULL, NULL, 0}
+#define MEMOPT_HEAP_OPTIONS_INIT                                                                   \
+    { sizeof(struct memopt_heap_options), NULL, 0, NULL, NULL, 0, NULL, 0 }
 
 /* Gives the heap of that name, creating it at first. `options` may be NULL; they
  * count when the heap is created and are not compared with those of a heap that
  * is there. "default" is memopt_heap_default().
  * Fails with -EINVAL (the name, an option or the INI), -ENOENT (no such
- * allocator), -ENOTSUP (the allocator can't do it: a region, on_limit = spill),
- * -ENOMEM, -EDEADLK (from inside memopt_heap_each()), or what the backend gave;
+ * allocator), -ENOTSUP (the allocator can't do it: a region; a heap that can't
+ * spill: the default heap, a spill_dir in memory), what opening a file in
+ * spill_dir gave, -ENOMEM, -EDEADLK (from inside memopt_heap_each()), or what the backend gave;
  * the message says what to do. */
 MEMOPT_EXPORT int memopt_heap_open(const char *name, const struct memopt_heap_options *options,
                                    struct memopt_heap **ret_heap, struct memopt_error *error);
@@ -147,8 +171,9 @@ MEMOPT_EXPORT size_t memopt_heap_usable_size(struct memopt_heap *heap, void *p);
 /* ----------------------------------------------------- limit and pressure */
 
 enum memopt_limit_reason {
-    MEMOPT_LIMIT_REACHED = 1, /* the request would go over the limit */
-    MEMOPT_LIMIT_BACKEND = 2, /* the backend has no memory */
+    MEMOPT_LIMIT_REACHED = 1,  /* the request would go over the limit */
+    MEMOPT_LIMIT_BACKEND = 2,  /* the backend has no memory */
+    MEMOPT_LIMIT_PRESSURE = 3, /* the process is FULL (memopt/pressure.h): no growth */
 };
 /* What a request that can't be served as it is looks like. */
 struct memopt_limit_event {
@@ -196,6 +221,17 @@ MEMOPT_EXPORT int memopt_heap_remove_purger(struct memopt_heap *heap, memopt_pur
  * Returns how many bytes the two together say they gave back. */
 MEMOPT_EXPORT uint64_t memopt_heap_purge(struct memopt_heap *heap);
 
+/* For heaps with `spill` in on_limit: moves a block into the spill file, or back
+ * into the backend's memory within the limit, as realloc would: the block is at
+ * the address that is returned, the same if it was there already. NULL, and the
+ * block untouched, with errno ENOMEM, EINVAL (not the heap's, where that is found)
+ * or ENOTSUP (no such heap). The owner of a cold block calls it, when nobody else
+ * uses the block. */
+MEMOPT_EXPORT void *memopt_heap_spill(struct memopt_heap *heap, void *p)
+    __attribute__((warn_unused_result));
+MEMOPT_EXPORT void *memopt_heap_unspill(struct memopt_heap *heap, void *p)
+    __attribute__((warn_unused_result));
+
 /* --------------------------------------------------------------- statistics */
 
 /* Bytes, but for the counts. Exact when no other thread is inside the heap;
@@ -207,21 +243,26 @@ struct memopt_heap_statistics {
     const char *allocator; /* likewise */
     uint64_t limit;        /* MEMOPT_NO_LIMIT: none */
     uint64_t live_bytes, live_blocks;
-    uint64_t peak_bytes; /* highest live_bytes ever */
-    uint64_t peak_error; /* peak_bytes may be off by this much, either way; 0: exact */
+    uint64_t peak_bytes;         /* highest live_bytes ever */
+    uint64_t peak_error;         /* peak_bytes may be off by this much, either way; 0: exact */
     uint64_t allocations, frees; /* a realloc is one of each */
-    uint64_t refused;       /* over the limit, after all steps */
-    uint64_t failed;        /* the backend had no memory, after all steps */
-    uint64_t invalid_frees; /* pointers that were found not to be the heap's */
+    uint64_t refused;            /* over the limit, after all steps */
+    uint64_t failed;             /* the backend had no memory, after all steps */
+    uint64_t invalid_frees;      /* pointers that were found not to be the heap's */
     uint64_t purges, purged_bytes;
     /* By the backend's own figures; MEMOPT_UNKNOWN and NaN where it has none. */
     uint64_t committed;   /* held from the system: live, free and bookkeeping */
     double fragmentation; /* 1 - live/committed as the backend defines it */
     int whole_backend;    /* 1: committed and fragmentation are those of all memory of the
                              backend, which has no heaps to tell apart; 0: of this heap */
+    uint64_t spilled_bytes, spilled_blocks; /* now; the blocks are in live_blocks, too */
+    uint64_t spills;                        /* blocks ever spilled */
 };
-#define MEMOPT_HEAP_STATISTICS_INIT                                                                     \
-    {sizeof(struct memopt_heap_statistics), NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0}
+#define MEMOPT_HEAP_STATISTICS_INIT                                                                \
+    {                                                                                              \
+        sizeof(struct memopt_heap_statistics), NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  \
+            0.0, 0, 0, 0, 0                                                                        \
+    }
 
 /* Fills the struct up to its `size`. -EINVAL: a NULL, or a size that is not of
  * this struct. */

@@ -76,7 +76,7 @@ struct memopt_heap_report {
 /* Something that happened: a guard fault, a limit reached, a purge. */
 struct memopt_event_report {
     uint64_t time; /* since the process started, or unknown */
-    const char *kind; /* "overflow", "use-after-free", "double-free", "limit", ... */
+    const char *kind; /* "overflow", "use-after-free", "double-free", "purge", ... */
     const char *text; /* whole, may have several lines */
 };
 

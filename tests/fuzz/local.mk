@@ -32,6 +32,11 @@ tests_fuzz_fuzz_safetensors_SOURCES = tests/fuzz/fuzz_safetensors.c $(store_sour
 tests_fuzz_fuzz_safetensors_CFLAGS = $(AM_CFLAGS)
 tests_fuzz_fuzz_safetensors_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_safetensors_LDADD = core/libcore-own.la
+
+fuzz_targets += tests/fuzz/fuzz_kernel
+noinst_PROGRAMS += tests/fuzz/fuzz_kernel
+tests_fuzz_fuzz_kernel_SOURCES = tests/fuzz/fuzz_kernel.c core/heap/kernel.c
+tests_fuzz_fuzz_kernel_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif
 
 print-fuzz-targets:
@@ -39,6 +44,6 @@ print-fuzz-targets:
 fuzz-targets: $(fuzz_targets)
 PHONY_TARGETS += print-fuzz-targets fuzz-targets
 EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/ini.dict \
-	tests/fuzz/fuzz_elf.c tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_ledger.c \
+	tests/fuzz/fuzz_elf.c tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_kernel.c tests/fuzz/fuzz_ledger.c \
 	tests/fuzz/fuzz_lsan.c tests/fuzz/fuzz_option.c \
 	tests/fuzz/fuzz_safetensors.c tests/fuzz/safetensors.dict
