@@ -6,6 +6,7 @@
 #include <memopt/plugin.h>
 #include <memopt/report.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -43,6 +44,33 @@ static int check(bool ok, const char *what) {
     return ok ? 0 : 1;
 }
 
+/* The _INIT macros and structs of the other headers. */
+static bool tensors() {
+    memopt_tensor tensor = MEMOPT_TENSOR_INIT;
+    memopt_tensors *file = nullptr;
+    memopt_error error = MEMOPT_ERROR_INIT;
+    return memopt_tensors_open("/dev/null", &file, &error) == -EINVAL && tensor.name == nullptr &&
+           memopt_dtype_size(MEMOPT_DTYPE_BF16) == 2;
+}
+
+static bool training() {
+    memopt_batch_options options = MEMOPT_BATCH_OPTIONS_INIT;
+    memopt_batch_piece piece = MEMOPT_BATCH_PIECE_INIT;
+    memopt_checkpoints plan = MEMOPT_CHECKPOINTS_INIT;
+    memopt_schedule schedule = MEMOPT_SCHEDULE_INIT;
+    memopt_batch *batch = nullptr;
+    memopt_layer layer = {1, 1, 0, 0, 1};
+    unsigned char keep = 0;
+    double rate = -1;
+    options.batch = 4;
+    bool good = memopt_batch_new(&options, &batch, nullptr) == 0 &&
+                memopt_batch_next(batch, &piece) == 1 && piece.count == 4 &&
+                memopt_checkpoint_plan(&layer, 1, 100, &keep, &plan, nullptr) == 0 && keep == 1 &&
+                memopt_schedule_rate(&schedule, 0, &rate, nullptr) == 0 && rate == 0;
+    memopt_batch_free(batch);
+    return good;
+}
+
 int main() {
     setenv("MEMOPT_CONF", "/dev/null", 1);
     memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
@@ -78,5 +106,7 @@ int main() {
     failed += check(stats.live_blocks == 0, "all blocks are freed");
     failed += check(stats.refused == 1, "one request was refused");
     failed += check(memopt_heap_destroy(heap, &error) == 0, "destroy");
+    failed += check(tensors(), "tensors");
+    failed += check(training(), "training");
     return failed != 0;
 }

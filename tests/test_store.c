@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -420,6 +421,40 @@ static void reads(void **state) {
     unlink("read");
 }
 
+/* One file, several threads: each its own reads, all the first view. */
+static struct memopt_tensors *shared;
+static void *read_shared(void *context) {
+    for (int i = 0; i < 200; i++) {
+        unsigned char bytes[8];
+        const void *view;
+        struct memopt_tensor t = MEMOPT_TENSOR_INIT;
+        if (memopt_tensors_find(shared, "a", &t, NULL) != 0 ||
+            memopt_tensors_view(shared, 0, &view, NULL) != 0 ||
+            memopt_tensors_read(shared, 0, 0, bytes, 8, NULL) != 0 || memcmp(view, bytes, 8) != 0)
+            return context;
+    }
+    return NULL;
+}
+
+static void threads(void **state) {
+    (void)state;
+    static const char header[] = "{" A "}    ";
+    for (int round = 0; round < 20; round++) {
+        pthread_t ids[4];
+        void *wrong;
+        put_tensors("shared", header, sizeof(header) - 1 - (sizeof(header) - 1) % 4, 8);
+        assert_int_equal(memopt_tensors_open("shared", &shared, &error), 0);
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(pthread_create(&ids[i], NULL, read_shared, &error), 0);
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(pthread_join(ids[i], &wrong), 0);
+            assert_null(wrong);
+        }
+        memopt_tensors_close(shared);
+    }
+    unlink("shared");
+}
+
 /* --------------------------------------------------------------- round trip */
 
 static uint64_t random_state = 1;
@@ -620,12 +655,16 @@ static void targets(void **state) {
     put_file("old", "old", 3);
     assert_int_equal(chmod("old", 0606), 0);
     mode_t mask = umask(027);
-    for (int there = 1; there >= 0; there--) {
+    for (int there = 2; there >= 0; there--) {
+        if (there == 1) { /* even if it has none */
+            put_file("old", "old", 3);
+            assert_int_equal(chmod("old", 0), 0);
+        }
         assert_int_equal(memopt_tensors_writer_open("./old", &writer, &error), 0);
         assert_int_equal(memopt_tensors_writer_commit(writer, &error), 0);
         memopt_tensors_writer_close(writer);
         assert_int_equal(stat("old", &st), 0);
-        assert_int_equal(st.st_mode & 0777, there ? 0606 : 0640);
+        assert_int_equal(st.st_mode & 0777, there == 2 ? 0606 : there == 1 ? 0 : 0640);
         assert_int_equal(st.st_size, 4096);
         unlink("old");
     }
@@ -924,6 +963,7 @@ int main(void) {
         cmocka_unit_test(bounds),
         cmocka_unit_test(very_many),
         cmocka_unit_test(reads),
+        cmocka_unit_test(threads),
         cmocka_unit_test(round_trip),
         cmocka_unit_test(refused_declarations),
         cmocka_unit_test(targets),

@@ -27,7 +27,8 @@ struct memopt_tensors_writer {
     const char *name; /* its last part */
     int directory, fd;
     pid_t owner;
-    mode_t mode;          /* of the file that is to be replaced; 0: there is none */
+    bool replaces;        /* a file is there, */
+    mode_t mode;          /* with these permissions */
     char *temporary;      /* in `directory`; NULL: committed, or none */
     uint64_t data_start;  /* from the beginning of the file; 0: not laid out */
     struct range *ranges; /* written, from the beginning of the data */
@@ -56,6 +57,7 @@ static int check_target(struct memopt_tensors_writer *writer, struct memopt_erro
                        writer->path);
     if (!S_ISREG(st.st_mode))
         return mo_fail(error, -EINVAL, "'%s': there, and not a regular file", writer->path);
+    writer->replaces = true;
     writer->mode = st.st_mode & 0777;
     return 0;
 }
@@ -77,12 +79,12 @@ static int open_files(struct memopt_tensors_writer *writer, const char *path,
     if (r < 0)
         return r;
     int fd = mo_newfile_create(writer->directory, writer->name,
-                               writer->mode != 0 ? writer->mode : 0666, &writer->temporary);
+                               writer->replaces ? writer->mode : 0666, &writer->temporary);
     if (fd < 0)
         return fail_errno(writer, -fd, "a file can't be created beside it", error);
     writer->fd = fd;
     /* the process's umask is not for what was there */
-    if (writer->mode != 0 && fchmod(fd, writer->mode) < 0)
+    if (writer->replaces && fchmod(fd, writer->mode) < 0)
         return fail_errno(writer, errno, "its permissions can't be given to the new file", error);
     return 0;
 }

@@ -52,7 +52,8 @@
  * followed. No signal is raised (SIGXFSZ is held back).
  *
  * Memory: malloc. A reader keeps the header, some 80 bytes a tensor and 12 a
- * dimension; nothing of the data.
+ * dimension, which is at most four times the header and usually less than twice;
+ * nothing of the data.
  *
  * Ownership: whoever opens closes. Names, keys, values, shapes and views belong
  * to the reader and end with it. A writer copies what it is given.
