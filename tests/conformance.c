@@ -563,7 +563,7 @@ static int forking(void) {
         pid_t pid = fork();
         CHECK(pid >= 0, "fork: %s", strerror(errno));
         if (pid == 0) {
-            alarm(SANITIZED ? 60 : 20);
+            alarm(120);
             check(inherited, size, round, "a block inherited by a child");
             t_free(inherited);
             walk(round + 1, 50, 500 / scale, 10000);
@@ -876,7 +876,7 @@ static void run_tests(const char *what, const char *only) {
         fflush(stdout);
         pid_t pid = fork();
         if (pid == 0) {
-            alarm(SANITIZED ? 300 : 120);
+            alarm(600);
             if (heap_mode)
                 heap = make_heap("under test");
             _exit(tests[i].run());

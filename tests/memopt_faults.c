@@ -4,7 +4,8 @@
  * test_run_faults.sh.
  *
  * FAULT=N fails the Nth call, FAULT=N+ that and all after it, in memopt itself,
- * not in what it starts. Whether it came to that goes to descriptor 9.
+ * not in what it starts. Whether it came to that goes to descriptor 9, and the
+ * directories that it made to descriptor 8.
  */
 #include "config.h"
 
@@ -120,7 +121,10 @@ DIR *__wrap_opendir(const char *path) {
     return hit(EMFILE) ? NULL : __real_opendir(path);
 }
 char *__wrap_mkdtemp(char *template) {
-    return hit(ENOSPC) ? NULL : __real_mkdtemp(template);
+    char *made = hit(ENOSPC) ? NULL : __real_mkdtemp(template);
+    if (made != NULL)
+        dprintf(8, "%s\n", made);
+    return made;
 }
 void *__wrap_dlopen(const char *path, int flags) {
     /* dlopen(NULL) asks for the program itself and can't fail; a failure must

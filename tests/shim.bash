@@ -37,14 +37,14 @@ run() { # MODE COMMAND...
     local mode=$1
     shift
     # shellcheck disable=SC2046
-    timeout -k 5 60 "$memopt" run -a "$backend" $(arguments "$mode") -- "$@"
+    timeout -k 5 300 "$memopt" run -a "$backend" $(arguments "$mode") -- "$@"
 }
 
 # same MODES NAME COMMAND...: as without memopt?
 same() {
     local in=$1 name=$2 want mode got binding
     shift 2
-    timeout -k 5 60 "$@" >expected 2>expected.err
+    timeout -k 5 300 "$@" >expected 2>expected.err
     want=$?
     for mode in $in; do
         run "$mode" "$@" >got 2>got.err
@@ -110,7 +110,7 @@ esac
 "$memopt" run -q -a "$backend" $(arguments stats) --json killed.json -- \
     bash -c 'echo $$ >pid; exec "$0" killed' "$programs/behaviour" >ready &
 launcher=$!
-for _ in $(seq 300); do [ -s ready ] && break; sleep 0.05; done
+for _ in $(seq 1200); do [ -s ready ] && break; sleep 0.05; done
 kill -KILL "$(cat pid)"
 wait $launcher
 got=$?
@@ -123,7 +123,7 @@ grep -q '"exit_signal": 9' killed.json || bad "killed: the report doesn't name t
 # programs that the program starts: followed, or not
 children() { # FOLLOW
     # shellcheck disable=SC2046
-    timeout 60 "$memopt" run -q -a "$backend" $(arguments stats) --set "memopt.follow=$1" \
+    timeout 300 "$memopt" run -q -a "$backend" $(arguments stats) --set "memopt.follow=$1" \
         --json "$1.json" -- bash -c '"$0" churn; "$0" churn; exit 4' "$programs/behaviour"
     [ $? = 4 ] || bad "follow=$1: exit status"
     local count

@@ -106,7 +106,7 @@ exits 125 $compare
 
 # ---- a winner, where there is one beyond doubt
 cat >slow.sh <<'SH'
-case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.1 ;; esac
+case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.5 ;; esac
 SH
 exits 0 $compare -n 4 -a pool -- sh slow.sh
 says out "time: pool, 0."
@@ -115,6 +115,7 @@ says out "time: pool, 0."
 if [ -n "$python" ]; then
     cat >interrupt.py <<'PY'
 import os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_DFL) # ignored in the background of a script
 p = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
 while not os.path.exists("started"):
     time.sleep(0.01)

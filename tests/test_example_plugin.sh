@@ -32,7 +32,7 @@ plugin=$work/plugin/alloc-scrub.so
 if ldd "$plugin" | grep -i memopt; then fail "the plugin links memopt"; fi
 
 memopt=$top_builddir/cli/memopt
-job=(bash -c 'for i in $(seq 300); do text+="$i,"; declare -a a+=("$text"); done; echo ${#text} ${#a[@]}')
+job=(bash -c 'for i in $(seq 1200); do text+="$i,"; declare -a a+=("$text"); done; echo ${#text} ${#a[@]}')
 "${job[@]}" >"$work/expected"
 "$memopt" run -a "$plugin" -- "${job[@]}" >"$work/got" 2>"$work/err" || fail "by path: $(cat "$work/err")"
 cmp "$work/expected" "$work/got" || fail "by path: other output"
@@ -55,7 +55,7 @@ make -C "$work/plugin" -s install || fail "make install of the plugin"
 
 # hard programs and the conformance suite
 for scenario in fork-storm cross-threads thread-exit; do
-    "$memopt" run -q -a scrub -- timeout 60 "$top_builddir/tests/programs/behaviour" $scenario >/dev/null ||
+    "$memopt" run -q -a scrub -- timeout 300 "$top_builddir/tests/programs/behaviour" $scenario >/dev/null ||
         fail "$scenario: exit status $?"
 done
 "$top_builddir/tests/conformance" "$plugin" >"$work/conformance" ||

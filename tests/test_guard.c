@@ -477,7 +477,8 @@ static void *churn_checked(void *seed) {
 /* Whatever is in use or on its way stays whole while others are taken away. */
 static void purge_among_threads(void) {
     pthread_t threads[3];
-    opened();
+    /* little enough to look through that the threads don't outrun the purges */
+    CHECK(own_open("guard", "sample_every", "1000000", "quarantine", "1MiB", NULL) == 0);
     for (uintptr_t i = 0; i < 3; i++)
         CHECK(pthread_create(&threads[i], NULL, churn_checked, (void *)(i + 1)) == 0);
     for (int i = 0; i < 300; i++)
@@ -529,8 +530,6 @@ static void purge_guarded(void) {
 
 static void purge(void **state) {
     (void)state;
-    option = "sample_every";
-    value = "1000000";
     own_passes(purge_among_threads);
     option = "max_size";
     value = "1";

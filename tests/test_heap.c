@@ -737,7 +737,7 @@ static void fork_child_has_the_heap(void **state) {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        alarm(20);
+        alarm(120);
         if (strcmp(backend, "arena") == 0)
             _exit(holds(p, 5000, 4) && memopt_heap_alloc(heap, 100) != NULL ? 0 : 3);
         _exit(use_after_fork(heap, p, 1));
@@ -767,7 +767,7 @@ static void fork_among_threads(void **state) {
         pid_t pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {
-            alarm(20);
+            alarm(120);
             _exit(use_after_fork(shared.heap, p, 0));
         }
         int status;

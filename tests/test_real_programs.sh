@@ -120,7 +120,7 @@ for job in python3 perl sqlite3 git gcc bash cxx; do
             # the job is a shell function: memopt starts what it execs
             (
                 # shellcheck disable=SC2046
-                exec() { command exec timeout -k 5 120 "$memopt" run -a "$backend" \
+                exec() { command exec timeout -k 5 600 "$memopt" run -a "$backend" \
                     $(options "$mode" "$backend") -- "$@"; }
                 eval "job_$job"
             ) >got 2>got.err

@@ -277,7 +277,7 @@ for library in agent preload; do
     [ $library = preload ] && says err "runs on the C library's malloc"
     mkfifo odd/settings.ini
     # shellcheck disable=SC2086
-    exits 3 timeout -k 1 20 env $preloaded sh -c 'exit 3'
+    exits 3 timeout -k 1 120 env $preloaded sh -c 'exit 3'
     says err "is not what memopt run wrote"
     rm odd/settings.ini
 done
@@ -290,11 +290,12 @@ if [ -w /dev/shm ]; then
     # a memopt that was killed, with a program that goes on
     $run -q -t stats -- sh -c 'echo "$$ $MEMOPT_RUN" >alive; exec sleep 60' &
     orphan=$!
-    for _ in $(seq 100); do [ -s alive ] && break; sleep 0.05; done
+    for _ in $(seq 1200); do [ -s alive ] && break; sleep 0.05; done
     read -r survivor alive <alive
     kill -KILL $orphan
     wait $orphan 2>/dev/null
     touch -d '1 hour ago' "$stale" "$alive"
+    touch "$fresh"
     exits 0 $run -q -- true
     ok "a dead run is cleaned up" test ! -e "$stale"
     ok "a young one is not" test -e "$fresh"
@@ -305,6 +306,6 @@ fi
 
 # ---- signals and job control
 if [ -n "$python" ]; then
-    ok "signals and job control" timeout 120 "$python" "$top_srcdir/tests/run_signals.py" "$memopt"
+    ok "signals and job control" timeout 600 "$python" "$top_srcdir/tests/run_signals.py" "$memopt"
 fi
 finish

@@ -110,18 +110,40 @@ static void sentinel_start(struct sentinel *sentinel) {
         sentinel->fd = ends[0];
 }
 
+static uint64_t bit_of(int signal) {
+    return UINT64_C(1) << (signal - 1);
+}
+
+/* Fetches what the sentinel has. It may be slow, on a busy machine, but also
+ * stopped, alone, and that must not stop us too. */
+static void sentinel_ask(struct sentinel *sentinel) {
+    enum { STEP = 50, STEPS = 200 }; /* milliseconds */
+    if (sentinel->fd < 0 || send(sentinel->fd, "?", 1, MSG_NOSIGNAL) != 1)
+        return;
+    struct pollfd answer = {.fd = sentinel->fd, .events = POLLIN};
+    for (int i = 0; i < STEPS && poll(&answer, 1, STEP) == 0; i++) {
+        siginfo_t info = {.si_pid = 0};
+        if (waitid(P_PID, (id_t)sentinel->pid, &info, WSTOPPED | WEXITED | WNOHANG | WNOWAIT) !=
+                0 ||
+            info.si_pid != 0)
+            break;
+    }
+    uint64_t seen;
+    while (recv(sentinel->fd, &seen, sizeof(seen), MSG_DONTWAIT) == (ssize_t)sizeof(seen))
+        sentinel->seen |= seen;
+}
+
 /* Whether the whole group got `signal`. What else the sentinel had is kept for
  * when memopt takes its own copy. */
 static int sent_to_all(struct sentinel *sentinel, int signal) {
-    uint64_t seen = 0;
-    /* it may be stopped, alone; that must not stop us too */
-    struct pollfd answer = {.fd = sentinel->fd, .events = POLLIN};
-    if (sentinel->fd >= 0 && send(sentinel->fd, "?", 1, MSG_NOSIGNAL) == 1 &&
-        poll(&answer, 1, 200) == 1 && read(sentinel->fd, &seen, sizeof(seen)) == sizeof(seen))
-        sentinel->seen |= seen;
-    uint64_t bit = UINT64_C(1) << (signal - 1);
-    int to_all = (sentinel->seen & bit) != 0;
-    sentinel->seen &= ~bit;
+    uint64_t wanted = bit_of(signal);
+    /* A stop signal takes away a SIGCONT that is still pending: a sentinel that
+     * got a stop may have lost one (Ctrl-Z right after fg). */
+    if (signal == SIGCONT)
+        wanted |= bit_of(SIGTSTP) | bit_of(SIGTTIN) | bit_of(SIGTTOU);
+    sentinel_ask(sentinel);
+    int to_all = (sentinel->seen & wanted) != 0;
+    sentinel->seen &= ~bit_of(signal);
     return to_all;
 }
 
@@ -192,6 +214,9 @@ struct wait {
 
 /* The program has stopped: so do we, in the same way, until we are continued. */
 static void stop_likewise(struct wait *wait, int signal) {
+    /* the stops until now are this one; see sent_to_all() */
+    sentinel_ask(&wait->sentinel);
+    wait->sentinel.seen &= ~(bit_of(SIGTSTP) | bit_of(SIGTTIN) | bit_of(SIGTTOU));
     pid_t group = getpgid(wait->pid);
     wait->had_terminal = wait->terminal >= 0 && group > 0 && group != getpgrp() &&
                          tcgetpgrp(wait->terminal) == group;

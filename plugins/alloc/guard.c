@@ -411,21 +411,26 @@ static size_t cost_of(const struct guard_slot *slot) {
     return slot->span->payload;
 }
 
-/* What left the quarantine may be used again. */
+/* What left the quarantine may be used again. The lock is taken once for all of
+ * it: a purge that took it for each slot would not get ahead of busy threads. */
 static void release(struct guard_slot *out) {
+    if (out == NULL)
+        return;
+    for (const struct guard_slot *slot = out; slot != NULL; slot = slot->next) {
+        if (!slot->soft)
+            continue;
+        char *where = find_other(slot->p, slot->p + slot->size, FREED);
+        if (where != NULL)
+            guard_report_damage(slot, where, "when it was to be used again");
+        check_around(slot, "when it was to be used again");
+    }
+    pthread_mutex_lock(&lock);
     while (out != NULL) {
         struct guard_slot *next = out->next;
-        if (out->soft) {
-            char *where = find_other(out->p, out->p + out->size, FREED);
-            if (where != NULL)
-                guard_report_damage(out, where, "when it was to be used again");
-            check_around(out, "when it was to be used again");
-        }
-        pthread_mutex_lock(&lock);
         slot_give(out);
-        pthread_mutex_unlock(&lock);
         out = next;
     }
+    pthread_mutex_unlock(&lock);
 }
 
 static void quarantine(struct guard_slot *slot) {
