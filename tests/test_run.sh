@@ -77,7 +77,7 @@ exits 0 $run -q -- ls /proc/self/fd
 sort out >fds
 ls /proc/self/fd | sort >bare
 ok "no descriptor leaks" diff bare fds
-exits 0 sh -c "exec $run -q -- sh -c 'ls -l /proc/self/fd >fds' <&- 2>&-"
+exits 0 sh -c "exec $run -q -- sh -c 'ls -l /proc/self/fd >fds' <&- 2>&- 3>&-"
 ok "closed descriptors stay closed" test -z "$(grep -E '^[l-].* (2|3) -> ' fds | grep -v /proc/)"
 exits 0 $run -q -- sh -c 'exit 0' >&- 2>&- <&-
 
