@@ -48,7 +48,7 @@ struct mo_comparison {
 };
 
 /* Fills in the winners: by wall time and by peak RSS, among those whose every
- * run ended as the first one did. */
+ * run ended as the first one did; nobody wins if that failed. */
 void mo_comparison_judge(struct mo_comparison *comparison);
 
 enum mo_compare_format { MO_COMPARE_TEXT, MO_COMPARE_JSON, MO_COMPARE_MARKDOWN };

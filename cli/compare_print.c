@@ -17,8 +17,8 @@
 static const struct {
     const char *title, *key;
 } metrics[MO_METRICS] = {
-    [MO_METRIC_WALL] = {"wall", "wall_ns"},
-    [MO_METRIC_CPU] = {"CPU", "cpu_ns"},
+    [MO_METRIC_WALL] = {"wall", "wall_time"},
+    [MO_METRIC_CPU] = {"CPU", "cpu_time"},
     [MO_METRIC_RSS] = {"peak RSS", "peak_rss"},
     [MO_METRIC_FAULTS] = {"page faults", "page_faults"},
     [MO_METRIC_FRAGMENTATION] = {"fragmentation", "fragmentation"},
@@ -40,7 +40,9 @@ static int judge(const struct mo_comparison *comparison, enum mo_metric metric, 
     struct mo_contestant contestants[MO_CANDIDATES];
     for (size_t i = 0; i < comparison->count; i++) {
         const struct mo_candidate *candidate = &comparison->candidates[i];
-        int fit = !candidate->left_out && candidate->failed == 0 && is_known(candidate, metric);
+        /* how fast a program fails says nothing */
+        int fit = comparison->status == 0 && !candidate->left_out && candidate->failed == 0 &&
+                  is_known(candidate, metric);
         contestants[i] =
             (struct mo_contestant){candidate->values[metric], fit ? candidate->count : 0, 0};
     }
@@ -135,6 +137,28 @@ static struct word spread_word(const struct mo_candidate *candidate, enum mo_met
     return word;
 }
 
+/* Runs so far from the median that the spread doesn't show them: by more than
+ * ten times the spread and a tenth of the median. */
+static size_t far_off(const struct mo_candidate *candidate, enum mo_metric metric) {
+    double median = median_of(candidate, metric);
+    if (isnan(median))
+        return 0;
+    double most = fmax(10 * mo_spread(candidate->values[metric], candidate->count), median / 10);
+    size_t far = 0;
+    for (size_t i = 0; i < candidate->count; i++)
+        far += fabs(candidate->values[metric][i] - median) > most;
+    return far;
+}
+
+/* The lowest (sign 1) or highest (sign -1) value; NaN: not known. */
+static double extreme_of(const struct mo_candidate *candidate, enum mo_metric metric, int sign) {
+    double extreme = NAN;
+    for (size_t i = 0; i < candidate->count && is_known(candidate, metric); i++)
+        if (isnan(extreme) || sign * candidate->values[metric][i] < sign * extreme)
+            extreme = candidate->values[metric][i];
+    return extreme;
+}
+
 static struct word ratio_word(const struct mo_comparison *comparison,
                               const struct mo_candidate *candidate, enum mo_metric metric) {
     struct word word;
@@ -159,6 +183,11 @@ static void verdict(const struct mo_comparison *comparison, const char *by, enum
         else
             snprintf(text, size, "%s: %s, %s of %s", by, candidate->label,
                      ratio_word(comparison, candidate, metric).text, base->label);
+        return;
+    }
+    if (comparison->status != 0) {
+        snprintf(text, size, "%s: no winner; the program fails, and runs that succeed are compared",
+                 by);
         return;
     }
     size_t used = (size_t)snprintf(text, size, "%s: no winner", by);
@@ -233,6 +262,24 @@ static int write_row(const struct mo_comparison *comparison, const struct mo_can
     return r < 0 ? r : output->printf(output, "\n");
 }
 
+/* Of what winners are judged by. */
+static int write_far_off(const struct mo_candidate *candidate, const char *bullet,
+                         struct memopt_output *output) {
+    static const enum mo_metric judged[] = {MO_METRIC_WALL, MO_METRIC_RSS};
+    int r = 0;
+    for (size_t i = 0; i < sizeof(judged) / sizeof(judged[0]) && r == 0; i++) {
+        enum mo_metric metric = judged[i];
+        size_t far = candidate->left_out ? 0 : far_off(candidate, metric);
+        if (far > 0)
+            r = output->printf(output, "%s%s: %zu of %zu runs %s far off by %s: from %s to %s\n",
+                               bullet, candidate->label, far, candidate->count,
+                               far == 1 ? "is" : "are", metrics[metric].title,
+                               value_word(extreme_of(candidate, metric, 1), metric).text,
+                               value_word(extreme_of(candidate, metric, -1), metric).text);
+    }
+    return r;
+}
+
 static int write_sentences(const struct mo_comparison *comparison, const char *bullet,
                            struct memopt_output *output) {
     char text[1024];
@@ -246,6 +293,8 @@ static int write_sentences(const struct mo_comparison *comparison, const char *b
     for (size_t i = 0; i < comparison->count && r == 0; i++)
         if (complaint(comparison, &comparison->candidates[i], text, sizeof(text)))
             r = output->printf(output, "%s%s\n", bullet, text);
+    for (size_t i = 0; i < comparison->count && r == 0; i++)
+        r = write_far_off(&comparison->candidates[i], bullet, output);
     if (r == 0 && comparison->status != 0)
         r = output->printf(output, "%sthe program's exit status was %d in the first run\n", bullet,
                            comparison->status);
@@ -275,9 +324,11 @@ static int write_text(const struct mo_comparison *comparison, struct memopt_outp
     if (r == 0)
         r = write_sentences(comparison, "", output);
     if (r == 0)
-        r = output->printf(output,
-                           "\n±: median distance from the median. x: relative to %s.\n%c%s.\n",
-                           baseline(comparison)->label, 'A', rule + 1);
+        r = output->printf(
+            output,
+            "\n±: median distance from the median; runs that are far off are named.\n"
+            "x: relative to %s.\n%c%s.\n",
+            baseline(comparison)->label, 'A', rule + 1);
     return r;
 }
 
@@ -352,9 +403,11 @@ static json_t *metric_object(const struct mo_comparison *comparison,
         json_array_append_new(values, number(candidate->values[metric][i]));
     double median = median_of(candidate, metric);
     return json_pack(
-        "{s:o, s:o, s:o, s:o}", "median", number(median), "spread",
-        number(isnan(median) ? NAN : mo_spread(candidate->values[metric], candidate->count)),
-        "ratio", number(ratio_of(comparison, candidate, metric)), "values", values);
+        "{s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "median", number(median), "spread",
+        number(isnan(median) ? NAN : mo_spread(candidate->values[metric], candidate->count)), "min",
+        number(extreme_of(candidate, metric, 1)), "max", number(extreme_of(candidate, metric, -1)),
+        "far_off", (int)far_off(candidate, metric), "ratio",
+        number(ratio_of(comparison, candidate, metric)), "values", values);
 }
 
 static json_t *candidate_object(const struct mo_comparison *comparison,
@@ -383,15 +436,15 @@ static int write_json(const struct mo_comparison *comparison, struct memopt_outp
         json_array_append_new(command, string(comparison->argv[i]));
     for (size_t i = 0; i < comparison->count; i++)
         json_array_append_new(candidates, candidate_object(comparison, &comparison->candidates[i]));
-    json_t *root = json_pack(
-        "{s:s, s:i, s:s, s:o, s:i, s:i, s:i, s:s, s:s, s:o, s:{s:o, s:o, s:o, s:o}}", "schema",
-        "memopt-compare", "schema_version", 1, "memopt_version", PACKAGE_VERSION, "command",
-        command, "runs", (int)comparison->runs, "warm_up_runs", 1, "exit_status",
-        comparison->status, "input", comparison->input, "rule", rule, "candidates", candidates,
-        "winners", "time", winner_of(comparison, comparison->fastest), "memory",
-        winner_of(comparison, comparison->smallest), "time_leaders",
-        names(comparison, comparison->leads_time), "memory_leaders",
-        names(comparison, comparison->leads_memory));
+    json_t *root =
+        json_pack("{s:s, s:i, s:s, s:o, s:i, s:i, s:i, s:s, s:s, s:o, s:{s:o, s:o, s:o, s:o}}",
+                  "schema", "memopt-compare", "version", 2, "memopt_version", PACKAGE_VERSION,
+                  "argv", command, "runs", (int)comparison->runs, "warm_up_runs", 1, "exit_status",
+                  comparison->status, "input", comparison->input, "rule", rule, "candidates",
+                  candidates, "winners", "time", winner_of(comparison, comparison->fastest),
+                  "memory", winner_of(comparison, comparison->smallest), "time_leaders",
+                  names(comparison, comparison->leads_time), "memory_leaders",
+                  names(comparison, comparison->leads_memory));
     char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
     json_decref(root);
     if (text == NULL)

@@ -24,17 +24,18 @@ if [ -n "$python" ]; then
     cat >check.py <<'PY'
 import json
 table = json.load(open("table.json"))
-assert table["schema"] == "memopt-compare" and table["schema_version"] == 1
-assert table["command"] == ["sh", "-c", "exit 0"] and table["runs"] == 3
+assert table["schema"] == "memopt-compare" and table["version"] == 2
+assert table["argv"] == ["sh", "-c", "exit 0"] and table["runs"] == 3
 assert [c["name"] for c in table["candidates"]] == ["libc", "pool"]
 for c in table["candidates"]:
     assert c["failed_runs"] == 0 and not c["left_out"], c
-    for metric in ("wall_ns", "cpu_ns", "peak_rss", "page_faults", "fragmentation"):
+    for metric in ("wall_time", "cpu_time", "peak_rss", "page_faults", "fragmentation"):
         assert len(c[metric]["values"]) == 3, metric
-    for metric in ("wall_ns", "peak_rss", "page_faults"):
+    for metric in ("wall_time", "peak_rss", "page_faults"):
         values = sorted(c[metric]["values"])
         assert values[0] > 0 and c[metric]["median"] == values[1], c[metric]
-assert table["candidates"][0]["wall_ns"]["ratio"] == 1
+        assert c[metric]["min"] == values[0] and c[metric]["max"] == values[2], c[metric]
+assert table["candidates"][0]["wall_time"]["ratio"] == 1
 assert table["candidates"][0]["binding"] == "direct"
 assert table["candidates"][1]["binding"] == "dispatch"
 assert set(table["winners"]) == {"time", "memory", "time_leaders", "memory_leaders"}
@@ -82,6 +83,9 @@ says err "nowhere.ini"
 # ---- failures are said
 exits 0 $compare -n 1 -a pool -- sh -c 'exit 3'
 says out "exit status was 3"
+exits 0 $compare -n 3 -a pool -- sh -c 'case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.3 ;; esac; exit 3'
+says out "time: no winner; the program fails"
+says out "memory: no winner; the program fails"
 cat >picky.sh <<'SH'
 case $LD_PRELOAD in *preload.so*) exit 4 ;; esac
 SH
@@ -110,6 +114,14 @@ case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.5 ;; esac
 SH
 exits 0 $compare -n 4 -a pool -- sh slow.sh
 says out "time: pool, 0."
+
+# ---- a run that is far off is named, whatever the spread says
+cat >once.sh <<'SH'
+echo >>runs
+[ "$(wc -l <runs)" -ne 6 ] || sleep 3
+SH
+exits 0 $compare -n 5 -a pool -- sh once.sh
+ok "the slow run" grep -q "of 5 runs .* far off by wall: from .* to 3[.0-9]* s" out
 
 # ---- interrupted: the program gets it, nothing is left, no table
 if [ -n "$python" ]; then
