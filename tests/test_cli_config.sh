@@ -160,7 +160,7 @@ echo nonsense >broken/alloc-broken.so
 MEMOPT_PLUGIN_PATH=$work/broken exits 0 $plugins broken
 says out "not available: "
 says out "$work/broken/alloc-broken.so"
-printf '[memopt]\nplugin_path = broken\n' >c.ini
+printf '[memopt]\nplugin_path = %s/broken\n' "$work" >c.ini
 exits 0 $plugins -c c.ini broken
 MEMOPT_CONF=bad.ini exits 0 $plugins libc
 says err "bad.ini:2: unknown key"

@@ -826,7 +826,8 @@ static int absolute_path(struct loader *loader, const char *key, const char *tex
     return mo_option_parse(&row, text, directory, ret_path, &loader->config->allocator, error);
 }
 
-/* plugin_path: each item becomes an absolute path. */
+/* plugin_path. What is loaded from there runs in every program: no relative path
+ * chooses it, and a directory that isn't there is most likely a slip. */
 static int absolute_list(struct loader *loader, const struct memopt_option *option,
                          const char *text, const char *directory, const char **ret_text,
                          struct memopt_error *error) {
@@ -841,9 +842,22 @@ static int absolute_list(struct loader *loader, const struct memopt_option *opti
     if (paths == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
     for (size_t i = 0; i < list.count; i++) {
-        result = absolute_path(loader, option->key, list.items[i], directory, &paths[i], error);
+        char quoted[MO_QUOTED_MAX];
+        const char *item = list.items[i];
+        if (item[0] != '/' && !(item[0] == '~' && (item[1] == '/' || item[1] == '\0')))
+            return mo_fail(error, -EINVAL,
+                           "'%s' has '%s': a relative path is refused; give the directory's "
+                           "absolute path",
+                           option->key, mo_quoted(item, quoted));
+        result = absolute_path(loader, option->key, item, directory, &paths[i], error);
         if (result < 0)
             return result;
+        struct stat status;
+        int found = stat(paths[i], &status) == 0;
+        if (!found || !S_ISDIR(status.st_mode))
+            return mo_fail(error, -EINVAL, "'%s' has '%s', which can't be searched: %s",
+                           option->key, mo_quoted(paths[i], quoted),
+                           strerror(found ? ENOTDIR : errno));
         if (strchr(paths[i], ',') != NULL)
             return mo_fail(error, -EINVAL, "'%s' has the directory '%s', whose name has a comma",
                            option->key, paths[i]);

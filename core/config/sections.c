@@ -27,7 +27,8 @@ static const struct memopt_option memopt_options[] = {
     MEMOPT_OPT_BOOL(struct mo_settings_memopt, follow, "follow", "yes",
                     "whether programs that the program starts are watched too"),
     MEMOPT_OPT_LIST(struct mo_settings_memopt, plugin_path, "plugin_path", NULL, NULL,
-                    "directories that are searched for plugins first"),
+                    "directories that are searched for plugins first: absolute paths of "
+                    "directories that are there"),
     MEMOPT_OPT_END,
 };
 
