@@ -466,6 +466,12 @@ int mo_cmd_compare(int argc, char *argv[]) {
         mo_say(name, "can't open '/dev/null': %s", strerror(errno));
         status = MO_EXIT_FAILED;
     }
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    if (status == 0 && compare.options.output != NULL &&
+        mo_output_check(compare.options.output, &error) < 0) {
+        mo_say(name, "%s", error.message);
+        status = MO_EXIT_FAILED;
+    }
     if (status == 0) {
         find_input(&compare);
         mo_signals_hold(&compare.signals);

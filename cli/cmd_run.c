@@ -15,6 +15,7 @@
 #include "core/launch/lsan.h"
 #include "core/launch/plan.h"
 #include "core/launch/watch.h"
+#include "core/model/output.h"
 #include "core/model/report.h"
 
 #include <errno.h>
@@ -170,9 +171,29 @@ struct run {
 
 /* On stderr at once, while the program runs, and for the record. */
 static void note(struct run *run, const char *text) {
+    size_t before = run->report->note_count;
     mo_report_note(run->report, MEMOPT_NOTE_INFO, 0, "%s", text);
-    if (!run->options.quiet)
-        mo_say(name, "%s", text);
+    if (run->options.quiet)
+        return;
+    mo_say(name, "%s", text);
+    if (run->report->note_count > before)
+        mo_report_note_was_said(run->report);
+}
+
+/* Before hours of running, not after: what will have no place. */
+static void check_outputs(struct run *run) {
+    struct memopt_error error = MEMOPT_ERROR_INIT, of_json = MEMOPT_ERROR_INIT;
+    mo_auto_free char *path = NULL;
+    int bad = mo_report_check_outputs(run->report, run->config, &error) < 0;
+    int bad_json = run->options.json != NULL &&
+                   (mo_output_expand(run->options.json, run->report, &path, &of_json) < 0 ||
+                    mo_output_check(path, &of_json) < 0);
+    if (bad)
+        mo_say(name, "%s", error.message);
+    if (bad_json)
+        mo_say(name, "--json: %s", of_json.message);
+    if (bad || bad_json)
+        mo_say(name, "a report can't be written as things are; the program runs all the same");
 }
 
 static void tick(void *context, pid_t pid, uint64_t *interval) {
@@ -253,6 +274,7 @@ static int launch(struct run *run, char *const *argv, const struct mo_signals *s
         .signals = signals,
         .descriptors = {-1, -1, -1},
     };
+    check_outputs(run);
     if (plan->watches && mo_watch_new(run->config, &run->watch, &error) < 0)
         note(run, error.message);
     if (run->watch != NULL) {

@@ -42,8 +42,9 @@ assert set(table["winners"]) == {"time", "memory", "time_leaders", "memory_leade
 PY
     ok "the JSON table" "$python" check.py
 fi
-exits 125 $compare -n 1 -a pool -o /nowhere/x -- true
+exits 125 $compare -n 1 -a pool -o /nowhere/x -- touch ran
 says err "/nowhere/x"
+ok "an output without a place is told of before the runs" test ! -e ran
 
 # ---- order: each once to warm up, then rounds that begin with another one
 cat >who.sh <<'SH'

@@ -37,6 +37,8 @@ finds slack 134 "overflow: write 1 byte after the end of a block of 7 bytes" \
     "found when it was freed" "copy_text+0x" "free_word+0x" "allocated by thread"
 finds use-after-free 139 "use-after-free: read at byte 0 of a block of 24 bytes" \
     "free_all+0x" "free_word+0x" "new_word+0x" "freed by thread"
+ok "the stacks are shown once" test "$(grep -c "freed by thread" err)" = 1
+says err "that was freed before (said above, with its stacks)"
 finds double-free 139 "use-after-free: read at byte 8 of a block of 24 bytes" "free_word+0x"
 finds wild-free 134 "invalid-free: free(0x" "1 byte inside a block of 8 bytes" "copy_text+0x"
 finds thread 139 "use-after-free: read at byte" "total_count+0x" "free_all+0x" "new_word+0x"

@@ -115,6 +115,20 @@ exits 3 $run --json /nowhere/x.json -- sh -c 'exit 3'
 says err "/nowhere/x.json"
 exits 3 $run -r '' -- sh -c 'exit 3'
 says err "exit status 3"
+# ... and before the program runs, not only after an hour of it
+before_the_program() { # TEXT
+    says err "the program runs all the same"
+    sed '/^started$/,$d' err >before
+    says before "$1"
+}
+exits 3 $run --json /nowhere/x.json -- sh -c 'echo started >&2; exit 3'
+before_the_program "--json: '/nowhere/x.json': No such file or directory"
+exits 3 $run -q -r json --set reporter.json.output=/nowhere/%p.json -- sh -c 'echo started >&2; exit 3'
+before_the_program "reporter 'json': '/nowhere/0.json': No such file or directory"
+exits 3 $run --json "$work" -- sh -c 'echo started >&2; exit 3'
+before_the_program "Is a directory"
+exits 3 $run --json fine.json -- sh -c 'ls -A .memopt-* fine.json; exit 3'
+[ ! -s out ] || ok "trying an output leaves nothing" false
 # a full disk: nothing half-written under the name, the status is the program's
 exits 3 $run -q --json /dev/full -- sh -c 'exit 3'
 says err "/dev/full"
@@ -155,7 +169,10 @@ if have $CC && $CC -static small.c -o static 2>/dev/null; then
     exits 4 $run --json static.json -- ./static
     says out small
     says err "statically linked"
+    ok "a note is said once" test "$(grep -c "statically linked" err)" = 1
     says err "peak RSS"
+    exits 4 $run --set reporter.text.output=static.text -- ./static
+    says static.text "statically linked"
     exits 0 $run --json static.json -- ./static true
     exits 4 $run -q -- ./static
     [ -s err ] && ok "quiet about a static program" false

@@ -18,6 +18,8 @@ struct mo_model {
     size_t process_room;
     struct memopt_note *notes;
     size_t note_room;
+    char *said; /* of each note: whether it is on the terminal already */
+    size_t said_room;
 };
 
 static inline struct mo_model *mo_model_of(struct memopt_report *report) {

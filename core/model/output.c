@@ -154,6 +154,25 @@ int mo_output_open(const char *target, struct mo_output **ret_output, struct mem
     return 0;
 }
 
+int mo_output_check(const char *target, struct memopt_error *error) {
+    struct stat st;
+    struct mo_output *output;
+    if (strcmp(target, "stderr") == 0 || strcmp(target, "stdout") == 0)
+        return 0;
+    if (lstat(target, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
+        /* a pipe's reader may come later */
+        if (S_ISDIR(st.st_mode))
+            return mo_fail(error, -EISDIR, "'%s': %s", target, strerror(EISDIR));
+        return access(target, W_OK) == 0
+                   ? 0
+                   : mo_fail(error, -errno, "'%s': %s", target, strerror(errno));
+    }
+    int r = mo_output_open(target, &output, error);
+    if (r == 0)
+        mo_output_abort(output);
+    return r;
+}
+
 struct memopt_output *mo_output_public(struct mo_output *output) {
     return &output->public;
 }

@@ -18,6 +18,9 @@ struct mo_output; /* opaque to all but output.c */
 
 /* `target`: "stderr", "stdout" or a path. */
 int mo_output_open(const char *target, struct mo_output **ret_output, struct memopt_error *error);
+/* Whether it could be opened, as far as that can be told without doing so: for
+ * telling before hours of work that their result has no place. */
+int mo_output_check(const char *target, struct memopt_error *error);
 struct memopt_output *mo_output_public(struct mo_output *output);
 /* Writes what is still held and gives the file its name. On failure nothing of
  * it remains. The output is gone either way. */

@@ -130,8 +130,12 @@ static void add_note(struct memopt_report *report, int level, int64_t pid, const
             return;
     struct memopt_note *notes =
         grow(report, model->notes, report->note_count, &model->note_room, sizeof(*notes));
-    if (notes == NULL)
+    char *said = grow(report, model->said, report->note_count, &model->said_room, 1);
+    if (said != NULL)
+        model->said = said;
+    if (notes == NULL || said == NULL)
         return;
+    said[report->note_count] = 0;
     notes[report->note_count] = (struct memopt_note){.level = level, .pid = pid, .text = text};
     report->notes = model->notes = notes;
     report->note_count++;
@@ -142,6 +146,11 @@ void mo_report_note(struct memopt_report *report, int level, int64_t pid, const 
     va_start(arguments, format);
     add_note(report, level, pid, format, arguments);
     va_end(arguments);
+}
+
+void mo_report_note_was_said(struct memopt_report *report) {
+    if (report->note_count > 0)
+        mo_model_of(report)->said[report->note_count - 1] = 1;
 }
 
 static void collect(int level, const char *kind, const char *text) {

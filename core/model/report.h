@@ -53,6 +53,10 @@ static inline const char *mo_plural(uint64_t count) {
 void mo_report_note(struct memopt_report *report, int level, int64_t pid, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The note that was added last has been said on standard error: reports that go
+ * there leave it out. */
+void mo_report_note_was_said(struct memopt_report *report);
+
 /* Adds an event of unknown time to a process of the report; copies the strings. */
 int mo_report_event(struct memopt_report *report, struct memopt_process *process, const char *kind,
                     const char *text, struct memopt_error *error);
@@ -85,6 +89,10 @@ enum {
  * and the first one's code is returned. */
 int mo_report_write(struct memopt_report *report, struct mo_config *config, unsigned flags,
                     struct memopt_error *error);
+/* Whether what the configured reporters write could be created, as far as that
+ * can be told before the run; the message is as mo_report_write()'s. */
+int mo_report_check_outputs(struct memopt_report *report, struct mo_config *config,
+                            struct memopt_error *error);
 /* One reporter, by name or path; `output` NULL: the one that is configured. */
 int mo_report_write_one(struct memopt_report *report, struct mo_config *config,
                         const char *reporter, const char *output, unsigned flags,

@@ -4,6 +4,7 @@
 #include "core/model/report.h"
 
 #include "core/base/error.h"
+#include "core/model/model.h"
 #include "core/model/output.h"
 #include "core/plugin/registry.h"
 
@@ -35,9 +36,10 @@ static int run_reporter(struct memopt_report *report, const struct mo_plugin *pl
     return mo_output_commit(output, error);
 }
 
-int mo_report_write_one(struct memopt_report *report, struct mo_config *config,
-                        const char *reporter, const char *output, unsigned flags,
-                        struct memopt_error *error) {
+/* A reporter's settings, and the place it writes to. */
+static int find_output(struct mo_config *config, const char *reporter,
+                       struct mo_plugin **ret_plugin, void **ret_settings, const char **output,
+                       struct memopt_error *error) {
     struct mo_plugin *plugin;
     int r = mo_plugin_load(MEMOPT_REPORTER, reporter, &plugin, error);
     if (r < 0)
@@ -50,18 +52,98 @@ int mo_report_write_one(struct memopt_report *report, struct mo_config *config,
     r = mo_config_fill(config, section, plugin->table, settings, error);
     if (r < 0)
         return r;
-    if (output == NULL)
-        output = mo_config_get(config, section, "output", NULL);
-    if (output == NULL)
-        output = plugin->ops.reporter.default_output;
+    if (*output == NULL)
+        *output = mo_config_get(config, section, "output", NULL);
+    if (*output == NULL)
+        *output = plugin->ops.reporter.default_output;
+    *ret_plugin = plugin;
+    *ret_settings = settings;
+    settings = NULL;
+    return 0;
+}
+
+/* What standard error has seen already is not said there again: the notes that
+ * were said before the program started, and an event's stacks, which the program
+ * wrote when it happened. Out of memory: then it is said twice. */
+static void leave_out_said(struct memopt_report *report) {
+    struct mo_model *model = mo_model_of(report);
+    struct memopt_note *notes =
+        memopt_report_alloc(report, (report->note_count + 1) * sizeof(*notes));
+    size_t count = 0;
+    for (size_t i = 0; notes != NULL && i < report->note_count; i++)
+        if (!model->said[i])
+            notes[count++] = model->notes[i];
+    if (notes != NULL) {
+        report->notes = notes;
+        report->note_count = count;
+    }
+    for (size_t i = 0; i < report->process_count; i++) {
+        struct memopt_process *process = &model->processes[i];
+        struct memopt_event_report *events =
+            memopt_report_alloc(report, (process->event_count + 1) * sizeof(*events));
+        for (size_t k = 0; events != NULL && k < process->event_count; k++) {
+            events[k] = process->events[k];
+            int first = (int)strcspn(events[k].text, "\n");
+            char *text = events[k].text[first] == '\0'
+                             ? NULL
+                             : mo_report_printf(report, "%.*s (said above, with its stacks)", first,
+                                                events[k].text);
+            if (text != NULL)
+                events[k].text = text;
+        }
+        if (events != NULL)
+            process->events = events;
+    }
+}
+
+static int write_once(struct memopt_report *report, const struct mo_plugin *plugin,
+                      const void *settings, const char *output, struct memopt_error *error) {
+    if (strcmp(output, "stderr") != 0)
+        return run_reporter(report, plugin, settings, output, error);
+    struct mo_model *model = mo_model_of(report);
+    struct memopt_report whole = *report;
+    size_t count = report->process_count;
+    mo_auto_free const struct memopt_event_report **events = calloc(count + 1, sizeof(*events));
+    for (size_t i = 0; events != NULL && i < count; i++)
+        events[i] = model->processes[i].events;
+    if (events != NULL)
+        leave_out_said(report);
+    int r = run_reporter(report, plugin, settings, output, error);
+    *report = whole;
+    for (size_t i = 0; events != NULL && i < count; i++)
+        model->processes[i].events = events[i];
+    return r;
+}
+
+int mo_report_write_one(struct memopt_report *report, struct mo_config *config,
+                        const char *reporter, const char *output, unsigned flags,
+                        struct memopt_error *error) {
+    struct mo_plugin *plugin;
+    mo_auto_free void *settings = NULL;
+    int r = find_output(config, reporter, &plugin, &settings, &output, error);
+    if (r < 0)
+        return r;
     if ((flags & MO_REPORT_QUIET) && strcmp(output, "stderr") == 0)
         return 0;
-    r = run_reporter(report, plugin, settings, output, error);
+    r = write_once(report, plugin, settings, output, error);
     return r < 0 ? (mo_error_prefix(error, "reporter '%s'", plugin->descriptor.name), r) : 0;
 }
 
-int mo_report_write(struct memopt_report *report, struct mo_config *config, unsigned flags,
-                    struct memopt_error *error) {
+static int check_one(const struct memopt_report *report, struct mo_config *config,
+                     const char *reporter, struct memopt_error *error) {
+    struct mo_plugin *plugin;
+    mo_auto_free void *settings = NULL;
+    mo_auto_free char *path = NULL;
+    const char *output = NULL;
+    int r = find_output(config, reporter, &plugin, &settings, &output, error);
+    if (r == 0 && (r = mo_output_expand(output, report, &path, error)) == 0)
+        r = mo_output_check(path, error);
+    return r < 0 ? (mo_error_prefix(error, "reporter '%s'", reporter), r) : 0;
+}
+
+/* Each of the configured reporters; a line of the message for each that fails. */
+static int each_reporter(struct memopt_report *report, struct mo_config *config, unsigned flags,
+                         int only_check, struct memopt_error *error) {
     const struct mo_core_section *section = mo_core_section("memopt");
     struct mo_settings_memopt settings;
     if (error != NULL)
@@ -71,7 +153,9 @@ int mo_report_write(struct memopt_report *report, struct mo_config *config, unsi
         return first;
     for (size_t i = 0; i < settings.reporters.count; i++) {
         struct memopt_error why = MEMOPT_ERROR_INIT;
-        int r = mo_report_write_one(report, config, settings.reporters.items[i], NULL, flags, &why);
+        const char *name = settings.reporters.items[i];
+        int r = only_check ? check_one(report, config, name, &why)
+                           : mo_report_write_one(report, config, name, NULL, flags, &why);
         if (r < 0) {
             mo_error_hint(error, "%s", why.message);
             if (first == 0)
@@ -81,4 +165,14 @@ int mo_report_write(struct memopt_report *report, struct mo_config *config, unsi
     if (first < 0 && error != NULL)
         error->code = first;
     return first;
+}
+
+int mo_report_write(struct memopt_report *report, struct mo_config *config, unsigned flags,
+                    struct memopt_error *error) {
+    return each_reporter(report, config, flags, 0, error);
+}
+
+int mo_report_check_outputs(struct memopt_report *report, struct mo_config *config,
+                            struct memopt_error *error) {
+    return each_reporter(report, config, 0, 1, error);
 }
