@@ -76,7 +76,7 @@ done
 # file only, and of the system's pages what a database has that is often old.
 if have mandoc; then
     (cd "$top_srcdir/man" && for page in *.[1-9]; do
-        mandoc -T lint -W style "$page" 2>&1
+        mandoc -T lint -W warning "$page" 2>&1
     done) | grep -v 'mandoc\.db' | while read -r line; do
         name=$(sed -n 's/.*referenced manual not found: Xr \([^ ]*\).*/\1/p' <<<"$line")
         [ -n "$name" ] && grep -qE "^\.Nm $name( ,)?$" "$top_srcdir"/man/*.[1-9] || echo "$line"
