@@ -37,6 +37,18 @@ cp "$dir/saved" "$dir/kept"
 (ulimit -f 1; "$example" save "$dir/kept" 2>"$dir/err") && bad "saved beyond the limit"
 cmp "$dir/saved" "$dir/kept" || bad "a save that failed changed the file"
 grep -q "kept': can't have .* bytes: File too large" "$dir/err" || bad "$(cat "$dir/err")"
+# a disk that is full, where a namespace of mounts can be had
+mkdir "$dir/disk"
+if unshare -rm mount -t tmpfs -o size=8k none "$dir/disk" 2>/dev/null; then
+    # shellcheck disable=SC2016
+    unshare -rm bash -c 'mount -t tmpfs -o size=8k none "$1" && echo old >"$1/kept" || exit 99
+        "$2" save "$1/kept" && exit 1
+        [ "$(cat "$1/kept")" = old ] && [ "$(ls -A "$1")" = kept ]' - "$dir/disk" "$example" \
+        2>"$dir/err" || bad "a full disk: $?, $(cat "$dir/err")"
+    grep -q "can't be written: No space left on device" "$dir/err" || bad "$(cat "$dir/err")"
+else
+    echo "not tried: a full disk (no mounts here)"
+fi
 [ -z "$(find "$dir" -name '.memopt-*')" ] || bad "a temporary file is left"
 [ $fails = 0 ] && echo "all passed"
 exit $fails
