@@ -23,6 +23,14 @@ sed -i "s|^prefix=|prefix=$root|; s|^exec_prefix=/|exec_prefix=$root/|; s|^libdi
 PKG_CONFIG_PATH=$(dirname "$pc")
 export PKG_CONFIG_PATH
 
+# the installed manual names the places of this installation
+ini=$(cd "$root" && find . -path '*/memopt/memopt.ini' | sed 's/^\.//')
+page=$(find "$root" -name memopt.ini.5)
+for place in "$ini" "${ini%/etc/*}/share/memopt/profiles/"; do
+    grep -qF ".It Pa $place" "$page" || fail "memopt.ini(5) doesn't name $place"
+done
+grep -qF ".It Pa $ini" "$(find "$root" -name memopt.1)" || fail "memopt(1) doesn't name $ini"
+
 cp -r "$top_srcdir/examples/plugin" "$work/plugin"
 chmod -R u+w "$work/plugin"
 env -u CFLAGS -u LDFLAGS make -C "$work/plugin" -s CFLAGS="-O2 -Wall -Wextra -Wshadow -Werror" ||

@@ -268,6 +268,18 @@ exits 0 $run --set reporter.text.output=/nonexistent/x -- true
 says err "/nonexistent/x"
 says err "peak RSS"
 
+# ---- no room for the ledgers: elsewhere if there is room, else the report says so
+if [ "$(id -u)" -eq 0 ] && unshare -m true 2>/dev/null; then
+    exits 0 unshare -m sh -c 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"' - \
+        $run -t stats -- sh -c 'echo $MEMOPT_RUN'
+    says err "allocations"
+    never out "/dev/shm"
+    never err "No space left"
+fi
+exits 0 $run -t stats --json missing.json -- sh -c 'ulimit -f 8; sh -c true; exit 0'
+says err "not recorded and not counted"
+says missing.json "no ledger in the run directory: File too large"
+
 # ---- the report on standard output
 exits 0 $run -q --json - -- true
 says out '"schema": "memopt-report"'

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,9 @@
 #define PREFIX "memopt-"
 /* Younger directories are left alone: their memopt may not have the lock yet. */
 enum { SETTLED = 60 };
+/* A ledger takes some 100 KiB, more with many threads: a place with less than
+ * this left is the last resort. */
+#define ROOM (UINT64_C(8) << 20)
 
 static int create_in(const char *base, struct mo_session *ret_session) {
     struct mo_session session = MO_SESSION_NONE;
@@ -42,11 +46,22 @@ static int create_in(const char *base, struct mo_session *ret_session) {
     return 0;
 }
 
+static int has_room(const char *base) {
+    struct statvfs space;
+    return base != NULL && statvfs(base, &space) == 0 &&
+           (uint64_t)space.f_bavail * space.f_frsize >= ROOM &&
+           (space.f_files == 0 || space.f_favail >= 64); /* btrfs and others count no files */
+}
+
 int mo_session_create(struct mo_session *ret_session, struct memopt_error *error) {
     const char *const bases[] = {"/dev/shm", getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
+    enum { BASES = sizeof(bases) / sizeof(bases[0]) };
     int first = 0;
     mo_fail(error, 0, "%s", "");
-    for (size_t i = 0; i < sizeof(bases) / sizeof(bases[0]); i++) {
+    for (size_t i = 0; i < BASES; i++)
+        if (has_room(bases[i]) && create_in(bases[i], ret_session) == 0)
+            return 0;
+    for (size_t i = 0; i < BASES; i++) {
         int r = create_in(bases[i], ret_session);
         if (r == 0)
             return 0;

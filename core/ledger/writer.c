@@ -125,6 +125,16 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots,
     return fd;
 }
 
+/* Why there is none, for the report: as the text of a link, which a full disk
+ * still takes. */
+static void leave_word(const char *why) {
+    char text[128];
+    snprintf(path, sizeof(path), "%s/%d.missing", directory, (int)getpid());
+    snprintf(text, sizeof(text), "%s", why);
+    int ignored = symlink(text, path);
+    (void)ignored;
+}
+
 static void describe_process(struct mo_ledger_header *header) {
     header->pid = getpid();
     header->ppid = getppid();
@@ -154,14 +164,19 @@ int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *err
     plan_layout(&header, plan);
     uint32_t slots = plan->tracker_count > 0 ? MO_LEDGER_GROW : 0;
     int fd = create_file(&header, slots, error);
-    if (fd < 0)
+    if (fd < 0) {
+        leave_word(strerrordesc_np(-fd));
         return fd;
+    }
     mapped = round_up(header.file_size, PAGE);
     void *map = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     int code = errno;
     close(fd);
-    if (map == MAP_FAILED)
+    if (map == MAP_FAILED) {
+        unlink(path);
+        leave_word(strerrordesc_np(code));
         return mo_fail(error, -code, "cannot map the ledger: %s", strerrordesc_np(code));
+    }
     atomic_store(&header.threads_grown, slots);
     describe_process(&header);
     memcpy(map, &header, sizeof(header));

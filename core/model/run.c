@@ -282,6 +282,22 @@ static void settle_ends(struct mo_model *model, size_t first, const unsigned cha
     *front = copy;
 }
 
+/* A process that could not have a ledger has left the reason (core/ledger/writer.c). */
+static void note_missing(struct run *run, int directory, const char *name) {
+    const char *dot = strrchr(name, '.');
+    char why[128];
+    ssize_t length = dot == NULL || strcmp(dot, ".missing") != 0
+                         ? -1
+                         : readlinkat(directory, name, why, sizeof(why) - 1);
+    if (length <= 0)
+        return;
+    why[length] = '\0';
+    mo_report_note(run->report, MEMOPT_NOTE_WARNING, strtoll(name, NULL, 10),
+                   "not recorded and not counted: no ledger in the run directory: "
+                   "%s",
+                   why);
+}
+
 static int is_ledger(const char *name) {
     const char *dot = strrchr(name, '.');
     return name[0] != '.' && dot != NULL && strcmp(dot, ".ledger") == 0;
@@ -303,8 +319,10 @@ static int list_ledgers(struct run *run, DIR *directory, struct entry **ret_entr
         struct dirent *file = readdir(directory);
         if (file == NULL)
             break;
-        if (!is_ledger(file->d_name))
+        if (!is_ledger(file->d_name)) {
+            note_missing(run, dirfd(directory), file->d_name);
             continue;
+        }
         if (count == LEDGERS_MAXIMUM) {
             mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0,
                            "more than %d processes: the rest is left out", LEDGERS_MAXIMUM);
