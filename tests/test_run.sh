@@ -268,6 +268,11 @@ exits 0 $run --set reporter.text.output=/nonexistent/x -- true
 says err "/nonexistent/x"
 says err "peak RSS"
 
+# ---- children that a signal ends: what can be known is said
+exits 0 $run -- sh -c 'sh -c "kill -9 \$\$"; sh -c "exit 4"; exit 0'
+says err "killed, or became a program that isn't watched"
+says err "exit status 4"
+
 # ---- no room for the ledgers: elsewhere if there is room, else the report says so
 if [ "$(id -u)" -eq 0 ] && unshare -m true 2>/dev/null; then
     exits 0 unshare -m sh -c 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"' - \

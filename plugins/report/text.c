@@ -239,7 +239,9 @@ static void say_end(struct pen *pen, const struct memopt_process *process) {
         say(pen, "still running");
         break;
     default:
-        say(pen, "ended without saying how");
+        /* with memopt's part in it, it would have said so of any exit */
+        say(pen, process->allocator != NULL ? "killed, or became a program that isn't watched"
+                                            : "ended without saying how");
     }
 }
 
