@@ -1,6 +1,8 @@
 # Examples of the same part of libmemopt: see core/.
-noinst_PROGRAMS += examples/lazy examples/references
+noinst_PROGRAMS += examples/lazy examples/references examples/scope
 examples_lazy_SOURCES = examples/lazy.c
 examples_lazy_LDADD = libmemopt.la -lpthread
 examples_references_SOURCES = examples/references.c
 examples_references_LDADD = libmemopt.la
+examples_scope_SOURCES = examples/scope.c
+examples_scope_LDADD = libmemopt.la

@@ -6,7 +6,7 @@ TESTS += tests/test_heap_checkers.sh
 EXTRA_DIST += tests/test_heap_checkers.sh tests/programs/planted_heap.c
 
 if HAVE_CMOCKA
-object_tests = tests/test_lazy tests/test_ref
+object_tests = tests/test_lazy tests/test_ref tests/test_scope
 check_PROGRAMS += $(object_tests)
 TESTS += $(object_tests)
 valgrind_tests += $(object_tests)
@@ -16,7 +16,17 @@ tests_test_lazy_LDADD = libmemopt.la $(CMOCKA_LIBS)
 tests_test_ref_SOURCES = tests/test_ref.c tests/object.h
 tests_test_ref_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_ref_LDADD = libmemopt.la $(CMOCKA_LIBS)
+tests_test_scope_SOURCES = tests/test_scope.c tests/object.h
+tests_test_scope_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_scope_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
 TESTS += tests/test_object_checkers.sh tests/test_object_examples.sh
 EXTRA_DIST += tests/test_object_checkers.sh tests/programs/planted_object.c \
 	tests/test_object_examples.sh
+
+check_PROGRAMS += tests/test_object_cxx
+TESTS += tests/test_object_cxx
+tests_test_object_cxx_SOURCES = tests/test_object_cxx.cc
+tests_test_object_cxx_CPPFLAGS = $(tests_test_cxx_CPPFLAGS)
+tests_test_object_cxx_CXXFLAGS = $(tests_test_cxx_CXXFLAGS)
+tests_test_object_cxx_LDADD = libmemopt.la

@@ -18,4 +18,11 @@ memcheck lazy_overflow "Invalid write of size 4" "lazy_state"
 memcheck lazy_reset "Invalid write of size 4" "lazy_state"
 memcheck lazy_destroyed "Invalid write of size 4" "free'd" "memopt_heap_free"
 memcheck lazy_uninitialised "depends on uninitialised value"
+
+for bug in scope_overflow scope_early scope_ended owned_reset; do
+    asan $bug "use-after-poison" "in scopes"
+    memcheck $bug "Invalid write of size 1" "scopes"
+done
+memcheck scope_ended "free'd" "memopt_scope_end"
+memcheck scope_uninitialised "depends on uninitialised value"
 finish

@@ -34,4 +34,11 @@ prints lazy \
     "crc32 = cbf43926" \
     "can't open the vocabulary: No such file or directory" \
     "the word is tensor"
+prints scope \
+    "failing at step 2:" "  undone: step 1" "  Cannot allocate memory, the file is there" \
+    "failing at step 3:" "  the file is removed" "  undone: step 1" \
+    "  Input/output error, the file is not there" \
+    "failing at step 4:" "  undone: step 1" "  success, the file is there" \
+    "hello, scope" \
+    "0 blocks are left"
 [ $fails = 0 ]

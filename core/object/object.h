@@ -4,6 +4,7 @@
  *   ref.c      strong and weak references      memopt/ref.h
  *   cycles.c   the check for leaked cycles     memopt/ref.h
  *   lazy.c     state built at first use        memopt/lazy.h
+ *   scope.c    owned handles, scopes           memopt/scope.h
  *   fork.c     fork handlers of all of these, and the default heap for NULL
  *
  * Locks: each file has at most one, and holds it while it calls nothing but malloc

@@ -31,6 +31,7 @@
 #include <memopt/pressure.h>
 #include <memopt/ref.h>
 #include <memopt/schedule.h>
+#include <memopt/scope.h>
 #include <memopt/store.h>
 #include <memopt/train.h>
 

@@ -74,6 +74,28 @@ static void lazy_state(void) {
         sum[1] = 1;
 }
 
+static void scopes(void) {
+    struct memopt_scope scope = MEMOPT_SCOPE_INIT(heap);
+    volatile char *block = hide(memopt_scope_alloc(&scope, NULL, 30));
+    volatile char *early = hide(memopt_scope_alloc(&scope, NULL, 30));
+    if (is("scope_uninitialised") && block[3] == 1)
+        puts("one");
+    block[3] = 1;
+    if (is("scope_overflow"))
+        block[30] = 1;
+    memopt_scope_run(&scope, hide((void *)early), NULL);
+    if (is("scope_early"))
+        early[3] = 1;
+    memopt_scope_end(&scope);
+    if (is("scope_ended"))
+        block[3] = 2;
+    struct memopt_owned owned = memopt_owned_block(heap, memopt_heap_alloc(heap, 30));
+    block = hide(owned.p);
+    memopt_owned_reset(&owned);
+    if (is("owned_reset"))
+        block[3] = 2;
+}
+
 int main(int argc, char **argv) {
     struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
     options.allocator = "pool";
@@ -82,6 +104,7 @@ int main(int argc, char **argv) {
         errx(2, "%s", error.message);
     references();
     lazy_state();
+    scopes();
     memopt_heap_destroy(heap, NULL);
     return 0;
 }
