@@ -76,7 +76,7 @@ for backend in libc jemalloc tcmalloc mimalloc pool; do
     leads "$backend, pages that stay protected" "shim shim" \
         "${run[@]}" -t '' -- "$programs/slots_now" --no-mprotect
     [ $backend = jemalloc ] || leads "$backend, an auditor" "shim shim" \
-        env LD_AUDIT=/nonexistent "${run[@]}" -t '' -- "$programs/slots_now"
+        "${run[@]}" -t '' -- env LD_AUDIT=/nonexistent "$programs/slots_now"
 done
 # blocks that need more than C's malloc: the table's wrappers stay in between
 leads "a backend that sets no errno" "shim shim" bash -c 'memopt "$@"' memopt -a mmap -t '' -- \
