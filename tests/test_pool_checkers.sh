@@ -25,4 +25,6 @@ technique() {
 technique buffers memopt_buffers_return memopt_buffers_rent
 technique arena memopt_arena_reset memopt_arena_alloc
 technique freelist memopt_freelist_free memopt_freelist_alloc
+technique objects memopt_objects_release memopt_objects_acquire
+technique workspace memopt_workspace_end memopt_workspace_op
 finish

@@ -27,12 +27,14 @@
 #include <memopt/freelist.h>
 #include <memopt/heap.h>
 #include <memopt/lazy.h>
+#include <memopt/objects.h>
 #include <memopt/optim.h>
 #include <memopt/pressure.h>
 #include <memopt/ref.h>
 #include <memopt/schedule.h>
 #include <memopt/scope.h>
 #include <memopt/store.h>
+#include <memopt/workspace.h>
 #include <memopt/train.h>
 
 #ifdef __cplusplus

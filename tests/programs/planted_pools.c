@@ -133,13 +133,48 @@ static void freelist(void) {
     memopt_freelist_close(list);
 }
 
+static void objects(void) {
+    struct memopt_error error;
+    struct memopt_objects_options options = MEMOPT_OBJECTS_OPTIONS_INIT;
+    struct memopt_objects *pool;
+    options.heap = heap;
+    options.object_size = 24;
+    options.capacity = 4;
+    if (memopt_objects_create(&options, &pool, &error) < 0)
+        die(&error);
+    char *data = memopt_objects_acquire(pool), *other = memopt_objects_acquire(pool);
+    if (data == NULL || other == NULL)
+        exit(2);
+    while_live(data, 24);
+    memopt_objects_release(pool, data, NULL);
+    when_returned(data);
+    memopt_objects_release(pool, other, NULL);
+    memopt_objects_destroy(pool, NULL);
+}
+
+static void workspace(void) {
+    struct memopt_error error;
+    struct memopt_workspace_options options = MEMOPT_WORKSPACE_OPTIONS_INIT;
+    struct memopt_workspace *space;
+    static const struct memopt_workspace_tensor tensors[] = {
+        {"long", 1000, 0, 0, 1}, {"a", 24, 0, 0, 0}, {"b", 24, 0, 1, 1}};
+    options.heap = heap;
+    if (memopt_workspace_create(tensors, 3, &options, &space, &error) < 0 ||
+        memopt_workspace_begin(space, &error) < 0 || memopt_workspace_op(space, 0, &error) < 0)
+        die(&error);
+    char *data = memopt_workspace_get(space, 1);
+    while_live(data, 24);
+    memopt_workspace_end(space, NULL);
+    when_returned(data);
+    memopt_workspace_destroy(space);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
 } techniques[] = {
-    {"buffers", buffers},
-    {"arena", arena},
-    {"freelist", freelist},
+    {"buffers", buffers}, {"arena", arena},         {"freelist", freelist},
+    {"objects", objects}, {"workspace", workspace},
 };
 
 int main(int argc, char **argv) {
