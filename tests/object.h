@@ -34,7 +34,10 @@ static inline int open_test_heap(void **state) {
     setenv("MEMOPT_CONF", "/dev/null", 1);
     options.allocator = "libc";
     options.limit = 256 << 20;
-    return memopt_heap_open("test", &options, &heap, &error);
+    int code = memopt_heap_open("test", &options, &heap, &error);
+    if (code < 0)
+        fprintf(stderr, "%s\n", error.message);
+    return code;
 }
 
 /* Nothing may be left in it. */

@@ -6,10 +6,19 @@ TESTS += tests/test_heap_checkers.sh
 EXTRA_DIST += tests/test_heap_checkers.sh tests/programs/planted_heap.c
 
 if HAVE_CMOCKA
-object_tests = tests/test_lazy tests/test_ref tests/test_scope
+object_tests = tests/test_cow tests/test_lazy tests/test_ref tests/test_scope
 check_PROGRAMS += $(object_tests)
 TESTS += $(object_tests)
 valgrind_tests += $(object_tests)
+tests_test_cow_SOURCES = tests/test_cow.c tests/object.h
+tests_test_cow_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_cow_LDADD = libmemopt.la $(CMOCKA_LIBS)
+check_PROGRAMS += tests/test_object_faults
+TESTS += tests/test_object_faults
+tests_test_object_faults_SOURCES = tests/test_object_faults.c tests/object.h tests/own_faults.h
+tests_test_object_faults_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_object_faults_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_object_faults_LDADD = libmemopt.la $(CMOCKA_LIBS)
 tests_test_lazy_SOURCES = tests/test_lazy.c tests/object.h
 tests_test_lazy_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_lazy_LDADD = libmemopt.la $(CMOCKA_LIBS)

@@ -25,4 +25,11 @@ for bug in scope_overflow scope_early scope_ended owned_reset; do
 done
 memcheck scope_ended "free'd" "memopt_scope_end"
 memcheck scope_uninitialised "depends on uninitialised value"
+
+asan cow_overflow "use-after-poison" "in copy_on_write"
+memcheck cow_overflow "Invalid write of size 1" "copy_on_write"
+for bug in cow_shared cow_stale cow_destroyed; do
+    asan $bug "SEGV on unknown address" "caused by a WRITE" "in copy_on_write"
+    memcheck $bug "Process terminating with default action of signal 11" "copy_on_write"
+done
 finish

@@ -41,4 +41,10 @@ prints scope \
     "failing at step 4:" "  undone: step 1" "  success, the file is there" \
     "hello, scope" \
     "0 blocks are left"
+prints cow \
+    "weights: sum 524288, 0 KiB shared, 2048 KiB of its own" \
+    "first: sum 524288, 2048 KiB shared, 0 KiB of its own" \
+    "second: sum 589824, 1792 KiB shared, 256 KiB of its own" \
+    "weights: sum 655360, 1536 KiB shared, 512 KiB of its own" \
+    "three of 2048 KiB in 28[0-9]{2} KiB"
 [ $fails = 0 ]

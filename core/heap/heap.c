@@ -31,7 +31,13 @@ _Thread_local int mo_heap_in_hook;
 
 /* ------------------------------------------------------------- 1. one try */
 
-enum request_kind { REQUEST_MALLOC, REQUEST_CALLOC, REQUEST_ALIGNED, REQUEST_REALLOC };
+enum request_kind {
+    REQUEST_MALLOC,
+    REQUEST_CALLOC,
+    REQUEST_ALIGNED,
+    REQUEST_REALLOC,
+    REQUEST_CHARGE, /* no block: bytes that the caller has from elsewhere */
+};
 struct request {
     enum request_kind kind;
     size_t size, alignment;
@@ -56,6 +62,8 @@ static void *call_backend(struct memopt_heap *heap, const struct request *reques
         return heap->ops->aligned_alloc(heap, request->alignment, request->size);
     case REQUEST_REALLOC:
         return heap->ops->realloc(heap, request->old, request->size);
+    case REQUEST_CHARGE:
+        break;
     }
     return NULL;
 }
@@ -171,7 +179,7 @@ static void *try_limited(struct memopt_heap *heap, struct request *request) {
 
 /* The step `spill`. */
 static void *serve_spilled(struct memopt_heap *heap, struct request *request) {
-    if (!(mode_of(heap) & MO_HEAP_SPILLS))
+    if (!(mode_of(heap) & MO_HEAP_SPILLS) || request->kind == REQUEST_CHARGE)
         return NULL;
     if (request->kind == REQUEST_REALLOC) {
         struct request fresh = {.kind = REQUEST_MALLOC, .size = request->size};
@@ -185,7 +193,24 @@ static void *serve_spilled(struct memopt_heap *heap, struct request *request) {
     return p;
 }
 
+/* NULL: it is refused. */
+static void *try_charge(struct memopt_heap *heap, struct request *request) {
+    int mode = mode_of(heap);
+    if (mode == 0) {
+        mo_count(heap, (int64_t)request->size, 0, 0);
+        return heap;
+    }
+    if (mode & MO_HEAP_FROZEN || !mo_count_reserve(heap, request->size)) {
+        request->reason = mode & MO_HEAP_FROZEN ? MEMOPT_LIMIT_PRESSURE : MEMOPT_LIMIT_REACHED;
+        return NULL;
+    }
+    mo_count_peak(heap);
+    return heap;
+}
+
 static void *try_once(struct memopt_heap *heap, struct request *request) {
+    if (request->kind == REQUEST_CHARGE)
+        return try_charge(heap, request);
     return mode_of(heap) != 0 ? try_limited(heap, request) : try_unlimited(heap, request);
 }
 
@@ -410,6 +435,20 @@ size_t memopt_heap_usable_size(struct memopt_heap *heap, void *p) {
         return usable;
     not_ours(heap);
     return 0;
+}
+
+int mo_heap_charge(struct memopt_heap *heap, size_t bytes) {
+    struct request request = {.kind = REQUEST_CHARGE, .size = bytes};
+    return bytes == 0 || serve(heap, &request) != NULL ? 0 : -ENOMEM;
+}
+
+void mo_heap_uncharge(struct memopt_heap *heap, size_t bytes) {
+    if (bytes == 0)
+        return;
+    if (mode_of(heap) == 0)
+        mo_count(heap, -(int64_t)bytes, 0, 0);
+    else
+        mo_count_release(heap, bytes);
 }
 
 /* ------------------------------------------- 4. limit, callback, purgers */

@@ -179,6 +179,13 @@ unsigned mo_count_thread(void);
 int mo_count_start(void);       /* once, before the first heap; 0 or -errno */
 void mo_count_fork_child(void); /* all other threads are gone */
 
+/* ------------------------------------------------------------------ heap.c */
+
+/* Counts bytes as live that somebody has from elsewhere in the heap's name: subject
+ * to its limit and steps, in no block. 0 or -ENOMEM. */
+int mo_heap_charge(struct memopt_heap *heap, size_t bytes);
+void mo_heap_uncharge(struct memopt_heap *heap, size_t bytes);
+
 /* --------------------------------------------------------------- checked.c */
 
 /* Puts the checked operations before the heap's if a checker is there. */

@@ -22,6 +22,7 @@ int mo_object_heap(struct memopt_heap **heap, struct memopt_error *error) {
 static void at_fork(enum mo_fork_moment moment) {
     mo_cycles_fork(moment);
     mo_lazy_fork(moment);
+    mo_pages_fork(moment);
 }
 
 static void before_fork(void) {

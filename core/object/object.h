@@ -5,6 +5,8 @@
  *   cycles.c   the check for leaked cycles     memopt/ref.h
  *   lazy.c     state built at first use        memopt/lazy.h
  *   scope.c    owned handles, scopes           memopt/scope.h
+ *   cow.c      copy-on-write buffers           memopt/cow.h
+ *   pages.c    the same by pages               pages.h
  *   fork.c     fork handlers of all of these, and the default heap for NULL
  *
  * Locks: each file has at most one, and holds it while it calls nothing but malloc
@@ -29,6 +31,7 @@ int mo_object_start(struct memopt_error *error);
 enum mo_fork_moment { MO_FORK_BEFORE, MO_FORK_PARENT, MO_FORK_CHILD };
 void mo_cycles_fork(enum mo_fork_moment moment);
 void mo_lazy_fork(enum mo_fork_moment moment);
+void mo_pages_fork(enum mo_fork_moment moment);
 
 /* ------------------------------------------------------------------ ref.c */
 

@@ -23,6 +23,7 @@
 
 #include <memopt/arena.h>
 #include <memopt/buffers.h>
+#include <memopt/cow.h>
 #include <memopt/error.h>
 #include <memopt/freelist.h>
 #include <memopt/heap.h>

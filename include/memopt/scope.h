@@ -56,6 +56,7 @@
 #ifndef MEMOPT_SCOPE_H
 #define MEMOPT_SCOPE_H
 
+#include <memopt/cow.h>
 #include <memopt/heap.h>
 #include <memopt/lazy.h>
 #include <memopt/ref.h>
@@ -97,6 +98,9 @@ static inline void memopt_auto_fclose(FILE **variable) {
 static inline void memopt_auto_close(const int *variable) {
     if (*variable >= 0)
         close(*variable);
+}
+static inline void memopt_auto_memopt_cow_destroy(struct memopt_cow **variable) {
+    memopt_cow_destroy(*variable);
 }
 static inline void memopt_auto_memopt_weak_put(struct memopt_weak **variable) {
     memopt_weak_put(*variable);

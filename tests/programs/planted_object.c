@@ -96,6 +96,29 @@ static void scopes(void) {
         block[3] = 2;
 }
 
+static void copy_on_write(void) {
+    struct memopt_cow *cow, *clone;
+    void *p;
+    if (memopt_cow_create(heap, 100, NULL, &cow, &error) < 0 ||
+        memopt_cow_write(cow, 0, 100, &p, &error) < 0)
+        errx(2, "%s", error.message);
+    memset(p, 1, 100);
+    volatile char *bytes = hide(p);
+    if (is("cow_overflow"))
+        bytes[100] = 1;
+    if (memopt_cow_clone(cow, &clone, &error) < 0)
+        errx(2, "%s", error.message);
+    volatile char *shared = hide((void *)memopt_cow_read(clone));
+    if (is("cow_shared")) /* was never asked for */
+        shared[50] = 2;
+    if (is("cow_stale")) /* was asked for before the clone */
+        bytes[50] = 2;
+    memopt_cow_destroy(cow);
+    memopt_cow_destroy(clone);
+    if (is("cow_destroyed"))
+        shared[50] = 3;
+}
+
 int main(int argc, char **argv) {
     struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
     options.allocator = "pool";
@@ -103,6 +126,7 @@ int main(int argc, char **argv) {
     if (memopt_heap_open("planted", &options, &heap, &error) < 0)
         errx(2, "%s", error.message);
     references();
+    copy_on_write();
     lazy_state();
     scopes();
     memopt_heap_destroy(heap, NULL);
