@@ -1,7 +1,7 @@
 /*
- * rebind.c - the linker is the fastest dispatcher: where there is nothing to do per
- * call, the program's own jumps to malloc and free are pointed past the shim, at the
- * backend.
+ * rebind.c - the linker is the fastest dispatcher: the program's own jumps to malloc
+ * and free are pointed past the shim's functions of these names, at what the table has
+ * for them. That is the backend itself where there is nothing to do per call.
  *
  * An object calls malloc through a slot of its own (a JUMP_SLOT relocation), which the
  * dynamic loader has filled with the shim's address, or will at the first call. Here
@@ -12,22 +12,25 @@
  *                           address: &malloc is the shim's.
  *   everybody else          The loader, the C library, the backend and what is loaded
  *                           later go through the shim, which serves them as ever.
- *   the boot range          free is turned only if nobody had a block of it before our
- *                           constructor; it can't be told from others past the shim.
- *                           The blocks that the constructor itself causes stay with the
- *                           loader, the C library and what is loaded by it.
+ *   the boot range          What the shim's free knows by its range check nobody else
+ *                           does: free (and delete, which is the same) is turned only if
+ *                           no block of that range can come there. The blocks that our
+ *                           constructor causes stay with the loader, the C library and
+ *                           what it has loaded; of those from before there must be none
+ *                           but the C++ run-time's own.
  *   what can't be changed   A slot that leads elsewhere, a page that stays protected
  *                           against writing, a program whose jumps somebody audits.
  *
  * A slot is written with one store; other threads may jump through it and the loader
- * may fill it: whoever is last, the call arrives. C++'s operators are not turned: a
- * backend's new is none (it must throw), and where delete is used the C++ run-time
- * has had a block of the boot range.
+ * may fill it: whoever is last, the call arrives. operator new is not turned: it throws,
+ * which the table's malloc doesn't.
  */
 #include "preload/rebind.h"
 
+#include "core/dispatch/dispatch.h"
 #include "preload/process.h"
 
+#include <dlfcn.h>
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +39,32 @@
 
 #ifdef __x86_64__
 
-enum { TURNS = 2 };
+/* delete and delete[], without and with the size: preload/operators.c */
+void _ZdlPv(void *p);
+void _ZdaPv(void *p);
+void _ZdlPvm(void *p, size_t size);
+void _ZdaPvm(void *p, size_t size);
+
+enum { TURNS = 6 };
+
+static size_t objects_before;   /* there before any constructor ran */
+static bool boot_gave_away;     /* somebody has a block of the boot range */
+static const void *cxx_runtime; /* an address in it, if it has the only one */
+
+/* The C++ run-time takes a reserve for exceptions when it starts: larger than anything
+ * else that its own code asks malloc for, and never freed but by itself. */
+void mo_rebind_prepare(void) {
+    size_t size;
+    const void *caller = mo_boot_only_caller(&size);
+    Dl_info where;
+    objects_before = mo_boot_objects();
+    boot_gave_away = mo_boot_used() > 0;
+    if (caller != NULL && size >= 64 << 10 && dladdr(caller, &where) != 0 &&
+        strstr(where.dli_fname, "/libstdc++.so") != NULL) {
+        cxx_runtime = caller;
+        boot_gave_away = false;
+    }
+}
 
 struct walk {
     struct turn {
@@ -45,7 +73,7 @@ struct walk {
         bool unbound_too; /* the loader would fill an empty slot with `from` */
     } turns[TURNS];
     size_t left; /* objects to look at */
-    const void *not_in[4];
+    const void *not_in[5];
 };
 
 struct object {
@@ -141,7 +169,7 @@ static int visit(struct dl_phdr_info *info, size_t size, void *context) {
     if (walk->left-- == 0)
         return 1;
     for (size_t i = 0; i < sizeof(walk->not_in) / sizeof(walk->not_in[0]); i++)
-        if (holds(info, walk->not_in[i]))
+        if (walk->not_in[i] != NULL && holds(info, walk->not_in[i]))
             return 0;
     if (!read_object(info, &object))
         return 0;
@@ -157,24 +185,29 @@ static int visit(struct dl_phdr_info *info, size_t size, void *context) {
     return 0;
 }
 
-void mo_rebind(const struct memopt_malloc *backend, size_t objects, bool free_too) {
+void mo_rebind(const void *backend) {
+    void *to_free = boot_gave_away ? NULL : (void *)mo_dispatch.free;
     struct walk walk = {
-        .turns = {{.name = "malloc", .from = (void *)malloc, .to = (void *)backend->malloc},
-                  {.name = "free", .from = (void *)free, .to = (void *)backend->free}},
-        .left = objects,
-        .not_in = {(void *)mo_rebind, &_r_debug, mo_libc_symbol("malloc"), (void *)backend->malloc},
+        .turns = {{.name = "malloc", .from = (void *)malloc, .to = (void *)mo_dispatch.malloc},
+                  {.name = "free", .from = (void *)free, .to = to_free},
+                  {.name = "_ZdlPv", .from = (void *)_ZdlPv, .to = to_free},
+                  {.name = "_ZdaPv", .from = (void *)_ZdaPv, .to = to_free},
+                  {.name = "_ZdlPvm", .from = (void *)_ZdlPvm, .to = to_free},
+                  {.name = "_ZdaPvm", .from = (void *)_ZdaPvm, .to = to_free}},
+        .left = objects_before,
+        .not_in = {(void *)mo_rebind, &_r_debug, mo_libc_symbol("malloc"), backend, cxx_runtime},
     };
     if (getenv("LD_AUDIT") != NULL)
         return;
-    if (!free_too)
-        walk.turns[1].to = NULL;
     for (size_t i = 0; i < TURNS; i++)
         walk.turns[i].unbound_too = mo_program_calls(walk.turns[i].name, walk.turns[i].from);
     dl_iterate_phdr(visit, &walk);
 }
 
 #else /* the slots of other machines are written likewise, but nobody has tried it */
-void mo_rebind(const struct memopt_malloc *backend, size_t objects, bool free_too) {
-    (void)backend, (void)objects, (void)free_too;
+void mo_rebind_prepare(void) {
+}
+void mo_rebind(const void *backend) {
+    (void)backend;
 }
 #endif

@@ -1,12 +1,11 @@
-/* rebind.h - points the program's own jumps to malloc past the shim: rebind.c. */
+/* rebind.h - points the program's own jumps to malloc and free past the shim's, at what
+ * the table has: rebind.c. Both are called in the constructor. */
 #ifndef MO_PRELOAD_REBIND_H
 #define MO_PRELOAD_REBIND_H
 
-#include <memopt/plugin.h>
-
-/* Jumps of the first `objects` objects lead to `backend` from now on: to its malloc,
- * which needs MEMOPT_ALLOCATOR_C_CALLS, and, if `free_too`, to its free. Call it when
- * dispatch has switched to that backend, in the constructor. */
-void mo_rebind(const struct memopt_malloc *backend, size_t objects, bool free_too);
+/* First of all: looks at what has been going on before there was a backend. */
+void mo_rebind_prepare(void);
+/* After the switch. `backend` is an address in the allocator, which is left alone. */
+void mo_rebind(const void *backend);
 
 #endif

@@ -13,9 +13,6 @@
 
 static struct mo_link links[sizeof(mo_process.trackers) / sizeof(mo_process.trackers[0])];
 
-static size_t objects_before; /* there before any constructor */
-static bool boot_gave_away;   /* somebody has a block of the boot range */
-
 static void take_over(struct mo_process *process) {
     for (size_t i = 0; i < process->tracker_count; i++) {
         links[i].self = process->trackers[i].self;
@@ -26,6 +23,7 @@ static void take_over(struct mo_process *process) {
         process->allocator == NULL ? NULL : &process->allocator->ops.allocator;
     bool c_calls = backend == NULL || (backend->flags & MEMOPT_ALLOCATOR_C_CALLS) != 0;
     static struct mo_ledger_heap without_a_ledger;
+    void *own_malloc = (void *)process->table.malloc;
     if (process->limit != UINT64_MAX) {
         struct mo_ledger_heap *slot = mo_ledger_heap_slot(
             "default", process->allocator == NULL ? "libc" : process->allocator->descriptor.name);
@@ -34,16 +32,14 @@ static void take_over(struct mo_process *process) {
         c_calls = false;
     }
     mo_dispatch_switch(&process->table, c_calls, links, process->tracker_count);
-    bool nothing_per_call = backend != NULL && c_calls && process->tracker_count == 0;
-    if (nothing_per_call)
-        mo_rebind(&process->table, objects_before, !boot_gave_away);
+    if (backend != NULL)
+        mo_rebind(own_malloc);
     mo_fork_install(process->tracker_count > 0 ? mo_track_self : NULL, mo_dispatch_untrack);
 }
 
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {
     (void)argc;
     (void)argv;
-    objects_before = mo_boot_objects();
-    boot_gave_away = mo_boot_used() > 0;
+    mo_rebind_prepare();
     mo_process_start(MO_PROCESS_SHIM, envp, take_over);
 }

@@ -398,6 +398,36 @@ static void usable_size(void) {
     }
 }
 
+/* What the plugin says of itself: below sized_below the size asked for decides. */
+static void the_size_decides(void) {
+    enum { N = 500 };
+    size_t below = heap_mode ? 0 : at_most(table->sized_below, 16 * KIB);
+    size_t *expected = array(below + 1, sizeof(*expected));
+    void **blocks = array(N, sizeof(*blocks));
+    uint64_t seed = 0x2545f4914f6cdd1d;
+    for (size_t round = 0; below > 0 && round < 200000 / scale; round++) {
+        size_t i = next_random(&seed) % N, size = random_size(&seed, below - 1);
+        if (blocks[i] != NULL)
+            t_free(blocks[i]);
+        if (round % 16 == 0) { /* blocks among them that came by other ways */
+            blocks[i] = t_aligned((size_t)16 << (round / 16 % 8), size);
+            if (round % 32 == 0)
+                blocks[i] = t_realloc(blocks[i], size / 2 + 1);
+            continue;
+        }
+        blocks[i] = round % 3 == 0 ? t_calloc(1, size) : t_malloc(size);
+        CHECK(blocks[i] != NULL, "no block of %zu bytes", size);
+        size_t usable = t_usable(blocks[i]);
+        if (expected[size] == 0)
+            expected[size] = usable;
+        CHECK(usable == expected[size], "%zu usable bytes of %zu, there were %zu before", usable,
+              size, expected[size]);
+    }
+    for (size_t i = 0; i < N; i++)
+        if (blocks[i] != NULL)
+            t_free(blocks[i]);
+}
+
 static void large(void) {
     size_t size = at_most(256 * MIB + 12345, limit / 4);
     void *first = t_malloc(size);
@@ -834,6 +864,7 @@ PLAIN(too_large)
 PLAIN(realloc_keeps)
 PLAIN(calloc_zeroes)
 PLAIN(usable_size)
+PLAIN(the_size_decides)
 PLAIN(large)
 PLAIN(random_walk)
 PLAIN(threads)
@@ -853,6 +884,7 @@ static const struct test {
     {"realloc", realloc_keeps_case, false},
     {"calloc", calloc_zeroes_case, false},
     {"usable-size", usable_size_case, false},
+    {"sized", the_size_decides_case, false},
     {"large", large_case, false},
     {"walk", random_walk_case, false},
     {"threads", threads_case, false},
@@ -1057,7 +1089,7 @@ int main(int argc, char **argv) {
     }
     if (process_malloc) {
         static const struct memopt_malloc own = {
-            sizeof(own), malloc, calloc, realloc, free, memalign, malloc_usable_size};
+            sizeof(own), malloc, calloc, realloc, free, memalign, malloc_usable_size, 0};
         table = &own;
         sanitizers_malloc = SANITIZED;
         Dl_info info;

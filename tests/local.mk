@@ -38,7 +38,7 @@ endif
 bad_plugins = newer-major newer-minor older-major truncated tiny oversize no-symbol wrong-kind \
 	unknown-kind bad-name other-name no-version no-ops truncated-ops large-ops no-open half-heaps \
 	only-heaps option-size no-settings bad-key bad-type bad-offset bad-enum bad-default undefined \
-	missing-backend older-minor partial no-malloc
+	missing-backend older-minor partial no-malloc older-tracker small-tally no-free
 check_DATA += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
 CLEANFILES += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
 EXTRA_DIST += tests/bad_plugins/plugin.c
@@ -85,9 +85,14 @@ tests_test_guard_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/test_dispatch tests/test_ledger_writer tests/test_environment
-TESTS += tests/test_dispatch tests/test_ledger_writer tests/test_environment
-valgrind_tests += tests/test_dispatch tests/test_ledger_writer tests/test_environment
+check_PROGRAMS += tests/test_dispatch tests/test_counted tests/test_ledger_writer \
+	tests/test_environment
+TESTS += tests/test_dispatch tests/test_counted tests/test_ledger_writer tests/test_environment
+valgrind_tests += tests/test_dispatch tests/test_counted tests/test_ledger_writer \
+	tests/test_environment
+tests_test_counted_SOURCES = tests/test_counted.c $(core_dispatch_sources)
+tests_test_counted_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_counted_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 tests_test_dispatch_SOURCES = tests/test_dispatch.c $(core_dispatch_sources)
 tests_test_dispatch_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_dispatch_LDADD = core/libcore-own.la $(CMOCKA_LIBS)

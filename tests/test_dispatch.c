@@ -53,7 +53,7 @@ static size_t b_usable_size(void *p) {
     return 111;
 }
 static const struct memopt_malloc backend = {
-    sizeof(backend), b_malloc, b_calloc, b_realloc, b_free, b_aligned_alloc, b_usable_size};
+    sizeof(backend), b_malloc, b_calloc, b_realloc, b_free, b_aligned_alloc, b_usable_size, 0};
 
 #define expect_calls(text)                                                                         \
     do {                                                                                           \

@@ -15,8 +15,8 @@
 enum { LIMIT = 1 << 20 };
 
 static struct mo_ledger_heap slot;
-static struct memopt_malloc table = {sizeof(table),     malloc, calloc, realloc, free, memalign,
-                                     malloc_usable_size};
+static struct memopt_malloc table = {sizeof(table),      malloc, calloc, realloc, free, memalign,
+                                     malloc_usable_size, 0};
 static int purged;
 
 static uint64_t purge(void) {

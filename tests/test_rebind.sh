@@ -42,9 +42,8 @@ checked=0
 for backend in libc jemalloc tcmalloc mimalloc pool; do
     [ -f "$top_builddir/plugins/.libs/alloc-$backend.so" ] || continue
     checked=$((checked + 1))
-    # jemalloc is preloaded with the C++ run-time, which takes memory at once
+    # jemalloc is preloaded with the C++ run-time, which takes memory at once and keeps it
     free=past
-    [ $backend = jemalloc ] && free=shim
     run=(bash -c 'memopt "$@"' memopt -a $backend)
     for program in slots slots_now slots_fixed; do
         leads "$backend, $program" "past $free" "${run[@]}" -t '' -- "$programs/$program"

@@ -108,26 +108,26 @@ static void test_defects(void **state) {
         const char *file, *message;
     } rows[] = {
         {"alloc-newer-major.so",
-         "plugin '@' is built for plugin ABI 2.0, this memopt has 1.0: install a newer memopt, or "
+         "plugin '@' is built for plugin ABI 2.1, this memopt has 1.1: install a newer memopt, or "
          "build the plugin with this memopt's headers"},
         {"alloc-newer-minor.so",
-         "plugin '@' is built for plugin ABI 1.1, this memopt has 1.0: install a newer memopt, or "
+         "plugin '@' is built for plugin ABI 1.2, this memopt has 1.1: install a newer memopt, or "
          "build the plugin with this memopt's headers"},
         {"alloc-older-major.so",
-         "plugin '@' is built for plugin ABI 0.0, this memopt has 1.0: build the plugin again with "
+         "plugin '@' is built for plugin ABI 0.1, this memopt has 1.1: build the plugin again with "
          "this memopt's headers"},
         {"alloc-truncated.so",
          "plugin '@': its descriptor is truncated: 40 bytes where ABI 1.0 has 72; begin it with "
          "MEMOPT_PLUGIN_HEADER"},
         {"alloc-tiny.so", "plugin '@': its 'memopt_plugin' has 4 bytes and is no struct "
                           "memopt_plugin"},
-        {"alloc-oversize.so", "plugin '@': its descriptor has 80 bytes where ABI 1.0 has 72: begin "
+        {"alloc-oversize.so", "plugin '@': its descriptor has 80 bytes where ABI 1.1 has 72: begin "
                               "it with MEMOPT_PLUGIN_HEADER"},
         {"alloc-no-symbol.so", "plugin '@' does not export 'memopt_plugin': define it with "
                                "MEMOPT_EXPORT, see memopt-plugin(7)"},
         {"alloc-wrong-kind.so",
          "plugin '@' is of the wrong kind: reporter where allocator is wanted"},
-        {"alloc-unknown-kind.so", "plugin '@' is of kind 9, which ABI 1.0 does not have"},
+        {"alloc-unknown-kind.so", "plugin '@' is of kind 9, which ABI 1.1 does not have"},
         {"alloc-bad-name.so",
          "plugin '@': its name is 'Bad Name', not 1 to 31 of a-z, 0-9 and '-'"},
         {"alloc-no-version.so", "plugin '@': its descriptor lacks 'version'"},
@@ -135,7 +135,7 @@ static void test_defects(void **state) {
         {"alloc-truncated-ops.so",
          "plugin '@': its operations are truncated: 40 bytes do not reach 'open', which every "
          "allocator must have (48 bytes); set .size to sizeof the struct"},
-        {"alloc-large-ops.so", "plugin '@': its operations have 184 bytes where ABI 1.0 has 176: "
+        {"alloc-large-ops.so", "plugin '@': its operations have 184 bytes where ABI 1.1 has 176: "
                                "set .size to sizeof the struct"},
         {"alloc-no-open.so",
          "plugin '@' lacks the operation 'open', which every allocator must have"},
@@ -144,7 +144,7 @@ static void test_defects(void **state) {
          "need all of heap_create .. heap_usable_size, or none"},
         {"alloc-only-heaps.so",
          "plugin '@': it is for separate heaps only, but lacks 'heap_create'"},
-        {"alloc-option-size.so", "plugin '@': its option rows have 8 bytes where ABI 1.0 has 64: "
+        {"alloc-option-size.so", "plugin '@': its option rows have 8 bytes where ABI 1.1 has 64: "
                                  "set .option_size with MEMOPT_PLUGIN_HEADER"},
         {"alloc-no-settings.so",
          "plugin '@': it has options, but its settings_size is 0: set it to the size of the struct "
@@ -152,7 +152,7 @@ static void test_defects(void **state) {
         {"alloc-bad-key.so", "plugin '@': its option 0 has the key 'Size', not a lower-case word "
                              "of a-z, 0-9 and '_'"},
         {"alloc-bad-type.so",
-         "plugin '@': its option 'size' has the type 99, which ABI 1.0 does not have"},
+         "plugin '@': its option 'size' has the type 99, which ABI 1.1 does not have"},
         {"alloc-bad-offset.so",
          "plugin '@': the field of its option 'size' ends outside its settings of 16 bytes"},
         {"alloc-bad-enum.so", "plugin '@': its option 'word' is an enum without choices"},
@@ -397,6 +397,27 @@ static void test_older_minor(void **state) {
     assert_int_equal(mo_option_count(plugin->table), 1);
 }
 
+static void test_trackers(void **state) {
+    struct mo_plugin *plugin;
+    (void)state;
+    const char *path = plugin_path("alloc-older-tracker.so");
+    assert_int_equal(mo_plugin_load(MEMOPT_TRACKER, path, &plugin, &error), 0);
+    assert_null(plugin->ops.tracker.bounds); /* behind its size: not looked at */
+    assert_non_null(plugin->ops.tracker.open);
+    assert_non_null(plugin->ops.tracker.fork_child);
+
+    path = plugin_path("alloc-small-tally.so");
+    assert_int_equal(mo_plugin_load(MEMOPT_TRACKER, path, &plugin, &error), -ENOEXEC);
+    assert_message("plugin '@': it has the operation 'bounds', but its thread_size of 4152 has no "
+                   "room for the struct memopt_tally of 4160 bytes to begin with",
+                   path);
+    path = plugin_path("alloc-no-free.so");
+    assert_int_equal(mo_plugin_load(MEMOPT_TRACKER, path, &plugin, &error), -ENOEXEC);
+    assert_message("plugin '@': it has the operation 'bounds' but not 'free', for which counting "
+                   "in place stands",
+                   path);
+}
+
 static void test_malloc_defaults(void **state) {
     struct mo_plugin *plugin;
     const struct memopt_malloc *table, *again;
@@ -406,6 +427,7 @@ static void test_malloc_defaults(void **state) {
     assert_int_equal(mo_plugin_open_allocator(plugin, NULL, &table, &error), 0);
     assert_int_equal(mo_plugin_open_allocator(plugin, NULL, &again, &error), 0);
     assert_ptr_equal(table, again);
+    assert_int_equal(table->sized_below, 0);
     unsigned char *p = table->malloc(40);
     assert_non_null(p);
     memset(p, 7, 40);
@@ -716,14 +738,14 @@ int main(int argc, char **argv) {
     if (find_places() != 0)
         return 99;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defects),      cmocka_unit_test(test_bad_default),
-        cmocka_unit_test(test_files),        cmocka_unit_test(test_by_name),
-        cmocka_unit_test(test_unknown_name), cmocka_unit_test(test_relative_directories),
-        cmocka_unit_test(test_search),       cmocka_unit_test(test_other_name),
-        cmocka_unit_test(test_own_library),  cmocka_unit_test(test_backend_library),
-        cmocka_unit_test(test_older_minor),  cmocka_unit_test(test_malloc_defaults),
-        cmocka_unit_test(test_host),         cmocka_unit_test(test_moved_tree),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_defects),         cmocka_unit_test(test_bad_default),
+        cmocka_unit_test(test_files),           cmocka_unit_test(test_by_name),
+        cmocka_unit_test(test_unknown_name),    cmocka_unit_test(test_relative_directories),
+        cmocka_unit_test(test_search),          cmocka_unit_test(test_other_name),
+        cmocka_unit_test(test_own_library),     cmocka_unit_test(test_backend_library),
+        cmocka_unit_test(test_older_minor),     cmocka_unit_test(test_trackers),
+        cmocka_unit_test(test_malloc_defaults), cmocka_unit_test(test_host),
+        cmocka_unit_test(test_moved_tree),      cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
 }

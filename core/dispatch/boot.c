@@ -14,6 +14,10 @@ struct mo_reserved mo_reserved;
 static _Atomic size_t used, committed;
 static _Atomic uintptr_t base;
 static size_t objects_at_first;
+static struct {
+    const void *caller;
+    size_t size, end; /* what was asked for; `used` after it */
+} first;
 
 static size_t count_objects(void) {
     size_t count = 0;
@@ -85,7 +89,14 @@ void *mo_boot_aligned_alloc(size_t alignment, size_t size) {
 }
 
 void *mo_boot_malloc(size_t size) {
-    return mo_boot_aligned_alloc(HEADER, size);
+    bool is_first = atomic_load(&used) == 0;
+    void *p = mo_boot_aligned_alloc(HEADER, size);
+    if (is_first) {
+        first.caller = __builtin_return_address(0);
+        first.size = size;
+        first.end = atomic_load(&used);
+    }
+    return p;
 }
 
 void *mo_boot_calloc(size_t count, size_t size) {
@@ -121,6 +132,11 @@ void mo_boot_close(void) {
 
 uint64_t mo_boot_used(void) {
     return atomic_load(&used);
+}
+
+const void *mo_boot_only_caller(size_t *ret_size) {
+    *ret_size = first.size;
+    return first.end == atomic_load(&used) ? first.caller : NULL;
 }
 
 size_t mo_boot_objects(void) {

@@ -39,6 +39,9 @@ size_t mo_boot_usable_size(void *p);
 void mo_boot_close(void);
 /* Bytes handed out so far. */
 uint64_t mo_boot_used(void);
+/* If a single block has been handed out so far, by a jump from malloc: its size, and an
+ * address in the code that called malloc. Else NULL. */
+const void *mo_boot_only_caller(size_t *ret_size);
 /* How many objects there were when the first block was handed out, or are now: the
  * executable and what it needs, as dlopen() asks for memory before it loads. */
 size_t mo_boot_objects(void);

@@ -4,11 +4,14 @@
  *   malloc ──▶ mo_dispatch.malloc ──▶ boot          until the constructor ran
  *                                 ──▶ backend       nothing else is configured
  *                                 ──▶ tracked_* ──▶ backend, then the trackers
+ *                                 ──▶ counted_* ──▶ backend, then counts for the one
  *
  * Invariants
  *   - mo_dispatch is always complete: a call may come at any moment, from the
  *     loader, a signal handler, another thread. It starts as the boot table and
- *     changes once, in the shim's constructor.
+ *     changes once, in the shim's constructor. Then malloc and free of the table are
+ *     all that C asks for, and preload/rebind.c points the program's calls at them:
+ *     from then on they may be called past the functions below, for ever.
  *   - Blocks of the boot range are never passed to a backend.
  *   - What a backend's table gets is what plugin.h promises it: no NULL, no zero
  *     sizes in realloc, checked products. errno is set here. For malloc and free
@@ -18,8 +21,9 @@
  *     be given the address in between, and be counted out of order.
  *
  * Budget without trackers, over calling the backend itself: malloc one indirect
- * jump, free one range check and one indirect jump; nothing where preload/rebind.c
- * has pointed the program's calls past all this.
+ * jump, free one range check and one indirect jump; nothing where the program's calls
+ * have been pointed past all this. With one tracker that counts: 40 instructions a
+ * pair and usable_size once.
  *
  * Files: dispatch.c the rare halves; switch.c the table and the switch; track.c
  * the tracked operations; limit.c a limit; boot.c the boot range. The names that
@@ -122,5 +126,8 @@ static inline size_t mo_usable_size(void *p) {
 void *mo_track_self(void);
 /* Starts tracking; `links` stay for the life of the process. */
 void mo_track_install(struct mo_link *links, size_t count, struct memopt_malloc *table);
+/* For a forked child that has no ledger: whoever still calls a tracked operation gets
+ * the backend's, and nothing is counted. */
+void mo_track_stop(void);
 
 #endif

@@ -50,4 +50,5 @@ void mo_dispatch_switch(const struct memopt_malloc *backend, bool c_calls, struc
 
 void mo_dispatch_untrack(void) {
     put(&untracked);
+    mo_track_stop();
 }

@@ -2,7 +2,12 @@
  * track.c - the operations when trackers are configured: the backend's, with the
  * chain of trackers told of every block.
  *
- * A thread's state is one pointer of initial-exec TLS to its slot in the ledger.
+ *   tell      one tracker, or the chain
+ *   tracked   the operations, for any trackers
+ *   counted   malloc and free, if there is one tracker and all it does is count
+ *
+ * A thread's state is two pointers of initial-exec TLS, to its slot in the ledger and
+ * to what is counted there.
  * A thread that ends marks the slot from a pthread key's destructor and keeps
  * using it: destructors that run later, and the C library's own clean-up, still
  * free memory.
@@ -27,7 +32,10 @@ static struct {
     free_fn free;
     void *free_self;
     size_t free_offset;
+    void (*bounds)(void *self, void *tally); /* NULL: not one tracker that only counts */
 } tell;
+
+static __thread struct memopt_tally *own_tally; /* with tell.bounds: in the slot */
 
 static void chain_alloc(void *unused, void *slot, void *p, size_t size, size_t usable, int event) {
     (void)unused;
@@ -41,10 +49,17 @@ static void chain_free(void *unused, void *slot, void *p, size_t usable, int eve
         link->ops->free(link->self, (char *)slot + link->offset, p, usable, event);
 }
 
+/* Where the events of a process go that must not count: see mo_track_stop(). */
+static struct memopt_tally nowhere = {.ceiling = INT64_MAX, .floor = INT64_MIN};
+static bool stopped;
+
 static __attribute__((noinline)) char *attach(void) {
-    char *slot = mo_ledger_attach();
+    char *slot = stopped ? (char *)&nowhere : mo_ledger_attach();
     own_slot = slot; /* before the next call: it may allocate */
-    pthread_setspecific(end_key, slot);
+    if (tell.bounds != NULL)
+        own_tally = stopped ? &nowhere : (struct memopt_tally *)(void *)(slot + tell.alloc_offset);
+    if (!stopped)
+        pthread_setspecific(end_key, slot);
     return slot;
 }
 
@@ -91,21 +106,44 @@ static __attribute__((noinline)) void *tell_refused(size_t size, int event) {
     return NULL;
 }
 
-static void *tracked_malloc(size_t size) {
-    void *p = mo_backend.malloc(size);
+/* What the backend says of blocks of small sizes, where it always says the same. */
+static uint16_t usable_of[MEMOPT_TALLY_SMALL]; /* by the size asked for; 0: not known */
+
+static __attribute__((noinline, cold)) void learn(size_t size, size_t usable) {
+    if (usable <= UINT16_MAX)
+        __atomic_store_n(&usable_of[size], (uint16_t)usable, __ATOMIC_RELAXED);
+}
+
+/* Of a block that malloc or calloc gave for `size`. */
+static inline size_t usable_for(void *p, size_t size) {
+    bool small = size < MEMOPT_TALLY_SMALL;
+    size_t usable = small ? __atomic_load_n(&usable_of[size], __ATOMIC_RELAXED) : 0;
+    if (usable == 0) {
+        usable = mo_backend.usable_size(p);
+        if (mo_unlikely(small && size < mo_backend.sized_below))
+            learn(size, usable);
+    }
+    return usable;
+}
+
+static inline void *malloc_came(void *p, size_t size) {
     if (mo_unlikely(p == NULL)) {
         tell_refused(size, MEMOPT_EVENT_MALLOC);
         return mo_fail_nomem();
     }
-    tell_alloc(p, size, mo_backend.usable_size(p), MEMOPT_EVENT_MALLOC);
+    tell_alloc(p, size, usable_for(p, size), MEMOPT_EVENT_MALLOC);
     return p;
+}
+
+static void *tracked_malloc(size_t size) {
+    return malloc_came(mo_backend.malloc(size), size);
 }
 
 static void *tracked_calloc(size_t count, size_t size) {
     void *p = mo_backend.calloc(count, size);
     if (mo_unlikely(p == NULL))
         return tell_refused(count * size, MEMOPT_EVENT_CALLOC);
-    tell_alloc(p, count * size, mo_backend.usable_size(p), MEMOPT_EVENT_CALLOC);
+    tell_alloc(p, count * size, usable_for(p, count * size), MEMOPT_EVENT_CALLOC);
     return p;
 }
 
@@ -135,6 +173,66 @@ static void *tracked_realloc(void *p, size_t size) {
     tell_alloc(q, size, mo_backend.usable_size(q), MEMOPT_EVENT_REALLOC);
     return q;
 }
+
+/* ---------------------------------------------------------------- counted */
+
+/* The same as tracked_malloc and tracked_free, for a tracker with `bounds`: plugin.h
+ * says what may be done in place. */
+
+static __attribute__((noinline)) void *uncounted_malloc(void *p, size_t size) {
+    return malloc_came(p, size);
+}
+
+static __attribute__((noinline, cold)) void uncounted_free(void *p, size_t usable) {
+    tell_free(p, usable, MEMOPT_EVENT_FREE);
+    mo_backend.free(p);
+}
+
+/* Makes what is before it one addition to memory each: see memopt_tally. */
+static inline void fence(void) {
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline int64_t live(const struct memopt_tally *tally) {
+    return (int64_t)(tally->allocated - tally->freed);
+}
+
+static void *counted_malloc(size_t size) {
+    void *p = mo_backend.malloc(size);
+    if (mo_unlikely(p == NULL || size >= MEMOPT_TALLY_SMALL))
+        return uncounted_malloc(p, size);
+    size_t usable = usable_for(p, size);
+    struct memopt_tally *tally = own_tally;
+    if (mo_unlikely(tally == NULL))
+        return uncounted_malloc(p, size);
+    tally->small[size]++;
+    fence();
+    tally->allocated += usable;
+    fence();
+    if (mo_unlikely(live(tally) > tally->ceiling))
+        tell.bounds(tell.alloc_self, tally);
+    return p;
+}
+
+static void counted_free(void *p) {
+    if (mo_unlikely(p == NULL))
+        return;
+    size_t usable = mo_backend.usable_size(p);
+    struct memopt_tally *tally = own_tally;
+    if (mo_unlikely(tally == NULL)) {
+        uncounted_free(p, usable);
+        return;
+    }
+    tally->frees++;
+    fence();
+    tally->freed += usable;
+    fence();
+    if (mo_unlikely(live(tally) < tally->floor))
+        tell.bounds(tell.alloc_self, tally);
+    mo_backend.free(p);
+}
+
+/* ----------------------------------------------------------- start and stop */
 
 static void thread_ends(void *slot) {
     mo_ledger_detach(slot);
@@ -170,9 +268,29 @@ void mo_track_install(struct mo_link *links, size_t count, struct memopt_malloc 
         tell.free_self = first_free->self;
         tell.free_offset = first_free->offset;
     }
-    table->malloc = tracked_malloc;
+    bool counts_only = count == 1 && links[0].ops->bounds != NULL;
+    tell.bounds = counts_only ? links[0].ops->bounds : NULL;
+    table->malloc = counts_only ? counted_malloc : tracked_malloc;
     table->calloc = tracked_calloc;
     table->realloc = tracked_realloc;
-    table->free = tracked_free;
+    table->free = counts_only ? counted_free : tracked_free;
     table->aligned_alloc = tracked_aligned_alloc;
+}
+
+static void ignore_alloc(void *self, void *slot, void *p, size_t size, size_t usable, int event) {
+    (void)self, (void)slot, (void)p, (void)size, (void)usable, (void)event;
+}
+
+static void ignore_free(void *self, void *slot, void *p, size_t usable, int event) {
+    (void)self, (void)slot, (void)p, (void)usable, (void)event;
+}
+
+/* The table has been changed, but preload/rebind.c has spread its addresses. */
+void mo_track_stop(void) {
+    stopped = true;
+    tell.alloc = ignore_alloc;
+    tell.free = ignore_free;
+    first_refused = NULL;
+    if (tell.bounds != NULL)
+        own_tally = &nowhere;
 }

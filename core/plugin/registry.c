@@ -682,6 +682,25 @@ static int complete_allocator(struct mo_plugin *plugin, struct memopt_error *err
     return 0;
 }
 
+static int complete_tracker(struct mo_plugin *plugin, struct memopt_error *error) {
+    struct memopt_tracker_ops *ops = &plugin->ops.tracker;
+    if (ops->bounds != NULL && (ops->alloc == NULL || ops->free == NULL))
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': it has the operation 'bounds' but not '%s', for which "
+                       "counting in place stands",
+                       plugin->path, ops->alloc == NULL ? "alloc" : "free");
+    if (ops->bounds != NULL && ops->thread_size < sizeof(struct memopt_tally))
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s': it has the operation 'bounds', but its thread_size of %zu has "
+                       "no room for the struct memopt_tally of %zu bytes to begin with",
+                       plugin->path, ops->thread_size, sizeof(struct memopt_tally));
+    if (ops->open == NULL)
+        ops->open = open_nothing;
+    if (ops->fork_child == NULL)
+        ops->fork_child = keep_copy;
+    return 0;
+}
+
 static int copy_ops(struct mo_plugin *plugin, struct memopt_error *error) {
     const struct kind *kind = kind_of(plugin->descriptor.kind);
     size_t size;
@@ -707,10 +726,6 @@ static int copy_ops(struct mo_plugin *plugin, struct memopt_error *error) {
         break;
     case MEMOPT_TRACKER:
         must = plugin->ops.tracker.report != NULL;
-        if (plugin->ops.tracker.open == NULL)
-            plugin->ops.tracker.open = open_nothing;
-        if (plugin->ops.tracker.fork_child == NULL)
-            plugin->ops.tracker.fork_child = keep_copy;
         break;
     case MEMOPT_REPORTER:
         must = plugin->ops.reporter.write != NULL;
@@ -723,7 +738,9 @@ static int copy_ops(struct mo_plugin *plugin, struct memopt_error *error) {
                        "plugin '%s' lacks the operation '%s', which every %s must "
                        "have",
                        plugin->path, kind->last_must, kind->name);
-    return plugin->descriptor.kind == MEMOPT_ALLOCATOR ? complete_allocator(plugin, error) : 0;
+    return plugin->descriptor.kind == MEMOPT_ALLOCATOR ? complete_allocator(plugin, error)
+           : plugin->descriptor.kind == MEMOPT_TRACKER ? complete_tracker(plugin, error)
+                                                       : 0;
 }
 
 /* ------------------------------------------------------------------- load */

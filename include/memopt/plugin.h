@@ -31,6 +31,8 @@
  *
  * Versions
  *   major 1, minor 0 (2026-11): first.
+ *            minor 1 (2026-11): sized_below in struct memopt_malloc; bounds in
+ *            struct memopt_tracker_ops, with struct memopt_tally.
  *   Fields are only ever appended, to every struct here; each struct carries
  *   its own size. memopt copies what an older plugin has into a zeroed current
  *   struct and fills what is missing with the defaults named below, so an older
@@ -60,7 +62,7 @@ extern "C" {
 #endif
 
 #define MEMOPT_ABI_MAJOR 1
-#define MEMOPT_ABI_MINOR 0
+#define MEMOPT_ABI_MINOR 1
 
 #define MEMOPT_EXPORT __attribute__((visibility("default")))
 
@@ -205,6 +207,10 @@ struct memopt_malloc {
     void (*free)(void *p);
     void *(*aligned_alloc)(size_t alignment, size_t size);
     size_t (*usable_size)(void *p);
+    /* Since 1.1. usable_size() of what malloc or calloc gave for fewer bytes than this
+     * depends on nothing but the size that was asked for, so that it need not be asked
+     * each time. 0: it depends. */
+    size_t sized_below;
 };
 
 /* A backend's or a heap's own figures, in bytes; MEMOPT_UNKNOWN where it has
@@ -333,6 +339,19 @@ struct memopt_ledger_section {
     const void *opaque;
 };
 
+/* What a thread's state begins with if its tracker only counts (`bounds` in struct
+ * memopt_tracker_ops). dispatch then counts the most frequent events in place, which
+ * costs less than half of telling the tracker. All of it begins as zero; dispatch
+ * never changes ceiling and floor. */
+#define MEMOPT_TALLY_SMALL 512
+struct memopt_tally {
+    uint64_t allocated, freed;          /* usable bytes, ever; the difference is live */
+    uint64_t frees;                     /* calls */
+    int64_t ceiling, floor;             /* live bytes above and below which to call bounds */
+    uint64_t reserved[3];               /* zero */
+    uint64_t small[MEMOPT_TALLY_SMALL]; /* mallocs, by the size asked for */
+};
+
 /* A tracker is told of every block after it is allocated and before it is
  * freed, in the thread that does it, and keeps its state in the ledger, a
  * shared file mapping that survives the program's death: counters a thread in
@@ -374,6 +393,18 @@ struct memopt_tracker_ops {
     int (*report)(const struct memopt_host *host, const void *settings,
                   const struct memopt_ledger_section *section, struct memopt_report *report,
                   struct memopt_process *process, struct memopt_error *error);
+    /* [program] Since 1.1. With it, the state of a thread begins with a struct
+     * memopt_tally. dispatch may do the following instead of calling alloc or free,
+     * in threads that have called either before, so both must count so themselves:
+     *   alloc, MEMOPT_EVENT_MALLOC, less than MEMOPT_TALLY_SMALL bytes
+     *             small[size] += 1, allocated += usable;
+     *             bounds() if allocated - freed is now above ceiling
+     *   free, MEMOPT_EVENT_FREE
+     *             frees += 1, freed += usable;
+     *             bounds() if allocated - freed is now below floor
+     * Each addition is one instruction where the machine has one for memory, so that
+     * a signal handler comes before it or after. Missing: alloc and free are called. */
+    void (*bounds)(void *self, void *thread);
 };
 
 /* -------------------------------------------------------------- reporters */
@@ -429,14 +460,15 @@ struct memopt_plugin {
 extern MEMOPT_EXPORT const struct memopt_plugin memopt_plugin;
 
 #if !defined(__cplusplus) && UINTPTR_MAX == UINT64_MAX
-/* The layout of ABI 1.0 is frozen. */
+/* The layout of ABI 1.1 is frozen. */
 _Static_assert(sizeof(struct memopt_option) == 64, "ABI: append only, and bump the minor");
 _Static_assert(offsetof(struct memopt_plugin, name) == 24, "ABI: append only");
 _Static_assert(sizeof(struct memopt_plugin) == 72, "ABI: append only, and bump the minor");
-_Static_assert(sizeof(struct memopt_malloc) == 56, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_malloc) == 64, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_figures) == 56, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_allocator_ops) == 176, "ABI: append only, and bump the minor");
-_Static_assert(sizeof(struct memopt_tracker_ops) == 88, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_tracker_ops) == 96, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_tally) == 64 + 8 * MEMOPT_TALLY_SMALL, "ABI: frozen");
 _Static_assert(sizeof(struct memopt_reporter_ops) == 24, "ABI: append only, and bump the minor");
 #endif
 

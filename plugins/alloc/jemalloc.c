@@ -252,6 +252,7 @@ static int open_jemalloc(const struct memopt_host *host, const void *settings,
     }
     struct late late = {host, settings};
     each_conf(settings, apply, &late);
+    table.sized_below = 8192; /* size classes all */
     *ret_malloc = table;
     return 0;
 }

@@ -267,6 +267,7 @@ static int open_mimalloc(const struct memopt_host *host, const void *settings,
     mi.register_error(set_errno, NULL);
     set_options(host, settings);
     table.aligned_alloc = well_aligned;
+    table.sized_below = 1024; /* blocks of one size in each of its pages */
     *ret_malloc = table;
     return 0;
 }

@@ -231,6 +231,7 @@ void mo_pool_fill_operations(struct memopt_malloc *ret_malloc) {
     ret_malloc->free = mo_pool_settings.check_free ? pool_free_checked : pool_free;
     ret_malloc->aligned_alloc = pool_aligned_alloc;
     ret_malloc->usable_size = pool_usable_size;
+    ret_malloc->sized_below = POOL_DIRECT_MAX;
 }
 
 void *mo_pool_heap_malloc(void *heap, size_t size) {

@@ -94,8 +94,9 @@ static int set_properties(const struct memopt_host *host, const struct settings 
 static int open_tcmalloc(const struct memopt_host *host, const void *settings,
                          struct memopt_malloc *ret_malloc, struct memopt_error *error) {
     void *library = NULL;
+    const char *found = NULL;
     for (size_t i = 0; libraries[i] != NULL && library == NULL; i++)
-        library = dlopen(libraries[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+        library = dlopen(found = libraries[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (library == NULL)
         return host->fail(error, -ENOENT,
                           "allocator 'tcmalloc': the library '%s' can't be loaded: %s\n"
@@ -129,6 +130,9 @@ static int open_tcmalloc(const struct memopt_host *host, const void *settings,
     int r = set_properties(host, settings, error);
     if (r < 0)
         return r;
+    /* The full library may sample blocks, which are then larger than others. */
+    if (strstr(found, "minimal") != NULL)
+        table.sized_below = 1024;
     *ret_malloc = table;
     return 0;
 }

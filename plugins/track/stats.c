@@ -5,12 +5,16 @@
  * Made to stay out of the way. A thread counts in memory of its own, each event
  * in two cache lines, with no lock, no atomic operation and no loop:
  *
- *   alloc   one bin of the histogram (calls, bytes asked for), live bytes
- *   free    calls, bytes, live bytes
+ *   alloc   one count of the histogram, bytes handed out
+ *   free    calls, bytes
  *
- * Whatever can be summed up later is not counted: allocations are the sum of
- * the bins, bytes handed out are live + freed. A thread's peak is exact: one
- * comparison with `mark`, behind which the rare work hides.
+ * Whatever can be summed up later is not counted: allocations and bytes asked for
+ * are sums over the histogram, which has small sizes one by one and larger ones in
+ * bins; live is what was handed out less what was freed. (Each has its own counter,
+ * so that an allocation needn't wait for the free before it to be stored.) A
+ * thread's peak is exact: one comparison with `ceiling`, behind which the rare work
+ * hides. It is all so plain that dispatch does most of it itself (struct
+ * memopt_tally).
  *
  * The process's peak needs what all threads have together. Each thread adds to
  * a shared total only when its live bytes have moved by `peak_batch`, so the
@@ -29,26 +33,24 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* Size classes: sizes below 8 have one each, then four for each doubling. */
-enum { BINS = 252 };
+/* The histogram's bins: sizes below 8 have one each, then four for each doubling. */
+enum { BINS = 252, SMALL_BINS = 32 /* hold what tally.small counts */ };
 
 struct bin {
     uint64_t allocations, bytes;
 };
 
 struct thread {
-    int64_t live;  /* usable bytes: allocated - freed, by this thread */
-    int64_t mark;  /* above it there is something to do: a new peak, or a batch is full */
-    int64_t floor; /* below it a batch is full */
-    uint64_t frees, bytes_freed;
+    /* ceiling: above it there is a new peak, or a batch is full; floor: a batch is */
+    struct memopt_tally tally;
     int64_t peak;                              /* of live */
     int64_t flushed;                           /* the part of live that is in the process's total */
     uint64_t seen;                             /* 1: counted in process.threads */
     uint64_t events[MEMOPT_EVENT_REALLOC + 1]; /* allocations by how, but for malloc's */
     uint64_t failures;
-    uint64_t reserved[3];
-    struct bin bins[BINS];
+    struct bin bins[BINS - SMALL_BINS];
 };
+_Static_assert(offsetof(struct thread, tally) == 0, "as memopt_tally has it");
 _Static_assert(offsetof(struct thread, bins) % sizeof(struct bin) == 0, "a bin in one cache line");
 
 struct process {
@@ -77,6 +79,10 @@ static uint64_t bin_max(size_t bin) {
     return bin < 8 ? bin : bin_min(bin) + ((uint64_t)1 << (bin / 4 - 1)) - 1;
 }
 
+static inline int64_t live(const struct thread *thread) {
+    return (int64_t)(thread->tally.allocated - thread->tally.freed);
+}
+
 static int stats_open(const struct memopt_host *host, const void *settings_, void *process_,
                       void **ret_self, struct memopt_error *error) {
     (void)host, (void)error;
@@ -98,8 +104,8 @@ static void raise_to(_Atomic int64_t *peak, int64_t value) {
 
 /* Hands the thread's live bytes to the process's total. */
 static void flush(struct process *process, struct thread *thread) {
-    int64_t change = thread->live - thread->flushed;
-    thread->flushed = thread->live;
+    int64_t now = live(thread), change = now - thread->flushed;
+    thread->flushed = now;
     int64_t total =
         atomic_fetch_add_explicit(&process->live, change, memory_order_relaxed) + change;
     raise_to(&process->peak, total);
@@ -115,29 +121,29 @@ static void first_event(struct process *process, struct thread *thread) {
         ;
 }
 
-/* live is above mark or below floor. */
-static __attribute__((noinline, cold)) void out_of_bounds(struct process *process,
-                                                          struct thread *thread) {
-    int64_t batch = (int64_t)process->batch, live = thread->live;
+/* live is above the ceiling or below the floor. */
+static void stats_bounds(void *process_, void *thread_) {
+    struct process *process = process_;
+    struct thread *thread = thread_;
+    int64_t batch = (int64_t)process->batch, now = live(thread);
     if (!thread->seen)
         first_event(process, thread);
-    if (live > thread->peak)
-        thread->peak = live;
-    if (live > thread->flushed + batch || live < thread->flushed - batch)
+    if (now > thread->peak)
+        thread->peak = now;
+    if (now > thread->flushed + batch || now < thread->flushed - batch)
         flush(process, thread);
-    int64_t ceiling = thread->flushed + batch;
-    thread->floor = thread->flushed - batch;
-    thread->mark = thread->peak < ceiling ? thread->peak : ceiling;
+    int64_t full = thread->flushed + batch;
+    thread->tally.floor = thread->flushed - batch;
+    thread->tally.ceiling = thread->peak < full ? thread->peak : full;
 }
 
 /* A failed realloc gives its old block back: it was never freed. */
 static __attribute__((noinline, cold)) void restore(struct process *process, struct thread *thread,
                                                     size_t usable) {
-    thread->frees--;
-    thread->bytes_freed -= usable;
-    thread->live += (int64_t)usable;
-    if (thread->live > thread->mark)
-        out_of_bounds(process, thread);
+    thread->tally.frees--;
+    thread->tally.freed -= usable;
+    if (live(thread) > thread->tally.ceiling)
+        stats_bounds(process, thread);
 }
 
 /* ------------------------------------------------------------- the hot part */
@@ -154,26 +160,30 @@ static void stats_alloc(void *self, void *thread_, void *p, size_t size, size_t 
             return restore(self, thread, usable);
         thread->events[event]++;
     }
-    struct bin *bin = &thread->bins[bin_of(size)];
-    bin->allocations++;
+    if (size < MEMOPT_TALLY_SMALL) {
+        thread->tally.small[size]++;
+    } else {
+        struct bin *bin = &thread->bins[bin_of(size) - SMALL_BINS];
+        bin->allocations++;
+        fence();
+        bin->bytes += size;
+    }
     fence();
-    bin->bytes += size;
-    thread->live += (int64_t)usable;
+    thread->tally.allocated += usable;
     fence();
-    if (__builtin_expect(thread->live > thread->mark, 0))
-        out_of_bounds(self, thread);
+    if (__builtin_expect(live(thread) > thread->tally.ceiling, 0))
+        stats_bounds(self, thread);
 }
 
 static void stats_free(void *self, void *thread_, void *p, size_t usable, int event) {
     (void)p, (void)event;
     struct thread *thread = thread_;
-    thread->frees++;
+    thread->tally.frees++;
     fence();
-    thread->bytes_freed += usable;
-    thread->live -= (int64_t)usable;
+    thread->tally.freed += usable;
     fence();
-    if (__builtin_expect(thread->live < thread->floor, 0))
-        out_of_bounds(self, thread);
+    if (__builtin_expect(live(thread) < thread->tally.floor, 0))
+        stats_bounds(self, thread);
 }
 
 static void stats_refused(void *self, void *thread_, size_t size, int event) {
@@ -183,9 +193,23 @@ static void stats_refused(void *self, void *thread_, size_t size, int event) {
 
 /* -------------------------------------------------- threads and processes end */
 
+/* Adds the thread's histogram to `bins`. */
+static void add_histogram(const struct thread *thread, struct bin bins[BINS]) {
+    for (size_t size = 0; size < MEMOPT_TALLY_SMALL; size++) {
+        bins[bin_of(size)].allocations += thread->tally.small[size];
+        bins[bin_of(size)].bytes += thread->tally.small[size] * size;
+    }
+    for (size_t i = SMALL_BINS; i < BINS; i++) {
+        bins[i].allocations += thread->bins[i - SMALL_BINS].allocations;
+        bins[i].bytes += thread->bins[i - SMALL_BINS].bytes;
+    }
+}
+
 static uint64_t thread_allocations(const struct thread *thread) {
     uint64_t sum = 0;
-    for (size_t i = 0; i < BINS; i++)
+    for (size_t size = 0; size < MEMOPT_TALLY_SMALL; size++)
+        sum += thread->tally.small[size];
+    for (size_t i = 0; i < BINS - SMALL_BINS; i++)
         sum += thread->bins[i].allocations;
     return sum;
 }
@@ -201,14 +225,16 @@ static void stats_thread_end(void *self, void *ended_, void *thread_) {
         flush(process, thread);
         atomic_fetch_sub_explicit(&process->threads, 1, memory_order_relaxed);
     }
-    ended->live += thread->live;
+    ended->tally.allocated += thread->tally.allocated;
+    ended->tally.freed += thread->tally.freed;
+    ended->tally.frees += thread->tally.frees;
     ended->flushed += thread->flushed;
-    ended->frees += thread->frees;
-    ended->bytes_freed += thread->bytes_freed;
     ended->failures += thread->failures;
     for (size_t i = 0; i < sizeof(thread->events) / sizeof(thread->events[0]); i++)
         ended->events[i] += thread->events[i];
-    for (size_t i = 0; i < BINS; i++) {
+    for (size_t size = 0; size < MEMOPT_TALLY_SMALL; size++)
+        ended->tally.small[size] += thread->tally.small[size];
+    for (size_t i = 0; i < BINS - SMALL_BINS; i++) {
         ended->bins[i].allocations += thread->bins[i].allocations;
         ended->bins[i].bytes += thread->bins[i].bytes;
     }
@@ -220,18 +246,18 @@ static void stats_fork_child(void *self, void *process_, void *const *threads,
                              size_t thread_count) {
     (void)self;
     struct process *process = process_;
-    int64_t live = atomic_load_explicit(&process->live, memory_order_relaxed);
+    int64_t total = atomic_load_explicit(&process->live, memory_order_relaxed);
     int64_t blocks = process->inherited_blocks;
     for (size_t i = 0; i < thread_count; i++) {
         struct thread *thread = threads[i];
-        live += thread->live - thread->flushed;
-        blocks += (int64_t)(thread_allocations(thread) - thread->frees);
+        total += live(thread) - thread->flushed;
+        blocks += (int64_t)(thread_allocations(thread) - thread->tally.frees);
         memset(thread, 0, sizeof(*thread));
     }
-    process->inherited_bytes = live;
+    process->inherited_bytes = total;
     process->inherited_blocks = blocks;
-    atomic_store_explicit(&process->live, live, memory_order_relaxed);
-    atomic_store_explicit(&process->peak, live, memory_order_relaxed);
+    atomic_store_explicit(&process->live, total, memory_order_relaxed);
+    atomic_store_explicit(&process->peak, total, memory_order_relaxed);
     atomic_store_explicit(&process->threads, 0, memory_order_relaxed);
     atomic_store_explicit(&process->threads_peak, 0, memory_order_relaxed);
 }
@@ -239,21 +265,21 @@ static void stats_fork_child(void *self, void *process_, void *const *threads,
 /* ------------------------------------------------------------- in the parent */
 
 /* What is read here may be nonsense, so sums are unsigned: they wrap. */
-static struct memopt_counts counts_of(const struct thread *thread) {
+static struct memopt_counts counts_of(const struct thread *thread, const struct bin bins[BINS]) {
     struct memopt_counts counts = {
-        .frees = thread->frees,
+        .frees = thread->tally.frees,
         .reallocations = thread->events[MEMOPT_EVENT_REALLOC],
         .zeroed = thread->events[MEMOPT_EVENT_CALLOC],
         .aligned = thread->events[MEMOPT_EVENT_ALIGNED],
         .failures = thread->failures,
-        .bytes_allocated = (uint64_t)thread->live + thread->bytes_freed,
-        .bytes_freed = thread->bytes_freed,
-        .live_bytes = thread->live,
+        .bytes_allocated = thread->tally.allocated,
+        .bytes_freed = thread->tally.freed,
+        .live_bytes = live(thread),
         .peak_bytes = (uint64_t)thread->peak,
     };
     for (size_t i = 0; i < BINS; i++) {
-        counts.allocations += thread->bins[i].allocations;
-        counts.bytes_requested += thread->bins[i].bytes;
+        counts.allocations += bins[i].allocations;
+        counts.bytes_requested += bins[i].bytes;
     }
     counts.live_blocks = (int64_t)(counts.allocations - counts.frees);
     return counts;
@@ -290,7 +316,7 @@ static int stats_report(const struct memopt_host *host, const void *settings,
                           sizeof(struct thread));
     struct process state;
     memcpy(&state, section->process, sizeof(state));
-    int64_t live = atomic_load(&state.live), peak = atomic_load(&state.peak);
+    int64_t total = atomic_load(&state.live), peak = atomic_load(&state.peak);
     uint32_t most = atomic_load(&state.threads_peak);
 
     size_t count = 0, used = 0;
@@ -310,15 +336,17 @@ static int stats_report(const struct memopt_host *host, const void *settings,
         if (there == NULL)
             continue;
         memcpy(&thread, there, sizeof(thread));
-        struct memopt_counts counts = counts_of(&thread);
+        struct bin own[BINS] = {{0}};
+        add_histogram(&thread, own);
+        struct memopt_counts counts = counts_of(&thread, own);
         add_counts(&sum, &counts);
         for (size_t b = 0; b < BINS; b++) {
-            bins[b].allocations += thread.bins[b].allocations;
-            bins[b].bytes += thread.bins[b].bytes;
+            bins[b].allocations += own[b].allocations;
+            bins[b].bytes += own[b].bytes;
         }
         if (counts.allocations == 0 && counts.frees == 0)
             continue;
-        int64_t alone = plus(live, plus(thread.peak, (int64_t)(0 - (uint64_t)thread.flushed)));
+        int64_t alone = plus(total, plus(thread.peak, (int64_t)(0 - (uint64_t)thread.flushed)));
         if (most == 1 && tid != 0 && alone > peak)
             peak = alone;
         if (tid == 0)
@@ -357,7 +385,7 @@ static const struct memopt_option options[] = {
 
 static const struct memopt_tracker_ops ops = {
     .size = sizeof(ops),
-    .state_version = 1,
+    .state_version = 2,
     .process_size = sizeof(struct process),
     .thread_size = sizeof(struct thread),
     .open = stats_open,
@@ -367,6 +395,7 @@ static const struct memopt_tracker_ops ops = {
     .thread_end = stats_thread_end,
     .fork_child = stats_fork_child,
     .report = stats_report,
+    .bounds = stats_bounds,
 };
 
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {

@@ -84,6 +84,44 @@ static void *no_heap(void *heap, size_t size) {
     return NULL;
 }
 
+#if defined(DEFECT_older_tracker) || defined(DEFECT_small_tally) || defined(DEFECT_no_free)
+#define KIND MEMOPT_TRACKER
+static int report(const struct memopt_host *host, const void *settings,
+                  const struct memopt_ledger_section *section, struct memopt_report *report_,
+                  struct memopt_process *process, struct memopt_error *error) {
+    (void)host, (void)settings, (void)section, (void)report_, (void)process, (void)error;
+    return 0;
+}
+static void alloc(void *self, void *thread, void *p, size_t size, size_t usable, int event) {
+    (void)self, (void)thread, (void)p, (void)size, (void)usable, (void)event;
+}
+__attribute__((unused)) static void free_(void *self, void *thread, void *p, size_t usable,
+                                          int event) {
+    (void)self, (void)thread, (void)p, (void)usable, (void)event;
+}
+static void bounds(void *self, void *thread) {
+    (void)self, (void)thread;
+}
+static const struct memopt_tracker_ops ops = {
+#ifdef DEFECT_older_tracker
+    .size = offsetof(struct memopt_tracker_ops, bounds), /* 1.0 */
+#else
+    .size = sizeof(ops),
+#endif
+#ifdef DEFECT_small_tally
+    .thread_size = sizeof(struct memopt_tally) - 8,
+#else
+    .thread_size = sizeof(struct memopt_tally),
+#endif
+    .alloc = alloc,
+#ifndef DEFECT_no_free
+    .free = free_,
+#endif
+    .report = report,
+    .bounds = bounds,
+};
+#else
+#define KIND MEMOPT_ALLOCATOR
 static const struct memopt_allocator_ops ops = {
 #if defined(DEFECT_truncated_ops)
     .size = offsetof(struct memopt_allocator_ops, open),
@@ -113,6 +151,7 @@ static const struct memopt_allocator_ops ops = {
     .package = "libnotthere1",
 #endif
 };
+#endif
 
 #if defined(DEFECT_no_symbol)
 MEMOPT_EXPORT const struct memopt_plugin another_name = {
@@ -139,6 +178,8 @@ MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     .abi_minor = MEMOPT_ABI_MINOR
 #ifdef DEFECT_newer_minor
                  + 1
+#elif defined(DEFECT_older_minor) || defined(DEFECT_older_tracker)
+                 - 1
 #endif
     ,
 #ifdef DEFECT_oversize
@@ -151,7 +192,7 @@ MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
 #elif defined(DEFECT_unknown_kind)
     .kind = 9,
 #else
-    .kind = MEMOPT_ALLOCATOR,
+    .kind = KIND,
 #endif
 #ifdef DEFECT_option_size
     .option_size = 8,
