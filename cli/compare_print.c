@@ -194,6 +194,8 @@ static void verdict(const struct mo_comparison *comparison, const char *by, enum
     size_t count = 0;
     for (size_t i = 0; i < comparison->count; i++)
         count += leads[i] != 0;
+    if (count < 2 && used < size)
+        snprintf(text + used, size - used, "; fewer than two candidates took part to the end");
     const char *before = comparison->runs < 3 ? "; fewer than 3 runs can't tell between "
                                               : "; too close to call between ";
     for (size_t i = 0; i < comparison->count && used < size && count >= 2; i++) {

@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <malloc.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -126,15 +125,7 @@ static void *libc_function(const char *name) {
 }
 
 static struct memopt_figures figures(void) {
-    struct memopt_figures f = {
-        .size = sizeof(f),
-        .live = MEMOPT_UNKNOWN,
-        .committed = MEMOPT_UNKNOWN,
-        .resident = MEMOPT_UNKNOWN,
-        .retained = MEMOPT_UNKNOWN,
-        .peak = MEMOPT_UNKNOWN,
-        .fragmentation = NAN,
-    };
+    struct memopt_figures f = MEMOPT_FIGURES_INIT;
     if (mo_process.allocator != NULL && mo_process.allocator->ops.allocator.figures != NULL)
         mo_process.allocator->ops.allocator.figures(&f);
     return f;

@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -359,15 +358,7 @@ static bool may_ask_backend(void) {
 }
 
 static void end(int status, bool with_figures) {
-    struct memopt_figures figures = {
-        .size = sizeof(figures),
-        .live = MEMOPT_UNKNOWN,
-        .committed = MEMOPT_UNKNOWN,
-        .resident = MEMOPT_UNKNOWN,
-        .retained = MEMOPT_UNKNOWN,
-        .peak = MEMOPT_UNKNOWN,
-        .fragmentation = NAN,
-    };
+    struct memopt_figures figures = MEMOPT_FIGURES_INIT;
     if (mo_ledger() == NULL || mo_ledger()->pid != getpid())
         return;
     bool known = with_figures && may_ask_backend() &&

@@ -39,9 +39,14 @@ need() {
     done
     [ ${#missing[@]} -eq 0 ] && [ ${#optional[@]} -eq 0 ] && return 0
     if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null ||
+        if command -v sudo >/dev/null; then
+            sudo=(sudo)
+        elif [ ${#missing[@]} -gt 0 ]; then
             die "not root and no sudo; as root: apt-get install ${missing[*]} ${optional[*]}"
-        sudo=(sudo)
+        else
+            say "not root and no sudo; going on without ${optional[*]}"
+            return 0
+        fi
     fi
     say "installing: ${missing[*]} ${optional[*]}"
     local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y

@@ -92,6 +92,7 @@ case $LD_PRELOAD in *preload.so*) exit 4 ;; esac
 SH
 exits 1 $compare -n 3 -a pool -- sh picky.sh
 says out "pool: 4 of 4 runs ended with exit status 4 instead of 0; it can't win"
+says out "time: no winner; fewer than two candidates took part to the end"
 cat >killed.sh <<'SH'
 case $LD_PRELOAD in *preload.so*) kill -9 $$ ;; esac
 SH

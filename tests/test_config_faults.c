@@ -254,7 +254,7 @@ static int set_up(void **state) {
     mkdir(".config", 0755);
     mkdir(".config/memopt", 0755);
     put(".config/memopt/memopt.ini", "[memopt]\ntrackers = stats\n[heap.a]\nlimit = 4KiB\n");
-    put("memopt.ini", "[memopt]\nreporters = text, json\nplugin_path = a, ~/b\n"
+    put("memopt.ini", "[memopt]\nreporters = text, json\nplugin_path = /usr, ~/.config\n"
                       "[reporter.json]\noutput = x.json\n");
     put("more.ini", "[optimizer]\nstate = store:data\n[heap.b]\nallocator = libc\n"
                     "on_limit = purge, fail\n");

@@ -16,13 +16,26 @@
 
 #define BIG "18446744073709551615"
 
+/* What a text must give; where it is none, the value stays as it was. */
+struct parsed {
+    const char *text;
+    int result;
+    uint64_t value;
+};
+
+static void expect_parsed(int (*parse)(const char *, uint64_t *), const struct parsed *cases,
+                          size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value = 77;
+        int result = parse(cases[i].text, &value);
+        if (result != cases[i].result || value != (result == 0 ? cases[i].value : 77))
+            fail_msg("'%s' gives %d, %llu", cases[i].text, result, (unsigned long long)value);
+    }
+}
+
 static void sizes(void **state) {
     (void)state;
-    static const struct {
-        const char *text;
-        int result;
-        uint64_t value;
-    } cases[] = {
+    static const struct parsed cases[] = {
         {"0", 0, 0},
         {"4096", 0, 4096},
         {"4096B", 0, 4096},
@@ -61,21 +74,12 @@ static void sizes(void **state) {
         {"1e3", -EINVAL, 0},
         {"99999999999999999999999Q", -EINVAL, 0},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        uint64_t value = 77;
-        int result = mo_parse_size(cases[i].text, &value);
-        if (result != cases[i].result || value != (result == 0 ? cases[i].value : 77))
-            fail_msg("'%s' gives %d, %llu", cases[i].text, result, (unsigned long long)value);
-    }
+    expect_parsed(mo_parse_size, cases, sizeof(cases) / sizeof(*cases));
 }
 
 static void durations(void **state) {
     (void)state;
-    static const struct {
-        const char *text;
-        int result;
-        uint64_t value;
-    } cases[] = {
+    static const struct parsed cases[] = {
         {"0", 0, 0},
         {"0ns", 0, 0},
         {"17ns", 0, 17},
@@ -103,12 +107,7 @@ static void durations(void **state) {
         {"213504d 1x", -EINVAL, 0},
         {"18446744073709551615ns", -ERANGE, 0},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        uint64_t value = 77;
-        int result = mo_parse_duration(cases[i].text, &value);
-        if (result != cases[i].result || value != (result == 0 ? cases[i].value : 77))
-            fail_msg("'%s' gives %d, %llu", cases[i].text, result, (unsigned long long)value);
-    }
+    expect_parsed(mo_parse_duration, cases, sizeof(cases) / sizeof(*cases));
 }
 
 static void numbers(void **state) {

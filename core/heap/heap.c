@@ -556,8 +556,7 @@ void *memopt_heap_unspill(struct memopt_heap *heap, void *p) {
 
 static void read_figures(struct memopt_heap *heap, struct memopt_heap_statistics *stats) {
     const struct memopt_allocator_ops *backend = &heap->backend->plugin->ops.allocator;
-    struct memopt_figures figures = {
-        .size = sizeof(figures), .committed = MEMOPT_UNKNOWN, .fragmentation = (double)NAN};
+    struct memopt_figures figures = MEMOPT_FIGURES_INIT;
     int code;
     stats->whole_backend = heap->native == NULL || backend->heap_figures == NULL;
     if (stats->whole_backend)

@@ -170,13 +170,7 @@ static int describe(struct memopt_report *report, struct memopt_process *process
  * use. */
 static int backend_figures(struct memopt_report *report, struct memopt_process *process,
                            const struct mo_backend *backend, struct memopt_error *error) {
-    struct memopt_figures figures = {.size = sizeof(figures),
-                                     .live = MEMOPT_UNKNOWN,
-                                     .committed = MEMOPT_UNKNOWN,
-                                     .resident = MEMOPT_UNKNOWN,
-                                     .retained = MEMOPT_UNKNOWN,
-                                     .peak = MEMOPT_UNKNOWN,
-                                     .fragmentation = (double)NAN};
+    struct memopt_figures figures = MEMOPT_FIGURES_INIT;
     process->allocator = mo_report_strdup(report, backend->plugin->descriptor.name);
     const struct memopt_allocator_ops *ops = &backend->plugin->ops.allocator;
     if (ops->backend_version != NULL)

@@ -77,8 +77,10 @@ static void leave_out_said(struct memopt_report *report) {
         report->notes = notes;
         report->note_count = count;
     }
-    for (size_t i = 0; i < report->process_count; i++) {
-        struct memopt_process *process = &model->processes[i];
+    struct memopt_process *processes =
+        memopt_report_alloc(report, (report->process_count + 1) * sizeof(*processes));
+    for (size_t i = 0; processes != NULL && i < report->process_count; i++) {
+        const struct memopt_process *process = &report->processes[i];
         struct memopt_event_report *events =
             memopt_report_alloc(report, (process->event_count + 1) * sizeof(*events));
         for (size_t k = 0; events != NULL && k < process->event_count; k++) {
@@ -91,27 +93,21 @@ static void leave_out_said(struct memopt_report *report) {
             if (text != NULL)
                 events[k].text = text;
         }
+        processes[i] = *process;
         if (events != NULL)
-            process->events = events;
+            processes[i].events = events;
     }
+    if (processes != NULL)
+        report->processes = processes;
 }
 
 static int write_once(struct memopt_report *report, const struct mo_plugin *plugin,
                       const void *settings, const char *output, struct memopt_error *error) {
-    if (strcmp(output, "stderr") != 0)
-        return run_reporter(report, plugin, settings, output, error);
-    struct mo_model *model = mo_model_of(report);
     struct memopt_report whole = *report;
-    size_t count = report->process_count;
-    mo_auto_free const struct memopt_event_report **events = calloc(count + 1, sizeof(*events));
-    for (size_t i = 0; events != NULL && i < count; i++)
-        events[i] = model->processes[i].events;
-    if (events != NULL)
+    if (strcmp(output, "stderr") == 0)
         leave_out_said(report);
     int r = run_reporter(report, plugin, settings, output, error);
     *report = whole;
-    for (size_t i = 0; events != NULL && i < count; i++)
-        model->processes[i].events = events[i];
     return r;
 }
 

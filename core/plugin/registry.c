@@ -625,9 +625,8 @@ static int check_descriptor(const struct memopt_plugin *found, size_t available,
 
 static int unknown_figures(struct memopt_figures *figures) {
     size_t size = figures->size;
-    *figures =
-        (struct memopt_figures){size,           MEMOPT_UNKNOWN, MEMOPT_UNKNOWN,   MEMOPT_UNKNOWN,
-                                MEMOPT_UNKNOWN, MEMOPT_UNKNOWN, __builtin_nan("")};
+    *figures = (struct memopt_figures)MEMOPT_FIGURES_INIT;
+    figures->size = size;
     return 0;
 }
 

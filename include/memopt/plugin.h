@@ -225,6 +225,12 @@ struct memopt_figures {
     uint64_t peak;        /* highest live, where the backend records it */
     double fragmentation; /* 1 - live/committed by the backend's definition; NaN: unknown */
 };
+/* All unknown: what figures() is to be called with, and may leave as it is. */
+#define MEMOPT_FIGURES_INIT                                                                        \
+    {                                                                                              \
+        sizeof(struct memopt_figures), MEMOPT_UNKNOWN, MEMOPT_UNKNOWN, MEMOPT_UNKNOWN,             \
+            MEMOPT_UNKNOWN, MEMOPT_UNKNOWN, __builtin_nan("")                                      \
+    }
 
 /* What a new heap is made from. Strings belong to the caller and are gone
  * after heap_create() returns. */
