@@ -39,11 +39,14 @@ static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_te
     for (size_t i = 0; i < layout->slot_count; i++) {
         int small =
             settings->state_format == MO_STATE_8BIT && layout->slots[i].kind != MO_SLOT_FP32;
-        layout->data[i] = take(layout, tensor->count, small ? 1 : sizeof(float));
+        uint64_t blocks = tensor->count / MO_BLOCK + (tensor->count % MO_BLOCK != 0);
         layout->absmax[i] = SIZE_MAX;
-        if (small)
-            layout->absmax[i] = take(
-                layout, tensor->count / MO_BLOCK + (tensor->count % MO_BLOCK != 0), sizeof(float));
+        if (small) {
+            layout->data[i] = take(layout, blocks, MO_BLOCK);
+            layout->absmax[i] = take(layout, blocks, sizeof(float));
+        } else {
+            layout->data[i] = take(layout, tensor->count, sizeof(float));
+        }
     }
     int has_master = tensor->dtype != MEMOPT_DTYPE_F32 && settings->rounding == MO_ROUNDING_MASTER;
     layout->master = has_master ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
