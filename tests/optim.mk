@@ -8,4 +8,17 @@ valgrind_tests += tests/test_optim_golden
 tests_test_optim_golden_SOURCES = tests/test_optim_golden.c tests/optim_noise.h
 tests_test_optim_golden_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_optim_golden_LDADD = libmemopt.la $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/test_optim
+TESTS += tests/test_optim
+valgrind_tests += tests/test_optim
+tests_test_optim_SOURCES = tests/test_optim.c tests/optim_noise.h tests/heap_child.h
+tests_test_optim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += tests/test_optim_kernels
+TESTS += tests/test_optim_kernels
+tests_test_optim_kernels_SOURCES = tests/test_optim_kernels.c tests/optim_noise.h
+tests_test_optim_kernels_CFLAGS = $(AM_CFLAGS) -fno-tree-vectorize -ffp-contract=off $(CMOCKA_CFLAGS)
+tests_test_optim_kernels_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
 endif

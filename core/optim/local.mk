@@ -3,6 +3,7 @@ libmemopt_la_SOURCES += \
 	core/optim/methods.c core/optim/methods.h \
 	core/optim/optim.h \
 	core/optim/optimizer.c \
+	core/optim/save.c \
 	core/optim/schedule.c \
 	core/optim/settings.c \
 	core/optim/state.c \

@@ -10,6 +10,7 @@
  *   gradient.c   the pass over gradients: norm, not finite, accumulation
  *   workers.c    threads
  *   state.c      the state's memory
+ *   save.c       the state in a file
  *
  * Vocabulary
  *   method   an optimizer as a formula: descriptor + kernels, no state of its own
@@ -170,6 +171,7 @@ struct mo_tensor {
     float *master;      /* NULL: none */
     float *accumulator; /* NULL: none */
     int master_stale;   /* the program wrote data */
+    int fresh;          /* its state was made by the call that is running */
     uint64_t updates;
     double carry[MO_CARRY]; /* what a method keeps per tensor */
 
@@ -258,9 +260,18 @@ int mo_settings_get(const struct mo_method *method, const char *key,
 /* Copies what belongs to the whole optimizer. */
 void mo_settings_share(struct mo_settings_optimizer *to, const struct mo_settings_optimizer *from);
 
+/* Writes a group's settings, but for `threads`, as text that parses to the same. */
+void mo_settings_print(const struct mo_method *method, const struct mo_settings_optimizer *settings,
+                       char *text, size_t size);
+
 /* state.c */
 /* Makes the state of every tensor that has none; all or none. */
 int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error);
+int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
+                      struct memopt_error *error);
 void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor);
+void mo_state_forget(struct mo_tensor *tensor); /* frees nothing */
+/* Masters from parameters that the program wrote. */
+void mo_state_refresh(struct memopt_optimizer *optimizer);
 
 #endif
