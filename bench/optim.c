@@ -9,6 +9,8 @@
  * "STEP-SECONDS LOOP-SECONDS", and at last "state BYTES-AN-ELEMENT moved
  * BYTES-AN-ELEMENT".
  */
+#include "config.h"
+
 #include <memopt/memopt.h>
 
 #include <pthread.h>
@@ -19,8 +21,7 @@
 #include <string.h>
 #include <time.h>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
-    !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(MO_SANITIZED)
 #define CLONES                                                                                     \
     __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"), noinline))
 #else
