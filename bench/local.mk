@@ -1,5 +1,5 @@
 # bench: `make bench` measures what memopt costs and writes bench/results.json
-bench_programs = bench/once bench/pair bench/xthread bench/bignum bench/symbolic
+bench_programs = bench/once bench/pair bench/xthread bench/bignum bench/symbolic bench/optim
 EXTRA_PROGRAMS = $(bench_programs)
 # Where MEMOPT_COW_THRESHOLD comes from; not part of `make bench`.
 EXTRA_PROGRAMS += bench/cow
@@ -9,10 +9,13 @@ bench_once_SOURCES = bench/once.c
 bench_pair_SOURCES = bench/pair.c
 bench_pair_CFLAGS = $(AM_CFLAGS) -fno-builtin
 bench_pair_LDADD = core/libcore-own.la
+# vectorized: its loops are what optimizers are measured by
+bench_optim_CFLAGS = $(AM_CFLAGS) -ftree-vectorize -fvect-cost-model=dynamic
+bench_optim_LDADD = libmemopt.la
 bench_xthread_SOURCES = bench/programs/xthread.c
 bench_bignum_SOURCES = bench/programs/bignum.c
 bench_symbolic_SOURCES = bench/programs/symbolic.c
-EXTRA_DIST += bench/run bench/programs/document.py bench/programs/words.pl
+EXTRA_DIST += bench/run bench/optim.py bench/optim_torch.py bench/programs/document.py bench/programs/words.pl
 CLEANFILES += $(bench_programs) bench/cow
 
 # not `-s`: the table is the point

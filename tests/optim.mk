@@ -8,4 +8,29 @@ valgrind_tests += tests/test_optim_golden
 tests_test_optim_golden_SOURCES = tests/test_optim_golden.c tests/optim_noise.h
 tests_test_optim_golden_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_optim_golden_LDADD = libmemopt.la $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/test_optim
+TESTS += tests/test_optim
+valgrind_tests += tests/test_optim
+tests_test_optim_SOURCES = tests/test_optim.c tests/optim_noise.h tests/heap_child.h
+tests_test_optim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += tests/test_optim_kernels
+TESTS += tests/test_optim_kernels
+tests_test_optim_kernels_SOURCES = tests/test_optim_kernels.c tests/optim_noise.h
+tests_test_optim_kernels_CFLAGS = $(AM_CFLAGS) -fno-tree-vectorize -ffp-contract=off $(CMOCKA_CFLAGS)
+tests_test_optim_kernels_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+
+check_PROGRAMS += tests/test_optim_faults
+TESTS += tests/test_optim_faults
+tests_test_optim_faults_SOURCES = tests/test_optim_faults.c tests/optim_noise.h tests/heap_child.h
+tests_test_optim_faults_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_faults_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_optim_faults_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
+
+check_PROGRAMS += tests/optim_program
+tests_optim_program_LDADD = libmemopt.la
+TESTS += tests/test_optim_run.sh tests/test_optim_example.sh
+EXTRA_DIST += tests/test_optim_run.sh tests/test_optim_example.sh

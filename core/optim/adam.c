@@ -10,7 +10,10 @@
  *
  * The division by sqrt(1 - beta2^t) is a multiplication.
  */
+#include "core/optim/convert.h"
 #include "core/optim/kernel.h"
+
+#include <memopt/dtype.h>
 
 static const struct mo_default adam_defaults[] = {
     {"lr", "1e-3"},  {"weight_decay", "0"}, {"beta1", "0.9"}, {"beta2", "0.999"},
@@ -42,7 +45,10 @@ static void prepare(const struct mo_settings_optimizer *settings, struct mo_tens
     s->a2 = (float)(1 - settings->beta2);
     s->eps = (float)settings->eps;
     s->step = (float)(settings->lr / mo_bias(settings->beta1, tensor->updates));
-    s->root = (float)(1 / sqrt(mo_bias(settings->beta2, tensor->updates)));
+    double root = sqrt(mo_bias(settings->beta2, tensor->updates));
+    s->root = (float)(1 / root);
+    s->x = (float)(settings->eps * root);
+    s->y = (float)(settings->lr / mo_bias(settings->beta1, tensor->updates) * root);
 }
 
 static void prepare_decoupled(const struct mo_settings_optimizer *settings,
@@ -88,12 +94,132 @@ static mo_kernel_fn kernel(const struct mo_settings_optimizer *settings, int pha
     return settings->amsgrad ? amsgrad : adam;
 }
 
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+/* Two bf16 numbers. */
+typedef uint32_t __attribute__((may_alias, aligned(2))) pair;
+
+/* Makes numbers smaller whose largest is not below the limit; gives the largest. */
+static float fit(float *x, float absmax, float limit, float factor) {
+    if (absmax < limit)
+        return absmax;
+    for (size_t i = 0; i < MO_BLOCK; i++)
+        x[i] *= factor;
+    return absmax * factor;
+}
+
+/* bf16 parameters and gradients, 8-bit moments, rounded by chance: what takes the
+ * least memory, in one pass over a block. All in words of 32 bits (convert.h), as
+ * changing the width of vectors costs as much as the arithmetic does. Factors are
+ * folded together, so the bits are not those of the kernel above. */
+enum { WORDS = MO_BLOCK / 4 };
+struct factors {
+    float m_keep, m_add, v_keep, v_add, keep, eps, step;
+    uint32_t key;
+};
+
+/* Element k of word w; the new value's bits, ready to be cut to 16. */
+MO_INLINE uint32_t one(const struct factors *f, uint32_t w, uint32_t k, uint32_t value,
+                       uint32_t gradient, uint32_t m, uint32_t v, float *restrict first,
+                       float *restrict second, uint32_t *most, uint32_t *most_sq) {
+    float d = mo_float(gradient);
+    float mi = f->m_keep * mo_float(mo_q8_signed_bits(m)) + f->m_add * d;
+    float vi = f->v_keep * mo_float(mo_q8_unsigned_bits(v)) + f->v_add * (d * d);
+    uint32_t bits = mo_bits(mi) & 0x7fffffffu, bits_sq = mo_bits(vi);
+    *most = bits > *most ? bits : *most;
+    *most_sq = bits_sq > *most_sq ? bits_sq : *most_sq;
+    first[w] = mi;
+    second[w] = vi;
+    float next = f->keep * mo_float(value) - f->step * (mi / (sqrtf(vi) + f->eps));
+    /* infinity has no low bits that the sum could carry from, nor has NaN */
+    return mo_bits(next) + mo_chance16(mo_draw(f->key, w, k));
+}
+MO_INLINE uint32_t m_code(float x, uint32_t key, uint32_t w, uint32_t k) {
+    return mo_q8_signed_code(x, mo_chance20(mo_draw(key, w, k), 0)) >> 24 << (8 * k);
+}
+MO_INLINE uint32_t v_code(float x, uint32_t key, uint32_t w, uint32_t k) {
+    return mo_q8_unsigned_code(x, mo_chance20(mo_draw(key, w, k), 1)) >> 24 << (8 * k);
+}
+
+static MO_KERNEL void bf16_8bit(const struct mo_scalars *s, pair *restrict p,
+                                const pair *restrict g, uint32_t *restrict m, uint32_t *restrict v,
+                                float absmax[2], uint32_t key) {
+    _Alignas(64) float first[4][WORDS], second[4][WORDS];
+    const struct factors f = {
+        .m_keep = s->b1 * (absmax[0] * (1 / MO_Q8_TOP) * MO_Q8_SIGNED),
+        .m_add = s->a1 * s->scale,
+        .v_keep = s->b2 * (absmax[1] * (1 / MO_Q8_TOP) * MO_Q8_UNSIGNED),
+        .v_add = s->a2 * s->scale * s->scale,
+        .keep = s->keep,
+        .eps = s->x,
+        .step = s->y,
+        .key = key,
+    };
+    uint32_t most = 0, most_sq = 0; /* magnitudes are in the order of their bits */
+    for (uint32_t w = 0; w < WORDS; w++) {
+        uint32_t p0 = p[w], p1 = p[w + WORDS], g0 = g[w], g1 = g[w + WORDS], mw = m[w], vw = v[w];
+        p0 = one(&f, w, 0, p0 << 16, g0 << 16, mw << 24, vw << 24, first[0], second[0], &most,
+                 &most_sq) >>
+                 16 |
+             (one(&f, w, 1, p0 & 0xffff0000u, g0 & 0xffff0000u, mw << 16, vw << 16, first[1],
+                  second[1], &most, &most_sq) &
+              0xffff0000u);
+        p1 = one(&f, w, 2, p1 << 16, g1 << 16, mw << 8, vw << 8, first[2], second[2], &most,
+                 &most_sq) >>
+                 16 |
+             (one(&f, w, 3, p1 & 0xffff0000u, g1 & 0xffff0000u, mw, vw, first[3], second[3], &most,
+                  &most_sq) &
+              0xffff0000u);
+        p[w] = p0;
+        p[w + WORDS] = p1;
+    }
+    absmax[0] = mo_float(most);
+    absmax[1] = mo_float(most_sq);
+    const float m_scale =
+        mo_q8_scale(fit(first[0], absmax[0], MO_Q8_SIGNED_LIMIT, 0x1p-115f)) * (1 / MO_Q8_SIGNED);
+    const float v_scale = mo_q8_scale(fit(second[0], absmax[1], MO_Q8_UNSIGNED_LIMIT, 0x1p-99f)) *
+                          (1 / MO_Q8_UNSIGNED);
+    for (uint32_t w = 0; w < WORDS; w++) {
+        m[w] = m_code(first[0][w] * m_scale, key, w, 0) | m_code(first[1][w] * m_scale, key, w, 1) |
+               m_code(first[2][w] * m_scale, key, w, 2) | m_code(first[3][w] * m_scale, key, w, 3);
+        v[w] =
+            v_code(second[0][w] * v_scale, key, w, 0) | v_code(second[1][w] * v_scale, key, w, 1) |
+            v_code(second[2][w] * v_scale, key, w, 2) | v_code(second[3][w] * v_scale, key, w, 3);
+    }
+}
+
+/* Declines blocks whose numbers are too large for folded factors. */
+static int block_bf16_8bit(const struct mo_scalars *s, const struct mo_span *span, size_t at) {
+    const struct mo_stored_slot *m = &span->slots[0], *v = &span->slots[1];
+    float absmax[2] = {m->absmax[at / MO_BLOCK], v->absmax[at / MO_BLOCK]};
+    if (absmax[0] >= MO_Q8_SIGNED_LIMIT || absmax[1] >= MO_Q8_UNSIGNED_LIMIT)
+        return 0;
+    bf16_8bit(s, (pair *)((uint16_t *)span->data + at),
+              (const pair *)((const uint16_t *)span->grad + at), (uint32_t *)m->data + at / 4,
+              (uint32_t *)v->data + at / 4, absmax, mo_block_key(span, at));
+    m->absmax[at / MO_BLOCK] = absmax[0];
+    v->absmax[at / MO_BLOCK] = absmax[1];
+    return 1;
+}
+
+static mo_block_fn block(const struct mo_settings_optimizer *settings,
+                         const struct mo_tensor *tensor, int grad_dtype) {
+    int fits = tensor->dtype == MEMOPT_DTYPE_BF16 && grad_dtype == MEMOPT_DTYPE_BF16 &&
+               settings->rounding == MO_ROUNDING_STOCHASTIC &&
+               settings->state_format == MO_STATE_8BIT && !settings->amsgrad &&
+               tensor->scalars.weight_decay == 0;
+    return fits ? block_bf16_8bit : NULL;
+}
+#else
+#define block NULL
+#endif
+
 const struct mo_method mo_adam = {
     .name = "adam",
     .defaults = adam_defaults,
     .slots = slots,
     .prepare = prepare,
     .kernel = kernel,
+    .block = block,
 };
 const struct mo_method mo_adamw = {
     .name = "adamw",
@@ -101,6 +227,7 @@ const struct mo_method mo_adamw = {
     .slots = slots,
     .prepare = prepare_decoupled,
     .kernel = kernel,
+    .block = block,
 };
 const struct mo_method mo_amsgrad = {
     .name = "amsgrad",
@@ -108,4 +235,5 @@ const struct mo_method mo_amsgrad = {
     .slots = slots,
     .prepare = prepare,
     .kernel = kernel,
+    .block = block,
 };

@@ -4,12 +4,18 @@
  *
  * 8-bit numbers are small floating-point ones, as part of the largest in their
  * block (absmax): an exponent and 3 bits of mantissa, so that the step between
- * neighbours is an eighth of the value over the whole range.
- *   signed    sign, 4 bits of exponent, 3 of mantissa: down to 2^-15 of the largest
- *   unsigned  5 bits of exponent, 3 of mantissa: down to 2^-31
- * 0 is zero; the highest code is absmax itself. Rounding is by chance: averages
- * that move by a thousandth a step would never leave their code otherwise. What
- * is unsigned and not zero never becomes zero: it is a denominator.
+ * neighbours is an eighth of the value at most, over nearly the whole range.
+ *   signed    sign, 4 bits of exponent, 3 of mantissa: down to 2^-17 of absmax
+ *   unsigned  5 bits of exponent, 3 of mantissa: down to 2^-33
+ * As in fp32 the lowest exponent has the subnormals and zero, so that a code is
+ * the upper part of an fp32 number that is scaled to a low exponent, and shifts
+ * and one multiplication convert it. Rounding is by chance: averages that move by
+ * a thousandth a step would never leave their code otherwise. What is unsigned is
+ * never stored as zero, as it is a denominator.
+ *
+ * The codes of a block are in an order in which 32-bit words of them meet 32-bit
+ * words of two 16-bit numbers: byte k of word w has element 2 w + (k & 1) of the
+ * block's first half (k < 2) or second half.
  */
 #ifndef MO_OPTIM_CONVERT_H
 #define MO_OPTIM_CONVERT_H
@@ -43,6 +49,20 @@ MO_INLINE uint32_t mo_hash(uint32_t x) {
     x ^= x >> 16;
     return x;
 }
+/* The random number of byte k of word w in a block, from the block's hashed key.
+ * The key makes each number random from block to block and step to step; inside a
+ * block they are spread evenly, as multiples of the golden ratio are. An element's
+ * parameter and slots all take their bits from its number. */
+MO_INLINE uint32_t mo_draw(uint32_t key, uint32_t w, uint32_t k) {
+    return key + w * 0x9e3779b1u + k * 0x40040000u;
+}
+MO_INLINE uint32_t mo_chance16(uint32_t chance) {
+    return chance >> 16;
+}
+/* 20 bits for slot number `slot`, below 4. */
+MO_INLINE uint32_t mo_chance20(uint32_t chance, unsigned slot) {
+    return chance >> (4 * (4 - slot) % 16) & 0xfffffu;
+}
 
 /* --------------------------------------------------------------------- bf16 */
 
@@ -55,12 +75,16 @@ MO_INLINE uint16_t mo_to_bf16(float x) {
     uint32_t special = (bits >> 16) | ((bits & 0xffffu) != 0 ? 1u : 0u); /* NaN stays one */
     return (uint16_t)((bits & 0x7f800000u) == 0x7f800000u ? special : rounded);
 }
-/* `chance`: 16 bits. A finite number stays one. */
+/* `chance`: 16 bits. */
 MO_INLINE uint16_t mo_to_bf16_by_chance(float x, uint32_t chance) {
-    uint32_t bits = mo_bits(x), top = (bits & 0x7fff0000u) == 0x7f7f0000u;
-    uint32_t moved = (bits + (top ? 0 : chance & 0xffffu)) >> 16;
-    uint32_t special = (bits >> 16) | ((bits & 0xffffu) != 0 ? 1u : 0u);
-    return (uint16_t)((bits & 0x7f800000u) == 0x7f800000u ? special : moved);
+    uint32_t bits = mo_bits(x);
+    chance = (bits & 0x7f800000u) == 0x7f800000u ? 0 : chance;
+    return (uint16_t)((bits + chance) >> 16);
+}
+/* The same for what was computed from bf16 numbers: infinity has no low bits that a
+ * carry could come from, and neither has a NaN. */
+MO_INLINE uint16_t mo_to_bf16_by_chance_plain(float x, uint32_t chance) {
+    return (uint16_t)((mo_bits(x) + chance) >> 16);
 }
 
 /* --------------------------------------------------------------------- fp16 */
@@ -100,41 +124,38 @@ MO_INLINE uint16_t mo_to_f16_by_chance(float x, uint32_t chance) {
 
 /* -------------------------------------------------------------------- 8 bit */
 
-#define MO_Q8_TOP 1.875f /* what absmax is scaled to: the largest below 2 with 3 bits */
-enum {
-    MO_Q8_SIGNED_BASE = 112 << 3,  /* the exponent and mantissa of code 0 */
-    MO_Q8_UNSIGNED_BASE = 96 << 3, /* likewise */
-};
+/* What absmax is scaled to: a little below 1.875, the highest code, so that even
+ * with the error of the product no number is rounded beyond it. */
+#define MO_Q8_TOP 1.8749995f
+/* From a code's exponent to fp32's. */
+#define MO_Q8_SIGNED 0x1p112f
+#define MO_Q8_UNSIGNED 0x1p96f
+/* Below these an absmax and the factors above can be one factor. */
+#define MO_Q8_SIGNED_LIMIT 0x1p13f
+#define MO_Q8_UNSIGNED_LIMIT 0x1p29f
+#define MO_Q8_MASK 0xfffffu /* of the bits that a code leaves out */
 
 /* What to multiply by on the way in; 0 where the block is as good as zero. */
 MO_INLINE float mo_q8_scale(float absmax) {
     return absmax > 0x1p-120f ? MO_Q8_TOP / absmax : 0;
 }
 
-/* `scale` is absmax / MO_Q8_TOP. */
-MO_INLINE float mo_from_q8_signed(uint8_t q, float scale) {
-    uint32_t code = q & 0x7fu, sign = (uint32_t)(q & 0x80u) << 24;
-    uint32_t bits = code == 0 ? 0 : (code + MO_Q8_SIGNED_BASE) << 20;
-    return mo_float(bits | sign) * scale;
+/* A code in the upper byte of `bits`, whatever is below, as fp32's bits. */
+MO_INLINE uint32_t mo_q8_signed_bits(uint32_t bits) {
+    return (uint32_t)((int32_t)bits >> 4) & 0x87f00000u;
 }
-MO_INLINE float mo_from_q8_unsigned(uint8_t q, float scale) {
-    uint32_t code = q;
-    return mo_float(code == 0 ? 0 : (code + MO_Q8_UNSIGNED_BASE) << 20) * scale;
+MO_INLINE uint32_t mo_q8_unsigned_bits(uint32_t bits) {
+    return (bits >> 4) & 0x0ff00000u;
 }
-/* `chance`: 20 bits. */
-MO_INLINE uint8_t mo_to_q8_signed(float x, float scale, uint32_t chance) {
-    uint32_t bits = mo_bits(x * scale);
-    int32_t code = (int32_t)(((bits & 0x7fffffffu) + (chance & 0xfffffu)) >> 20);
-    code -= MO_Q8_SIGNED_BASE;
-    code = code < 0 ? 0 : code > 0x7f ? 0x7f : code;
-    return (uint8_t)((uint32_t)code | ((bits >> 24) & 0x80u));
+/* The way back, from a scaled number: the code is in the upper byte. `chance`: 20
+ * bits. */
+MO_INLINE uint32_t mo_q8_signed_code(float x, uint32_t chance) {
+    uint32_t bits = mo_bits(x) + chance;
+    return ((bits << 4) & 0x7fffffffu) | (bits & 0x80000000u);
 }
-MO_INLINE uint8_t mo_to_q8_unsigned(float x, float scale, uint32_t chance) {
-    uint32_t bits = mo_bits(x * scale);
-    int32_t code = (int32_t)(((bits & 0x7fffffffu) + (chance & 0xfffffu)) >> 20);
-    code -= MO_Q8_UNSIGNED_BASE;
-    code = code < 1 ? 1 : code > 0xff ? 0xff : code;
-    return (uint8_t)((bits & 0x7fffffffu) == 0 ? 0 : code);
+MO_INLINE uint32_t mo_q8_unsigned_code(float x, uint32_t chance) {
+    uint32_t bits = (mo_bits(x) & 0x7fffffffu) + chance;
+    return (bits <= MO_Q8_MASK ? MO_Q8_MASK + 1 : bits) << 4;
 }
 
 #endif

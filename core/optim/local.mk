@@ -3,6 +3,7 @@ libmemopt_la_SOURCES += \
 	core/optim/methods.c core/optim/methods.h \
 	core/optim/optim.h \
 	core/optim/optimizer.c \
+	core/optim/save.c \
 	core/optim/schedule.c \
 	core/optim/settings.c \
 	core/optim/state.c \
@@ -11,7 +12,7 @@ memoptinclude_HEADERS += include/memopt/optim.h include/memopt/schedule.h
 
 # Kernels: all clones of a function must give the same bits, so no contraction to
 # FMA; the compiler may not be kept from vectorizing by errno or by exceptions
-# that nobody looks at.
+# that nobody looks at. Not -O3, which the user's CFLAGS come after.
 noinst_LTLIBRARIES += core/optim/libkernels.la
 core_optim_libkernels_la_SOURCES = \
 	core/optim/convert.h core/optim/kernel.h \
@@ -28,6 +29,7 @@ core_optim_libkernels_la_SOURCES = \
 	core/optim/rmsprop.c \
 	core/optim/sgd.c \
 	core/optim/span.c
-core_optim_libkernels_la_CFLAGS = $(AM_CFLAGS) -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math
+core_optim_libkernels_la_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno \
+	-fno-trapping-math -ftree-vectorize -fvect-cost-model=dynamic
 libmemopt_la_LIBADD += core/optim/libkernels.la
 libmemopt_la_DEPENDENCIES += core/optim/libkernels.la

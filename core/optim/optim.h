@@ -10,6 +10,7 @@
  *   gradient.c   the pass over gradients: norm, not finite, accumulation
  *   workers.c    threads
  *   state.c      the state's memory
+ *   save.c       the state in a file
  *
  * Vocabulary
  *   method   an optimizer as a formula: descriptor + kernels, no state of its own
@@ -95,6 +96,16 @@ struct mo_scalars {
 typedef void (*mo_kernel_fn)(const struct mo_scalars *s, size_t n, float *p, const float *g,
                              float *const *slot, double *sums);
 
+struct mo_span;
+typedef int (*mo_block_fn)(const struct mo_scalars *s, const struct mo_span *span, size_t at);
+struct mo_kernels {
+    mo_kernel_fn update;
+    /* NULL, or the same in one pass for the MO_BLOCK elements from `at` on of a span
+     * whose types and formats it was chosen for. It may decline a block for what is
+     * in it: 0, with nothing changed. */
+    mo_block_fn block;
+};
+
 /* A slot that can be kept in 8 bits: of either sign, or none. */
 enum mo_slot_kind { MO_SLOT_FP32, MO_SLOT_SIGNED, MO_SLOT_UNSIGNED };
 struct mo_slot {
@@ -119,8 +130,11 @@ struct mo_method {
     /* Before update number `tensor->updates` (from 1 on): fills tensor->scalars
      * (scale is there already) and may change tensor->carry. */
     void (*prepare)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor);
-    /* By choice of `settings`: a kernel, or with sums two. */
+    /* By choice of settings; phase 1 comes after finish(). */
     mo_kernel_fn (*kernel)(const struct mo_settings_optimizer *settings, int phase);
+    /* NULL, or chooses mo_kernels.block for a tensor; it may give NULL. */
+    mo_block_fn (*block)(const struct mo_settings_optimizer *settings,
+                         const struct mo_tensor *tensor, int grad_dtype);
     /* NULL: one phase. Between the two: the sums of the tensor are there. */
     void (*finish)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor,
                    const double sums[MO_SUMS]);
@@ -131,7 +145,7 @@ extern const size_t mo_method_count;
 /* ------------------------------------------------------------------ tensors */
 
 struct mo_stored_slot {
-    void *data;    /* float, or a byte an element */
+    void *data;    /* float, or whole blocks of codes (convert.h) */
     float *absmax; /* of each block; NULL: fp32 */
     enum mo_slot_kind kind;
 };
@@ -157,12 +171,13 @@ struct mo_tensor {
     float *master;      /* NULL: none */
     float *accumulator; /* NULL: none */
     int master_stale;   /* the program wrote data */
+    int fresh;          /* its state was made by the call that is running */
     uint64_t updates;
     double carry[MO_CARRY]; /* what a method keeps per tensor */
 
     /* Of the step that is running. */
     struct mo_scalars scalars;
-    mo_kernel_fn kernel;
+    struct mo_kernels kernels;
     uint32_t key; /* of the random generator */
 };
 
@@ -181,9 +196,12 @@ struct mo_span {
     uint32_t key;
 };
 
-/* span.c: one kernel over one span. Begins at a multiple of MO_BLOCK. */
-void mo_span_update(const struct mo_span *span, mo_kernel_fn kernel, const struct mo_scalars *s,
-                    double *sums);
+/* span.c: one kernel over one span, which begins at a multiple of MO_BLOCK. */
+void mo_span_update(const struct mo_span *span, const struct mo_kernels *kernels,
+                    const struct mo_scalars *s, double *sums);
+/* Where the random numbers of the block at `at` begin: the element's number in
+ * the block is added, and the sum hashed (convert.h). */
+uint32_t mo_block_key(const struct mo_span *span, size_t at);
 /* The master anew from the parameter. */
 void mo_span_load_master(const struct mo_span *span);
 
@@ -242,9 +260,18 @@ int mo_settings_get(const struct mo_method *method, const char *key,
 /* Copies what belongs to the whole optimizer. */
 void mo_settings_share(struct mo_settings_optimizer *to, const struct mo_settings_optimizer *from);
 
+/* Writes a group's settings, but for `threads`, as text that parses to the same. */
+void mo_settings_print(const struct mo_method *method, const struct mo_settings_optimizer *settings,
+                       char *text, size_t size);
+
 /* state.c */
 /* Makes the state of every tensor that has none; all or none. */
 int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error);
+int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
+                      struct memopt_error *error);
 void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor);
+void mo_state_forget(struct mo_tensor *tensor); /* frees nothing */
+/* Masters from parameters that the program wrote. */
+void mo_state_refresh(struct memopt_optimizer *optimizer);
 
 #endif

@@ -440,7 +440,7 @@ static void update_chunk(void *context, size_t chunk) {
     double *sums = pass->optimizer->sums + chunk * MO_SUMS;
     for (size_t i = 0; i < MO_SUMS; i++)
         sums[i] = 0;
-    mo_span_update(&span, tensor->kernel, &tensor->scalars, sums);
+    mo_span_update(&span, &tensor->kernels, &tensor->scalars, sums);
 }
 
 static void run(struct pass *pass, mo_work_fn work) {
@@ -478,7 +478,11 @@ static void update(struct pass *pass, double scale) {
             (struct mo_scalars){.scale = (float)(settings->maximize ? -scale : scale)};
         tensor->key = make_key(settings, tensor);
         method->prepare(settings, tensor);
-        tensor->kernel = method->kernel(settings, 0);
+        int grad_dtype = pass->accumulated ? MEMOPT_DTYPE_F32 : tensor->grad_dtype;
+        tensor->kernels = (struct mo_kernels){
+            .update = method->kernel(settings, 0),
+            .block = method->block == NULL ? NULL : method->block(settings, tensor, grad_dtype),
+        };
     }
     pass->phase = 0;
     run(pass, update_chunk);
@@ -491,7 +495,7 @@ static void update(struct pass *pass, double scale) {
         double sums[MO_SUMS];
         add_up(optimizer, tensor, sums);
         method->finish(settings, tensor, sums);
-        tensor->kernel = method->kernel(settings, 1);
+        tensor->kernels = (struct mo_kernels){.update = method->kernel(settings, 1)};
     }
     if (method->finish != NULL) {
         pass->phase = 1;

@@ -154,6 +154,26 @@ int mo_settings_get(const struct mo_method *method, const char *key,
     return 0;
 }
 
+/* Appends "key=value ". */
+static size_t print_key(const char *key, const struct mo_settings_optimizer *settings, char *text,
+                        size_t size) {
+    const struct memopt_option *option = mo_option_find(table(), key);
+    char value[VALUE_MAX];
+    if (strcmp(key, "threads") == 0 || mo_option_is_unset(option, settings))
+        return 0;
+    mo_option_print(option, settings, value, sizeof(value));
+    return (size_t)snprintf(text, size, "%s=%s ", key, value);
+}
+
+void mo_settings_print(const struct mo_method *method, const struct mo_settings_optimizer *settings,
+                       char *text, size_t size) {
+    size_t used = 0;
+    for (const struct mo_default *own = method->defaults; own->key != NULL; own++)
+        used += print_key(own->key, settings, text + used, size - used);
+    for (size_t i = 0; i < COMMON_COUNT; i++)
+        used += print_key(common[i].key, settings, text + used, size - used);
+}
+
 void mo_settings_share(struct mo_settings_optimizer *to, const struct mo_settings_optimizer *from) {
     to->seed = from->seed;
     to->clip_norm = from->clip_norm;

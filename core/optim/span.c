@@ -26,36 +26,56 @@ static MO_KERNEL void store_f16(const float *restrict from, size_t n, uint16_t *
     for (size_t i = 0; i < n; i++)
         to[i] = mo_to_f16(from[i]);
 }
-static MO_KERNEL void chance_bf16(const float *restrict from, size_t n, uint16_t *restrict to,
-                                  uint32_t key) {
-    for (uint32_t i = 0; i < n; i++)
-        to[i] = mo_to_bf16_by_chance(from[i], mo_hash(key + i));
+enum { WORDS = MO_BLOCK / 4 }; /* of codes, in a block */
+
+/* Loops over words have their four bytes written out: the compiler vectorizes no
+ * loop that has another inside. Elements of word w are 2 w, 2 w + 1, and those two
+ * in the second half. */
+
+/* A random number for each element of a block. */
+static MO_KERNEL void draw(uint32_t key, uint32_t *restrict to) {
+    for (size_t w = 0; w < WORDS; w++) {
+        to[2 * w] = mo_draw(key, (uint32_t)w, 0);
+        to[2 * w + 1] = mo_draw(key, (uint32_t)w, 1);
+        to[2 * w + MO_BLOCK / 2] = mo_draw(key, (uint32_t)w, 2);
+        to[2 * w + MO_BLOCK / 2 + 1] = mo_draw(key, (uint32_t)w, 3);
+    }
 }
-static MO_KERNEL void chance_f16(const float *restrict from, size_t n, uint16_t *restrict to,
-                                 uint32_t key) {
-    for (uint32_t i = 0; i < n; i++)
-        to[i] = mo_to_f16_by_chance(from[i], mo_hash(key + i));
-}
-static MO_KERNEL void load_signed(const uint8_t *restrict from, size_t n, float scale,
-                                  float *restrict to) {
+static MO_KERNEL void chance_bf16(const float *restrict from, const uint32_t *restrict chance,
+                                  size_t n, uint16_t *restrict to) {
     for (size_t i = 0; i < n; i++)
-        to[i] = mo_from_q8_signed(from[i], scale);
+        to[i] = mo_to_bf16_by_chance(from[i], mo_chance16(chance[i]));
 }
-static MO_KERNEL void load_unsigned(const uint8_t *restrict from, size_t n, float scale,
-                                    float *restrict to) {
+static MO_KERNEL void chance_f16(const float *restrict from, const uint32_t *restrict chance,
+                                 size_t n, uint16_t *restrict to) {
     for (size_t i = 0; i < n; i++)
-        to[i] = mo_from_q8_unsigned(from[i], scale);
+        to[i] = mo_to_f16_by_chance(from[i], chance[i]);
 }
-static MO_KERNEL void store_signed(const float *restrict from, size_t n, float scale,
-                                   uint8_t *restrict to, uint32_t key) {
-    for (uint32_t i = 0; i < n; i++)
-        to[i] = mo_to_q8_signed(from[i], scale, mo_hash(key + i));
-}
-static MO_KERNEL void store_unsigned(const float *restrict from, size_t n, float scale,
-                                     uint8_t *restrict to, uint32_t key) {
-    for (uint32_t i = 0; i < n; i++)
-        to[i] = mo_to_q8_unsigned(from[i], scale, mo_hash(key + i));
-}
+#define LOAD(NAME, BITS, FACTOR)                                                                   \
+    static MO_KERNEL void NAME(const uint32_t *restrict from, float scale, float *restrict to) {   \
+        for (size_t w = 0; w < WORDS; w++) {                                                       \
+            to[2 * w] = mo_float(BITS(from[w] << 24)) * FACTOR * scale;                            \
+            to[2 * w + 1] = mo_float(BITS(from[w] << 16)) * FACTOR * scale;                        \
+            to[2 * w + MO_BLOCK / 2] = mo_float(BITS(from[w] << 8)) * FACTOR * scale;              \
+            to[2 * w + MO_BLOCK / 2 + 1] = mo_float(BITS(from[w])) * FACTOR * scale;               \
+        }                                                                                          \
+    }
+LOAD(load_signed, mo_q8_signed_bits, MO_Q8_SIGNED)
+LOAD(load_unsigned, mo_q8_unsigned_bits, MO_Q8_UNSIGNED)
+
+#define CODE(AT, CODE_OF, FACTOR)                                                                  \
+    (CODE_OF(from[AT] * scale * (1 / FACTOR), mo_chance20(chance[AT], number)) >> 24)
+#define STORE(NAME, CODE_OF, FACTOR)                                                               \
+    static MO_KERNEL void NAME(const float *restrict from, const uint32_t *restrict chance,        \
+                               unsigned number, float scale, uint32_t *restrict to) {              \
+        for (size_t w = 0; w < WORDS; w++)                                                         \
+            to[w] = CODE(2 * w, CODE_OF, FACTOR) | CODE(2 * w + 1, CODE_OF, FACTOR) << 8 |         \
+                    CODE(2 * w + MO_BLOCK / 2, CODE_OF, FACTOR) << 16 |                            \
+                    CODE(2 * w + MO_BLOCK / 2 + 1, CODE_OF, FACTOR) << 24;                         \
+    }
+STORE(store_signed, mo_q8_signed_code, MO_Q8_SIGNED)
+STORE(store_unsigned, mo_q8_unsigned_code, MO_Q8_UNSIGNED)
+
 /* As integers: the magnitudes of floats are in the order of their bits. */
 static MO_KERNEL uint32_t largest(const float *from, size_t n) {
     uint32_t most = 0;
@@ -82,51 +102,58 @@ static void store_nearest(const float *from, size_t n, void *to, int dtype) {
         store_f16(from, n, to);
 }
 
-static void store_by_chance(const float *from, size_t n, void *to, int dtype, uint32_t key) {
+static void store_by_chance(const float *from, const uint32_t *chance, size_t n, void *to,
+                            int dtype) {
     if (dtype == MEMOPT_DTYPE_BF16)
-        chance_bf16(from, n, to, key);
+        chance_bf16(from, chance, n, to);
     else
-        chance_f16(from, n, to, key);
+        chance_f16(from, chance, n, to);
 }
 
 static size_t size_of(int dtype) {
     return dtype == MEMOPT_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
+uint32_t mo_block_key(const struct mo_span *span, size_t at) {
+    return mo_hash(span->key + (uint32_t)(span->block + at / MO_BLOCK));
+}
+
 void mo_span_load_master(const struct mo_span *span) {
     load(span->data, span->dtype, span->count, span->master);
 }
 
-static void load_slot(const struct mo_stored_slot *slot, size_t at, size_t n, float *to) {
+static void load_slot(const struct mo_stored_slot *slot, size_t at, float *to) {
     float scale = slot->absmax[at / MO_BLOCK] / MO_Q8_TOP;
-    const uint8_t *from = (const uint8_t *)slot->data + at;
+    const uint32_t *from = (const uint32_t *)slot->data + at / 4;
     if (slot->kind == MO_SLOT_SIGNED)
-        load_signed(from, n, scale, to);
+        load_signed(from, scale, to);
     else
-        load_unsigned(from, n, scale, to);
+        load_unsigned(from, scale, to);
 }
 
-static void store_slot(const struct mo_stored_slot *slot, size_t at, size_t n, const float *from,
-                       uint32_t key) {
+/* `from` has room for a block. */
+static void store_slot(const struct mo_stored_slot *slot, unsigned number, size_t at, size_t n,
+                       float *from, const uint32_t *chance) {
     float absmax = mo_float(largest(from, n)), scale = mo_q8_scale(absmax);
-    uint8_t *to = (uint8_t *)slot->data + at;
+    uint32_t *to = (uint32_t *)slot->data + at / 4;
+    memset(from + n, 0, (MO_BLOCK - n) * sizeof(*from));
     slot->absmax[at / MO_BLOCK] = absmax;
     if (slot->kind == MO_SLOT_SIGNED)
-        store_signed(from, n, scale, to, key);
+        store_signed(from, chance, number, scale, to);
     else
-        store_unsigned(from, n, scale, to, key);
+        store_unsigned(from, chance, number, scale, to);
 }
 
 /* One block or the rest of one, `at` elements into the span. */
 static void update_block(const struct mo_span *span, size_t at, size_t n, mo_kernel_fn kernel,
                          const struct mo_scalars *s, double *sums) {
     _Alignas(64) float parameter[MO_BLOCK], gradient[MO_BLOCK], slot[MO_SLOTS][MO_BLOCK];
+    _Alignas(64) uint32_t chance[MO_BLOCK];
     float *p, *slots[MO_SLOTS];
     const float *g;
     char *data = (char *)span->data + at * size_of(span->dtype);
     const char *grad = (const char *)span->grad + at * size_of(span->grad_dtype);
-    /* Keys of different uses are far apart; inside a block they count up. */
-    uint32_t key = mo_hash(span->key + (uint32_t)(span->block + at / MO_BLOCK));
+    int small = 0;
 
     if (span->master != NULL) {
         p = span->master + at;
@@ -146,16 +173,19 @@ static void update_block(const struct mo_span *span, size_t at, size_t n, mo_ker
         const struct mo_stored_slot *stored = &span->slots[i];
         slots[i] = stored->absmax != NULL ? slot[i] : (float *)stored->data + at;
         if (stored->absmax != NULL)
-            load_slot(stored, at, n, slots[i]);
+            load_slot(stored, at, slots[i]);
+        small |= stored->absmax != NULL;
     }
     kernel(s, n, p, g, slots, sums);
-    for (size_t i = 0; i < span->slot_count; i++)
+    if (small || span->stochastic)
+        draw(mo_block_key(span, at), chance);
+    for (unsigned i = 0; i < span->slot_count; i++)
         if (span->slots[i].absmax != NULL)
-            store_slot(&span->slots[i], at, n, slots[i], key + 0x10000u * (uint32_t)(i + 1));
+            store_slot(&span->slots[i], i, at, n, slots[i], chance);
     if (span->dtype == MEMOPT_DTYPE_F32)
         return;
     if (span->stochastic)
-        store_by_chance(p, n, data, span->dtype, key);
+        store_by_chance(p, chance, n, data, span->dtype);
     else
         store_nearest(p, n, data, span->dtype);
 }
@@ -167,17 +197,22 @@ static int is_direct(const struct mo_span *span) {
     return direct;
 }
 
-void mo_span_update(const struct mo_span *span, mo_kernel_fn kernel, const struct mo_scalars *s,
-                    double *sums) {
+void mo_span_update(const struct mo_span *span, const struct mo_kernels *kernels,
+                    const struct mo_scalars *s, double *sums) {
+    size_t at = 0;
     if (is_direct(span)) {
         float *slots[MO_SLOTS];
         for (size_t i = 0; i < span->slot_count; i++)
             slots[i] = span->slots[i].data;
-        kernel(s, span->count, span->data, span->grad, slots, sums);
+        kernels->update(s, span->count, span->data, span->grad, slots, sums);
         return;
     }
-    for (size_t at = 0; at < span->count; at += MO_BLOCK) {
+    if (kernels->block != NULL)
+        for (; at + MO_BLOCK <= span->count; at += MO_BLOCK)
+            if (!kernels->block(s, span, at))
+                update_block(span, at, MO_BLOCK, kernels->update, s, sums);
+    for (; at < span->count; at += MO_BLOCK) {
         size_t rest = span->count - at;
-        update_block(span, at, rest < MO_BLOCK ? rest : MO_BLOCK, kernel, s, sums);
+        update_block(span, at, rest < MO_BLOCK ? rest : MO_BLOCK, kernels->update, s, sums);
     }
 }

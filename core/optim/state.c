@@ -39,11 +39,14 @@ static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_te
     for (size_t i = 0; i < layout->slot_count; i++) {
         int small =
             settings->state_format == MO_STATE_8BIT && layout->slots[i].kind != MO_SLOT_FP32;
-        layout->data[i] = take(layout, tensor->count, small ? 1 : sizeof(float));
+        uint64_t blocks = tensor->count / MO_BLOCK + (tensor->count % MO_BLOCK != 0);
         layout->absmax[i] = SIZE_MAX;
-        if (small)
-            layout->absmax[i] = take(
-                layout, tensor->count / MO_BLOCK + (tensor->count % MO_BLOCK != 0), sizeof(float));
+        if (small) {
+            layout->data[i] = take(layout, blocks, MO_BLOCK);
+            layout->absmax[i] = take(layout, blocks, sizeof(float));
+        } else {
+            layout->data[i] = take(layout, tensor->count, sizeof(float));
+        }
     }
     int has_master = tensor->dtype != MEMOPT_DTYPE_F32 && settings->rounding == MO_ROUNDING_MASTER;
     layout->master = has_master ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
@@ -75,8 +78,8 @@ static void fill(struct mo_tensor *tensor, const struct layout *layout, char *bl
 
 /* A tensor whose method needs no state has a block, too, of one line: that it is
  * there says that the tensor has taken part. */
-static int make(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
-                struct memopt_error *error) {
+int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
+                      struct memopt_error *error) {
     struct layout layout;
     lay_out(optimizer, tensor, &layout);
     if (layout.bytes == 0)
@@ -93,27 +96,44 @@ static int make(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
     return 0;
 }
 
-void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor) {
-    memopt_heap_free(optimizer->heap, tensor->state);
+void mo_state_forget(struct mo_tensor *tensor) {
     tensor->state = NULL;
     tensor->state_bytes = 0;
     tensor->slot_count = 0;
     tensor->master = tensor->accumulator = NULL;
+    tensor->updates = 0;
+}
+
+void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor) {
+    memopt_heap_free(optimizer->heap, tensor->state);
+    mo_state_forget(tensor);
 }
 
 int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error) {
-    size_t first = 0; /* tensors are only appended: those without are the last */
-    while (first < optimizer->tensor_count && optimizer->tensors[first].state != NULL)
-        first++;
-    for (size_t i = first; i < optimizer->tensor_count; i++) {
-        int code = make(optimizer, &optimizer->tensors[i], error);
-        if (code < 0) {
-            while (i > first)
-                mo_state_free(optimizer, &optimizer->tensors[--i]);
-            return code;
-        }
+    struct mo_tensor *tensors = optimizer->tensors;
+    int code = 0;
+    size_t end = 0;
+    for (; end < optimizer->tensor_count && code == 0; end++) {
+        tensors[end].fresh = tensors[end].state == NULL;
+        if (tensors[end].fresh)
+            code = mo_state_make_one(optimizer, &tensors[end], error);
     }
-    return 0;
+    for (size_t i = 0; i < end && code < 0; i++)
+        if (tensors[i].fresh)
+            mo_state_free(optimizer, &tensors[i]);
+    return code;
+}
+
+void mo_state_refresh(struct memopt_optimizer *optimizer) {
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        struct mo_tensor *tensor = &optimizer->tensors[i];
+        if (tensor->master != NULL && tensor->master_stale)
+            mo_span_load_master(&(struct mo_span){.count = (size_t)tensor->count,
+                                                  .data = tensor->data,
+                                                  .dtype = tensor->dtype,
+                                                  .master = tensor->master});
+        tensor->master_stale = 0;
+    }
 }
 
 uint64_t memopt_optimizer_state_bytes(const struct memopt_optimizer *optimizer) {

@@ -216,6 +216,19 @@ MEMOPT_EXPORT int memopt_optimizer_step(struct memopt_optimizer *optimizer,
 /* Bytes of the state there is: slots, masters, accumulators. */
 MEMOPT_EXPORT uint64_t memopt_optimizer_state_bytes(const struct memopt_optimizer *optimizer);
 
+/* Writes the state and the settings of all groups into a safetensors file, whole
+ * or not at all (memopt/store.h); not the parameters. Errors are those of the
+ * writer. */
+MEMOPT_EXPORT int memopt_optimizer_save(struct memopt_optimizer *optimizer, const char *path,
+                                        struct memopt_error *error);
+/* Takes state and settings from such a file: an optimizer of the same name, with
+ * the same parameters by name and shape and as many groups, goes on as the saved
+ * one would have, bit for bit, given the parameters' values of then. -EINVAL: the
+ * file is not of this optimizer, in what the message says; -ENOENT: it lacks
+ * something; -ENOMEM; or what reading gave. On failure nothing has changed. */
+MEMOPT_EXPORT int memopt_optimizer_load(struct memopt_optimizer *optimizer, const char *path,
+                                        struct memopt_error *error);
+
 #ifdef __cplusplus
 }
 #endif

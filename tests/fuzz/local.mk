@@ -37,6 +37,11 @@ fuzz_targets += tests/fuzz/fuzz_kernel
 noinst_PROGRAMS += tests/fuzz/fuzz_kernel
 tests_fuzz_fuzz_kernel_SOURCES = tests/fuzz/fuzz_kernel.c core/heap/kernel.c
 tests_fuzz_fuzz_kernel_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+
+fuzz_targets += tests/fuzz/fuzz_optim
+noinst_PROGRAMS += tests/fuzz/fuzz_optim
+tests_fuzz_fuzz_optim_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_optim_LDADD = libmemopt.la
 endif
 
 print-fuzz-targets:
@@ -45,5 +50,5 @@ fuzz-targets: $(fuzz_targets)
 PHONY_TARGETS += print-fuzz-targets fuzz-targets
 EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/ini.dict \
 	tests/fuzz/fuzz_elf.c tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_kernel.c tests/fuzz/fuzz_ledger.c \
-	tests/fuzz/fuzz_lsan.c tests/fuzz/fuzz_option.c \
+	tests/fuzz/fuzz_lsan.c tests/fuzz/fuzz_optim.c tests/fuzz/fuzz_option.c \
 	tests/fuzz/fuzz_safetensors.c tests/fuzz/safetensors.dict

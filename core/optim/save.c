@@ -1,0 +1,322 @@
+/*
+ * save.c - an optimizer's state to a safetensors file and back.
+ *
+ * The file has for each parameter that has taken part in a step
+ *     NAME.SLOT          F32, of the parameter's shape; in 8 bits U8, whole blocks
+ *     NAME.SLOT.absmax   F32, one a block; with 8 bits only
+ *     NAME.master        F32
+ *     NAME.accumulator   F32; between the steps of an update only
+ *     NAME.updates       U64, a scalar
+ *     NAME.carry         F64, two: what a method keeps per tensor
+ * and as metadata: format, optimizer, updates, accumulated, groups, and the
+ * settings of each group as text, exactly.
+ */
+#include "core/optim/optim.h"
+
+#include "core/base/error.h"
+
+#include <memopt/store.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FORMAT "memopt-optimizer-1"
+enum { PARTS = 2 * MO_SLOTS + 4, SUFFIX_MAX = 40, SETTINGS_MAX = 4096 };
+
+/* One tensor of the file: a part of a parameter's state. */
+struct part {
+    char suffix[SUFFIX_MAX];
+    int dtype;
+    unsigned rank;
+    uint64_t shape[MEMOPT_PARAM_RANK_MAX];
+    void *data;
+    size_t bytes;
+};
+
+static struct part *add_part(struct part *parts, size_t *count, const char *name,
+                             const char *suffix, int dtype, void *data, uint64_t elements) {
+    struct part *part = &parts[(*count)++];
+    snprintf(part->suffix, sizeof(part->suffix), ".%s%s", name, suffix);
+    part->dtype = dtype;
+    part->rank = 1;
+    part->shape[0] = elements;
+    part->data = data;
+    part->bytes = (size_t)elements * memopt_dtype_size(dtype);
+    return part;
+}
+
+static void add_elements(struct part *parts, size_t *count, const char *name, float *data,
+                         const struct mo_tensor *tensor) {
+    struct part *part = add_part(parts, count, name, "", MEMOPT_DTYPE_F32, data, tensor->count);
+    part->rank = tensor->rank;
+    memcpy(part->shape, tensor->shape, sizeof(part->shape));
+}
+
+/* The parts of the state that is there. */
+static size_t list_parts(const struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
+                         struct part parts[PARTS]) {
+    struct mo_slot slots[MO_SLOTS];
+    size_t count = 0;
+    uint64_t blocks = tensor->count / MO_BLOCK + (tensor->count % MO_BLOCK != 0);
+    optimizer->method->slots(&optimizer->groups[tensor->group].settings, slots);
+    for (size_t i = 0; i < tensor->slot_count; i++) {
+        struct mo_stored_slot *slot = &tensor->slots[i];
+        if (slot->absmax == NULL) {
+            add_elements(parts, &count, slots[i].name, slot->data, tensor);
+            continue;
+        }
+        add_part(parts, &count, slots[i].name, "", MEMOPT_DTYPE_U8, slot->data, blocks * MO_BLOCK);
+        add_part(parts, &count, slots[i].name, ".absmax", MEMOPT_DTYPE_F32, slot->absmax, blocks);
+    }
+    if (tensor->master != NULL)
+        add_elements(parts, &count, "master", tensor->master, tensor);
+    if (tensor->accumulator != NULL && optimizer->micro != 0)
+        add_elements(parts, &count, "accumulator", tensor->accumulator, tensor);
+    add_part(parts, &count, "updates", "", MEMOPT_DTYPE_U64, &tensor->updates, 1)->rank = 0;
+    add_part(parts, &count, "carry", "", MEMOPT_DTYPE_F64, tensor->carry, MO_CARRY);
+    return count;
+}
+
+/* NAME and suffix in the optimizer's heap. */
+static char *make_key(struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
+                      const struct part *part, struct memopt_error *error) {
+    size_t size = strlen(tensor->name) + strlen(part->suffix) + 1;
+    char *key = memopt_heap_alloc(optimizer->heap, size);
+    if (key != NULL)
+        snprintf(key, size, "%s%s", tensor->name, part->suffix);
+    else
+        mo_fail(error, -ENOMEM, "no memory in heap '%s'", memopt_heap_name(optimizer->heap));
+    return key;
+}
+
+/* ------------------------------------------------------------------- saving */
+
+static int write_number(struct memopt_tensors_writer *writer, const char *key, uint64_t number,
+                        struct memopt_error *error) {
+    char text[24];
+    snprintf(text, sizeof(text), "%" PRIu64, number);
+    return memopt_tensors_writer_metadata(writer, key, text, error);
+}
+
+static int write_metadata(struct memopt_optimizer *optimizer, struct memopt_tensors_writer *writer,
+                          struct memopt_error *error) {
+    int code = memopt_tensors_writer_metadata(writer, "format", FORMAT, error);
+    if (code == 0)
+        code = memopt_tensors_writer_metadata(writer, "optimizer", optimizer->method->name, error);
+    if (code == 0)
+        code = write_number(writer, "updates", optimizer->updates, error);
+    if (code == 0)
+        code = write_number(writer, "accumulated", optimizer->micro, error);
+    if (code == 0)
+        code = write_number(writer, "groups", optimizer->group_count, error);
+    for (size_t i = 0; i < optimizer->group_count && code == 0; i++) {
+        char key[32], text[SETTINGS_MAX];
+        snprintf(key, sizeof(key), "group.%zu", i);
+        mo_settings_print(optimizer->method, &optimizer->groups[i].settings, text, sizeof(text));
+        code = memopt_tensors_writer_metadata(writer, key, text, error);
+    }
+    return code;
+}
+
+/* Declares each part, or with `contents` writes it: a writer gives a tensor the
+ * number of tensors before it. */
+static int write_parts(struct memopt_optimizer *optimizer, struct memopt_tensors_writer *writer,
+                       int contents, struct memopt_error *error) {
+    size_t index = 0;
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        struct mo_tensor *tensor = &optimizer->tensors[i];
+        struct part parts[PARTS];
+        size_t count = tensor->state == NULL ? 0 : list_parts(optimizer, tensor, parts);
+        for (size_t k = 0; k < count; k++, index++) {
+            struct part *part = &parts[k];
+            int code;
+            if (contents) {
+                code =
+                    memopt_tensors_writer_write(writer, index, 0, part->data, part->bytes, error);
+            } else {
+                char *key = make_key(optimizer, tensor, part, error);
+                if (key == NULL)
+                    return -ENOMEM;
+                ssize_t added = memopt_tensors_writer_add(writer, key, part->dtype, part->rank,
+                                                          part->shape, error);
+                code = added < 0 ? (int)added : 0;
+                memopt_heap_free(optimizer->heap, key);
+            }
+            if (code < 0)
+                return code;
+        }
+    }
+    return 0;
+}
+
+int memopt_optimizer_save(struct memopt_optimizer *optimizer, const char *path,
+                          struct memopt_error *error) {
+    struct memopt_tensors_writer *writer;
+    int code = memopt_tensors_writer_open(path, &writer, error);
+    if (code < 0)
+        return code;
+    mo_state_refresh(optimizer);
+    code = write_metadata(optimizer, writer, error);
+    if (code == 0)
+        code = write_parts(optimizer, writer, 0, error);
+    if (code == 0)
+        code = write_parts(optimizer, writer, 1, error);
+    if (code == 0)
+        code = memopt_tensors_writer_commit(writer, error);
+    memopt_tensors_writer_close(writer);
+    return code;
+}
+
+/* ------------------------------------------------------------------ loading */
+
+static int read_number(const struct memopt_tensors *file, const char *key, uint64_t most,
+                       uint64_t *ret_number, struct memopt_error *error) {
+    const char *text = memopt_tensors_metadata(file, key);
+    char *end = NULL;
+    errno = 0;
+    uint64_t number = text == NULL || text[0] < '0' || text[0] > '9' ? 0 : strtoull(text, &end, 10);
+    if (end == NULL || *end != '\0' || errno != 0 || number > most)
+        return mo_fail(error, -EINVAL, "its metadata '%s' is '%.40s', not a number up to %" PRIu64,
+                       key, text == NULL ? "" : text, most);
+    *ret_number = number;
+    return 0;
+}
+
+/* The optimizer as the file has it, apart from its tensors' state. */
+static int read_metadata(const struct memopt_tensors *file, struct memopt_optimizer *next,
+                         struct memopt_error *error) {
+    const char *format = memopt_tensors_metadata(file, "format");
+    const char *name = memopt_tensors_metadata(file, "optimizer");
+    if (format == NULL || strcmp(format, FORMAT) != 0)
+        return mo_fail(error, -EINVAL,
+                       "it is no state of an optimizer: its 'format' is not " FORMAT);
+    if (name == NULL || strcmp(name, next->method->name) != 0)
+        return mo_fail(error, -EINVAL, "it is of optimizer '%.40s', not of %s",
+                       name == NULL ? "" : name, next->method->name);
+    uint64_t micro = 0, groups = 0;
+    int code = read_number(file, "updates", UINT64_MAX, &next->updates, error);
+    if (code == 0)
+        code = read_number(file, "accumulated", UINT32_MAX, &micro, error);
+    if (code == 0)
+        code = read_number(file, "groups", UINT32_MAX, &groups, error);
+    if (code == 0 && groups != next->group_count)
+        code = mo_fail(error, -EINVAL, "it has %" PRIu64 " groups, the optimizer %zu", groups,
+                       next->group_count);
+    for (size_t i = 0; i < next->group_count && code == 0; i++) {
+        char key[32];
+        snprintf(key, sizeof(key), "group.%zu", i);
+        const char *text = memopt_tensors_metadata(file, key);
+        if (text == NULL)
+            return mo_fail(error, -EINVAL, "it has no settings of group %zu", i);
+        int64_t threads = next->groups[i].settings.threads;
+        code = mo_settings_parse(next->method, text, 1, &next->groups[i].settings, error);
+        next->groups[0].settings.threads = threads;
+        mo_settings_share(&next->groups[i].settings, &next->groups[0].settings);
+        if (code < 0)
+            return mo_error_prefix(error, "group %zu", i);
+    }
+    if (code == 0 && micro >= (uint64_t)next->groups[0].settings.accumulate)
+        code = mo_fail(error, -EINVAL, "it has accumulated %" PRIu64 " of %" PRId64 " steps", micro,
+                       next->groups[0].settings.accumulate);
+    if (code == 0)
+        next->micro = (unsigned)micro;
+    return code;
+}
+
+static int read_part(const struct memopt_tensors *file, const char *key, const struct part *part,
+                     struct memopt_error *error) {
+    struct memopt_tensor found = MEMOPT_TENSOR_INIT;
+    ssize_t index = memopt_tensors_find(file, key, &found, error);
+    if (index < 0)
+        return (int)index;
+    if (found.dtype != part->dtype)
+        return mo_fail(error, -EINVAL, "its tensor '%s' is of type %s, not %s", key,
+                       memopt_dtype_name(found.dtype), memopt_dtype_name(part->dtype));
+    if (found.rank != part->rank ||
+        memcmp(found.shape, part->shape, part->rank * sizeof(part->shape[0])) != 0)
+        return mo_fail(error, -EINVAL, "its tensor '%s' has another shape than the parameter", key);
+    return memopt_tensors_read(file, (size_t)index, 0, part->data, part->bytes, error);
+}
+
+/* The state of one parameter; `*read` counts the file's tensors. */
+static int read_tensor(const struct memopt_tensors *file, struct memopt_optimizer *next,
+                       struct mo_tensor *tensor, size_t *read, struct memopt_error *error) {
+    struct part parts[PARTS], updates = {.suffix = ".updates"};
+    char *key = make_key(next, tensor, &updates, error);
+    if (key == NULL)
+        return -ENOMEM;
+    ssize_t there = memopt_tensors_find(file, key, NULL, NULL);
+    memopt_heap_free(next->heap, key);
+    if (there == -ENOENT)
+        return 0; /* had not taken part */
+    int code = mo_state_make_one(next, tensor, error);
+    size_t count = code == 0 ? list_parts(next, tensor, parts) : 0;
+    for (size_t i = 0; i < count && code == 0; i++) {
+        key = make_key(next, tensor, &parts[i], error);
+        code = key == NULL ? -ENOMEM : read_part(file, key, &parts[i], error);
+        memopt_heap_free(next->heap, key);
+    }
+    tensor->master_stale = 0;
+    *read += count;
+    return code;
+}
+
+static int read_all(const struct memopt_tensors *file, struct memopt_optimizer *next,
+                    struct memopt_error *error) {
+    size_t read = 0;
+    int code = read_metadata(file, next, error);
+    for (size_t i = 0; i < next->tensor_count && code == 0; i++)
+        code = read_tensor(file, next, &next->tensors[i], &read, error);
+    if (code == 0 && read != memopt_tensors_count(file))
+        code = mo_fail(error, -EINVAL,
+                       "it has %zu tensors, of which %zu are this optimizer's: are all parameters "
+                       "there, under their names?",
+                       memopt_tensors_count(file), read);
+    return code;
+}
+
+int memopt_optimizer_load(struct memopt_optimizer *optimizer, const char *path,
+                          struct memopt_error *error) {
+    struct memopt_error unwanted; /* from here on there is one to put prefixes to */
+    struct memopt_tensors *file;
+    if (error == NULL)
+        error = &unwanted;
+    int code = memopt_tensors_open(path, &file, error);
+    if (code < 0)
+        return code;
+    /* All is read into a second optimizer, which becomes this one at the end. */
+    struct memopt_optimizer next = *optimizer;
+    size_t groups = next.group_count * sizeof(*next.groups);
+    size_t tensors = next.tensor_count * sizeof(*next.tensors);
+    next.groups = memopt_heap_alloc(next.heap, groups);
+    next.tensors = memopt_heap_alloc(next.heap, tensors);
+    if (next.groups == NULL || next.tensors == NULL) {
+        code = mo_fail(error, -ENOMEM, "no memory in heap '%s'", memopt_heap_name(next.heap));
+        next.tensor_count = 0;
+    } else {
+        memcpy(next.groups, optimizer->groups, groups);
+        memcpy(next.tensors, optimizer->tensors, tensors);
+        for (size_t i = 0; i < next.tensor_count; i++)
+            mo_state_forget(&next.tensors[i]);
+        code = read_all(file, &next, error);
+    }
+    memopt_tensors_close(file);
+    if (code == 0) { /* now `next` is to have the old state, to be freed */
+        memcpy(optimizer->groups, next.groups, groups);
+        for (size_t i = 0; i < next.tensor_count; i++) {
+            struct mo_tensor old = optimizer->tensors[i];
+            optimizer->tensors[i] = next.tensors[i];
+            next.tensors[i] = old;
+        }
+        optimizer->updates = next.updates;
+        optimizer->micro = next.micro;
+    }
+    for (size_t i = 0; i < next.tensor_count; i++)
+        mo_state_free(&next, &next.tensors[i]);
+    memopt_heap_free(next.heap, next.tensors);
+    memopt_heap_free(next.heap, next.groups);
+    return code < 0 ? mo_error_prefix(error, "%s", path) : 0;
+}
