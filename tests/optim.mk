@@ -34,3 +34,11 @@ check_PROGRAMS += tests/optim_program
 tests_optim_program_LDADD = libmemopt.la
 TESTS += tests/test_optim_run.sh tests/test_optim_example.sh
 EXTRA_DIST += tests/test_optim_run.sh tests/test_optim_example.sh
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_wrap
+TESTS += tests/test_optim_wrap
+valgrind_tests += tests/test_optim_wrap
+tests_test_optim_wrap_SOURCES = tests/test_optim_wrap.c tests/optim_rig.h tests/optim_noise.h
+tests_test_optim_wrap_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_wrap_LDADD = libmemopt.la $(CMOCKA_LIBS)
+endif

@@ -52,6 +52,8 @@
  *      the update sees gradients times clip_norm / (norm + 1e-6). Gradients are
  *      never written to.
  *   5. The update, in chunks, by all threads.
+ *   6. With lookahead=K, after every K-th update, the parameters go back to
+ *      lookahead_alpha of the way that they have come since the last time.
  * After the first step none allocates memory, whatever the optimizer, until
  * parameters are added.
  *
@@ -134,8 +136,8 @@ MEMOPT_EXPORT const char *memopt_optimizer_name(const struct memopt_optimizer *o
 
 /* A new group with the settings of group 0 as they are now, and `settings` over
  * them. Gives its number, from 1 on, or fails as memopt_optimizer_create(). What
- * belongs to the whole optimizer (clip_norm, skip_nonfinite, accumulate, threads,
- * seed) can't be set here: -EINVAL. */
+ * belongs to the whole optimizer (seed, clip_norm, skip_nonfinite, accumulate,
+ * threads, lookahead, lookahead_alpha, sam, sam_adaptive) can't be set here: -EINVAL. */
 MEMOPT_EXPORT int memopt_optimizer_add_group(struct memopt_optimizer *optimizer,
                                              const char *settings, struct memopt_error *error);
 #define MEMOPT_ALL_GROUPS (-1)
@@ -210,6 +212,24 @@ struct memopt_step {
  * of fork) for workers. On failure nothing has changed. */
 MEMOPT_EXPORT int memopt_optimizer_step(struct memopt_optimizer *optimizer,
                                         struct memopt_step *ret_step, struct memopt_error *error);
+
+/* Sharpness-aware minimization, with the setting sam above 0, around any optimizer:
+ *
+ *     ... gradients ...
+ *     memopt_optimizer_perturb(optimizer, NULL, &error);
+ *     ... gradients, at the perturbed parameters ...
+ *     memopt_optimizer_step(optimizer, NULL, &error);
+ *
+ * Moves the parameters by `sam` along the gradient, all together. The step puts them
+ * back, bit for bit, before it updates them. With a norm that is not finite they
+ * stay where they are, and the step is one like others. *ret_norm (NULL: not wanted)
+ * is the gradients' norm. Errors are those of a step; -EINVAL also without `sam`;
+ * -EBUSY: they are perturbed. */
+MEMOPT_EXPORT int memopt_optimizer_perturb(struct memopt_optimizer *optimizer, double *ret_norm,
+                                           struct memopt_error *error);
+/* Puts them back without a step; nothing, if they aren't perturbed. */
+MEMOPT_EXPORT int memopt_optimizer_restore(struct memopt_optimizer *optimizer,
+                                           struct memopt_error *error);
 
 /* -------------------------------------------------------------------- state */
 
