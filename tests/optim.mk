@@ -42,3 +42,12 @@ tests_test_optim_wrap_SOURCES = tests/test_optim_wrap.c tests/optim_rig.h tests/
 tests_test_optim_wrap_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_optim_wrap_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
+EXTRA_DIST += scripts/optim-sparse-golden.py tests/data/optim-sparse-golden.txt
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_sparse
+TESTS += tests/test_optim_sparse
+valgrind_tests += tests/test_optim_sparse
+tests_test_optim_sparse_SOURCES = tests/test_optim_sparse.c tests/optim_noise.h
+tests_test_optim_sparse_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_sparse_LDADD = libmemopt.la $(CMOCKA_LIBS)
+endif

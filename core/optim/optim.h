@@ -6,6 +6,7 @@
  *   methods.c    the list of methods
  *   sgd.c …      a method a file: its table row and its kernels
  *   pass.c       all chunks of all tensors, as spans, by all threads
+ *   sparse.c     gradients of some rows, and the method that takes them
  *   wrap.c       what goes around any method: Lookahead, SAM
  *   span.c       a range of a tensor through a kernel: types, rounding, 8 bit
  *   convert.h    16-bit and 8-bit numbers to fp32 and back
@@ -152,6 +153,7 @@ struct mo_method {
     const char *name;
     /* Settings of its own, besides those that all have; ends with a NULL key. */
     const struct mo_default *defaults;
+    int sparse; /* gradients are of some rows (sparse.c) */
     /* NULL, or says what is wrong with settings that are each in range: NULL, or
      * a message's rest ("nesterov needs a momentum above 0"). */
     const char *(*check)(const struct mo_settings_optimizer *settings);
@@ -200,6 +202,10 @@ struct mo_tensor {
     uint64_t count;
     unsigned rank;
     uint64_t shape[MEMOPT_PARAM_RANK_MAX];
+    struct memopt_sparse_grad sparse; /* if has_sparse */
+    int has_sparse;
+    int sorted; /* its rows are strictly ascending; else their order is in `order` */
+    uint64_t *order, order_room;
     uint32_t id;        /* hash of the name: part of the random generator's key */
     size_t first_chunk; /* in the order of all tensors' chunks */
     size_t chunks;
@@ -255,6 +261,12 @@ void mo_chunk_span(const struct mo_pass *pass, const struct mo_tensor *tensor, s
 /* The sums of a tensor (NULL: of all), in the order of chunks. */
 void mo_pass_sums(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
                   double ret_sums[MO_SUMS]);
+
+/* sparse.c: before a step: are the rows there? Sorts them. -EINVAL, -ENOMEM. */
+int mo_sparse_begin(struct memopt_optimizer *optimizer, struct memopt_error *error);
+/* A chunk's share of the rows; `only_norm`: the sum of squares in sums[0]. */
+void mo_sparse_chunk(const struct mo_pass *pass, const struct mo_tensor *tensor, size_t chunk,
+                     int only_norm);
 
 /* wrap.c: after an update. */
 void mo_lookahead(struct mo_pass *pass);

@@ -66,6 +66,7 @@ void memopt_optimizer_destroy(struct memopt_optimizer *optimizer) {
     mo_workers_destroy(optimizer->workers);
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         mo_state_free(optimizer, &optimizer->tensors[i]);
+        memopt_heap_free(heap, optimizer->tensors[i].order);
         memopt_heap_free(heap, optimizer->tensors[i].name);
     }
     memopt_heap_free(heap, optimizer->tensors);
@@ -249,6 +250,9 @@ static int check_param(const struct memopt_optimizer *optimizer, const struct me
     if (!is_aligned(param->data, param->dtype) || !is_aligned(param->grad, param->grad_dtype))
         return mo_fail(error, -EINVAL, "parameter '%s': its %s is not aligned to its type", name,
                        is_aligned(param->data, param->dtype) ? "gradient" : "data");
+    if (param->grad != NULL && optimizer->method->sparse)
+        return mo_fail(error, -EINVAL, "parameter '%s': %s takes sparse gradients", name,
+                       optimizer->method->name);
     if (param->group < 0 || param->group >= (int)optimizer->group_count)
         return mo_fail(error, -EINVAL, "parameter '%s': there is no group %d, the last is %zu",
                        name, param->group, optimizer->group_count - 1);
@@ -363,6 +367,9 @@ int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index, 
     if (code < 0)
         return code;
     struct mo_tensor *tensor = &optimizer->tensors[index];
+    if (grad != NULL && optimizer->method->sparse)
+        return mo_fail(error, -EINVAL, "parameter '%s': %s takes sparse gradients", tensor->name,
+                       optimizer->method->name);
     if (!is_aligned(grad, tensor->grad_dtype))
         return mo_fail(error, -EINVAL, "parameter '%s': its gradient is not aligned to its type",
                        tensor->name);
@@ -388,8 +395,13 @@ static void accumulate_chunk(void *context, size_t chunk) {
 
 static void square_chunk(void *context, size_t chunk) {
     const struct mo_pass *pass = context;
+    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
     struct mo_span span;
-    mo_chunk_span(pass, mo_chunk_owner(pass->optimizer, chunk), chunk, &span);
+    if (pass->optimizer->method->sparse) {
+        mo_sparse_chunk(pass, tensor, chunk, 1);
+        return;
+    }
+    mo_chunk_span(pass, tensor, chunk, &span);
     pass->optimizer->sums[chunk * MO_SUMS] =
         mo_gradient_square(span.grad, span.grad_dtype, span.count);
 }
@@ -399,6 +411,10 @@ static void update_chunk(void *context, size_t chunk) {
     const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
     struct mo_scalars scalars = tensor->scalars;
     struct mo_span span;
+    if (pass->optimizer->method->sparse) {
+        mo_sparse_chunk(pass, tensor, chunk, 0);
+        return;
+    }
     mo_chunk_span(pass, tensor, chunk, &span);
     scalars.first = span.block * MO_BLOCK;
     double *sums = pass->optimizer->sums + chunk * MO_SUMS;
@@ -466,10 +482,11 @@ static int check_step(const struct memopt_optimizer *optimizer, const struct mem
                        ret_step->size);
     if (optimizer->tensor_count == 0)
         return mo_fail(error, -EINVAL, "the optimizer has no parameters");
-    for (size_t i = 0; i < optimizer->tensor_count; i++)
-        if (optimizer->tensors[i].grad == NULL)
-            return mo_fail(error, -EINVAL, "parameter '%s' has no gradient",
-                           optimizer->tensors[i].name);
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        const struct mo_tensor *tensor = &optimizer->tensors[i];
+        if (optimizer->method->sparse ? !tensor->has_sparse : tensor->grad == NULL)
+            return mo_fail(error, -EINVAL, "parameter '%s' has no gradient", tensor->name);
+    }
     return 0;
 }
 
@@ -516,6 +533,8 @@ int memopt_optimizer_step(struct memopt_optimizer *optimizer, struct memopt_step
     int code = check_step(optimizer, ret_step, error);
     if (code == 0)
         code = mo_workers_ready(optimizer->workers, error);
+    if (code == 0 && optimizer->method->sparse)
+        code = mo_sparse_begin(optimizer, error);
     if (code == 0)
         code = mo_state_make(optimizer, error);
     if (code < 0)

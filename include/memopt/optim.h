@@ -190,6 +190,27 @@ MEMOPT_EXPORT int memopt_optimizer_set_data(struct memopt_optimizer *optimizer, 
                                             void *data, struct memopt_error *error);
 MEMOPT_EXPORT int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index,
                                             const void *grad, struct memopt_error *error);
+
+/* A gradient of some rows of a parameter (a row is what the first dimension counts),
+ * for optimizers that take those: "sparseadam". The others' gradient is zero, and
+ * neither they nor their state change. */
+struct memopt_sparse_grad {
+    size_t size;         /* of this struct */
+    const int64_t *rows; /* `count`, from 0 on, in any order; more than one may be the same */
+    const void *values;  /* a row each, one after another, of the gradient's type */
+    uint64_t count;      /* 0: of no row */
+};
+#define MEMOPT_SPARSE_GRAD_INIT                                                                    \
+    { sizeof(struct memopt_sparse_grad), NULL, NULL, 0 }
+/* Sets it for the steps that follow; `sparse` is copied, the arrays must stay. NULL:
+ * none. Rows that are the same are added up, in their order. If rows are not strictly
+ * ascending, the step sorts them in memory of the heap, which grows when there are more
+ * than ever before; otherwise it allocates nothing. -EINVAL: no such index, NULL or
+ * misaligned arrays, or an optimizer with dense gradients. That rows are there is
+ * checked by the step. */
+MEMOPT_EXPORT int memopt_optimizer_set_sparse_grad(struct memopt_optimizer *optimizer, size_t index,
+                                                   const struct memopt_sparse_grad *sparse,
+                                                   struct memopt_error *error);
 /* After the program wrote values itself (loaded a checkpoint, initialized): the
  * masters are made anew from them at the next step. */
 MEMOPT_EXPORT void memopt_optimizer_data_changed(struct memopt_optimizer *optimizer);
@@ -208,7 +229,7 @@ struct memopt_step {
     { sizeof(struct memopt_step), 0, 0, 0.0, 0.0, 0 }
 
 /* One step; fills `ret_step` (NULL: not wanted) up to its `size`. -EINVAL: no
- * parameters, or one without a gradient; -ENOMEM: for new state, or (in a child
+ * parameters, or one without a gradient, or a sparse one of rows that aren't there; -ENOMEM: for new state, or (in a child
  * of fork) for workers. On failure nothing has changed. */
 MEMOPT_EXPORT int memopt_optimizer_step(struct memopt_optimizer *optimizer,
                                         struct memopt_step *ret_step, struct memopt_error *error);
