@@ -20,4 +20,4 @@ links_optimizer_perturb = man/memopt_optimizer_restore.3
 nodist_man_MANS += $(links_optimizer_perturb)
 CLEANFILES += $(links_optimizer_perturb)
 $(links_optimizer_perturb): ; $(LINK_PAGE)memopt_optimizer_perturb.3' > $@
-dist_man_MANS += man/memopt_optimizer_set_sparse_grad.3
+dist_man_MANS += man/memopt_optimizer_minimize.3 man/memopt_optimizer_set_sparse_grad.3

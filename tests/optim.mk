@@ -51,3 +51,12 @@ tests_test_optim_sparse_SOURCES = tests/test_optim_sparse.c tests/optim_noise.h
 tests_test_optim_sparse_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_optim_sparse_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
+EXTRA_DIST += scripts/optim-lbfgs-golden.py tests/data/optim-lbfgs-golden.txt
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_lbfgs
+TESTS += tests/test_optim_lbfgs
+valgrind_tests += tests/test_optim_lbfgs
+tests_test_optim_lbfgs_SOURCES = tests/test_optim_lbfgs.c tests/optim_noise.h
+tests_test_optim_lbfgs_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_lbfgs_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+endif

@@ -173,6 +173,8 @@ struct mo_settings_optimizer {
     double trust;
     double beta2_decay, clip_threshold, eps_scale;
     int relative_step, scale_parameter;
+    int64_t max_iter, max_eval, history;
+    double tolerance_grad, tolerance_change;
     int maximize;
     int rounding;     /* enum mo_rounding */
     int state_format; /* enum mo_state_format */

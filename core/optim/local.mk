@@ -25,6 +25,8 @@ core_optim_libkernels_la_SOURCES = \
 	core/optim/gradient.c \
 	core/optim/lamb.c \
 	core/optim/lars.c \
+	core/optim/lbfgs.c \
+	core/optim/linesearch.c core/optim/linesearch.h \
 	core/optim/lion.c \
 	core/optim/nadam.c \
 	core/optim/radam.c \

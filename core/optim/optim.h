@@ -7,6 +7,7 @@
  *   sgd.c …      a method a file: its table row and its kernels
  *   pass.c       all chunks of all tensors, as spans, by all threads
  *   sparse.c     gradients of some rows, and the method that takes them
+ *   lbfgs.c      the method that looks at the loss; linesearch.c is its search
  *   wrap.c       what goes around any method: Lookahead, SAM
  *   span.c       a range of a tensor through a kernel: types, rounding, 8 bit
  *   convert.h    16-bit and 8-bit numbers to fp32 and back
@@ -153,7 +154,8 @@ struct mo_method {
     const char *name;
     /* Settings of its own, besides those that all have; ends with a NULL key. */
     const struct mo_default *defaults;
-    int sparse; /* gradients are of some rows (sparse.c) */
+    int sparse;  /* gradients are of some rows (sparse.c) */
+    int by_loss; /* has no kernels, but the whole to itself (lbfgs.c) */
     /* NULL, or says what is wrong with settings that are each in range: NULL, or
      * a message's rest ("nesterov needs a momentum above 0"). */
     const char *(*check)(const struct mo_settings_optimizer *settings);

@@ -84,6 +84,9 @@ const char *memopt_optimizer_name(const struct memopt_optimizer *optimizer) {
 int memopt_optimizer_add_group(struct memopt_optimizer *optimizer, const char *text,
                                struct memopt_error *error) {
     struct mo_settings_optimizer settings = optimizer->groups[0].settings;
+    if (optimizer->method->by_loss)
+        return mo_fail(error, -EINVAL, "%s has no groups: its parameters are one vector",
+                       optimizer->method->name);
     int code = mo_settings_parse(optimizer->method, text, 0, &settings, error);
     if (code < 0)
         return code;
@@ -250,6 +253,10 @@ static int check_param(const struct memopt_optimizer *optimizer, const struct me
     if (!is_aligned(param->data, param->dtype) || !is_aligned(param->grad, param->grad_dtype))
         return mo_fail(error, -EINVAL, "parameter '%s': its %s is not aligned to its type", name,
                        is_aligned(param->data, param->dtype) ? "gradient" : "data");
+    if (optimizer->method->by_loss &&
+        (param->dtype != MEMOPT_DTYPE_F32 || param->grad_dtype != MEMOPT_DTYPE_F32))
+        return mo_fail(error, -EINVAL, "parameter '%s': %s takes F32 only", name,
+                       optimizer->method->name);
     if (param->grad != NULL && optimizer->method->sparse)
         return mo_fail(error, -EINVAL, "parameter '%s': %s takes sparse gradients", name,
                        optimizer->method->name);
@@ -480,6 +487,9 @@ static int check_step(const struct memopt_optimizer *optimizer, const struct mem
                              ret_step->size > sizeof(*ret_step)))
         return mo_fail(error, -EINVAL, "the step's size is %zu: begin with MEMOPT_STEP_INIT",
                        ret_step->size);
+    if (optimizer->method->by_loss)
+        return mo_fail(error, -EINVAL, "%s looks at the loss: use memopt_optimizer_minimize()",
+                       optimizer->method->name);
     if (optimizer->tensor_count == 0)
         return mo_fail(error, -EINVAL, "the optimizer has no parameters");
     for (size_t i = 0; i < optimizer->tensor_count; i++) {

@@ -229,10 +229,41 @@ struct memopt_step {
     { sizeof(struct memopt_step), 0, 0, 0.0, 0.0, 0 }
 
 /* One step; fills `ret_step` (NULL: not wanted) up to its `size`. -EINVAL: no
- * parameters, or one without a gradient, or a sparse one of rows that aren't there; -ENOMEM: for new state, or (in a child
- * of fork) for workers. On failure nothing has changed. */
+ * parameters, or one without a gradient, or a sparse one of rows that aren't there; -ENOMEM: for
+ * new state, or (in a child of fork) for workers. On failure nothing has changed. */
 MEMOPT_EXPORT int memopt_optimizer_step(struct memopt_optimizer *optimizer,
                                         struct memopt_step *ret_step, struct memopt_error *error);
+
+/* Computes the loss of the parameters as they are, and their gradients, into the
+ * arrays that were given; 0, or a negative errno, which ends the minimization. */
+typedef int (*memopt_loss_fn)(void *context, double *ret_loss);
+enum memopt_stop {
+    MEMOPT_STOP_ITERATIONS = 1, /* max_iter of them */
+    MEMOPT_STOP_EVALUATIONS,    /* max_eval of the loss, or more */
+    MEMOPT_STOP_GRADIENT,       /* none larger than tolerance_grad: a minimum */
+    MEMOPT_STOP_CHANGE,         /* a move, or what it gained, of less than tolerance_change */
+    MEMOPT_STOP_LINE_SEARCH,    /* nothing lower was found in the direction */
+    MEMOPT_STOP_NOT_FINITE,     /* the first loss or gradient: nothing has changed */
+};
+struct memopt_minimized {
+    size_t size; /* of this struct */
+    double loss, first_loss;
+    double grad_max;                  /* largest magnitude in the last gradient */
+    uint64_t iterations, evaluations; /* moves; calls of the function */
+    int stop;                         /* enum memopt_stop */
+};
+#define MEMOPT_MINIMIZED_INIT                                                                      \
+    { sizeof(struct memopt_minimized), 0.0, 0.0, 0.0, 0, 0, 0 }
+/* The step of "lbfgs": up to max_iter moves, each to a place where the loss is lower,
+ * found with as many calls of `loss` as that takes. Fills `ret_minimized` (NULL: not
+ * wanted) up to its `size`. Parameters and gradients are F32. The arrays of gradients
+ * end up with those of some place the search has been at. If `loss` fails, its code is
+ * given, and the parameters are where the last move led. `loss` must not use the
+ * optimizer. Other errors are those of a step; -EINVAL also: an optimizer that takes
+ * memopt_optimizer_step(), which those of a loss refuse. */
+MEMOPT_EXPORT int memopt_optimizer_minimize(struct memopt_optimizer *optimizer, memopt_loss_fn loss,
+                                            void *context, struct memopt_minimized *ret_minimized,
+                                            struct memopt_error *error);
 
 /* Sharpness-aware minimization, with the setting sam above 0, around any optimizer:
  *
