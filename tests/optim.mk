@@ -60,3 +60,10 @@ tests_test_optim_lbfgs_SOURCES = tests/test_optim_lbfgs.c tests/optim_noise.h
 tests_test_optim_lbfgs_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_optim_lbfgs_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
 endif
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_norms
+TESTS += tests/test_optim_norms
+tests_test_optim_norms_SOURCES = tests/test_optim_norms.c tests/optim_noise.h
+tests_test_optim_norms_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -ffp-contract=off -fno-tree-vectorize
+tests_test_optim_norms_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+endif

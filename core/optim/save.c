@@ -251,7 +251,8 @@ static int read_part(const struct memopt_tensors *file, const char *key, const s
         return mo_fail(error, -EINVAL, "its tensor '%s' is of type %s, not %s", key,
                        memopt_dtype_name(found.dtype), memopt_dtype_name(part->dtype));
     if (found.rank != part->rank ||
-        memcmp(found.shape, part->shape, part->rank * sizeof(part->shape[0])) != 0)
+        (part->rank > 0 &&
+         memcmp(found.shape, part->shape, part->rank * sizeof(part->shape[0])) != 0))
         return mo_fail(error, -EINVAL, "its tensor '%s' has another shape than the parameter", key);
     return memopt_tensors_read(file, (size_t)index, 0, part->data, part->bytes, error);
 }
