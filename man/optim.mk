@@ -1,6 +1,7 @@
 # Manual pages of the same part of libmemopt: see core/.
 dist_man_MANS += man/memopt_optimizer_add.3 man/memopt_optimizer_create.3 \
-	man/memopt_optimizer_save.3 man/memopt_optimizer_step.3
+	man/memopt_optimizer_perturb.3 man/memopt_optimizer_save.3 \
+	man/memopt_optimizer_step.3
 links_optimizer_add = man/memopt_optimizer_set_data.3 man/memopt_optimizer_set_grad.3 \
 	man/memopt_optimizer_data_changed.3
 links_optimizer_create = man/memopt_optimizer_destroy.3 man/memopt_optimizer_name.3 \
@@ -15,3 +16,8 @@ $(links_optimizer_add): ; $(LINK_PAGE)memopt_optimizer_add.3' > $@
 $(links_optimizer_create): ; $(LINK_PAGE)memopt_optimizer_create.3' > $@
 $(links_optimizer_step): ; $(LINK_PAGE)memopt_optimizer_step.3' > $@
 $(links_optimizer_save): ; $(LINK_PAGE)memopt_optimizer_save.3' > $@
+links_optimizer_perturb = man/memopt_optimizer_restore.3
+nodist_man_MANS += $(links_optimizer_perturb)
+CLEANFILES += $(links_optimizer_perturb)
+$(links_optimizer_perturb): ; $(LINK_PAGE)memopt_optimizer_perturb.3' > $@
+dist_man_MANS += man/memopt_optimizer_minimize.3 man/memopt_optimizer_set_sparse_grad.3

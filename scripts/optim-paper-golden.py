@@ -45,6 +45,31 @@ def lamb(x, g, state, t, lr=1e-3, weight_decay=1e-2, beta1=0.9, beta2=0.999, eps
     return x - lr * norm(x) / norm(u) * u
 
 
+def adafactor(x, g, state, t, lr=1e-2, weight_decay=0.0, beta1=0.0, beta2_decay=0.8, eps=1e-30,
+              eps_scale=1e-3, clip_threshold=1.0, relative_step=True, scale_parameter=True):
+    """Shazeer, Stern: Adafactor, 2018, algorithms 4 and 5; momentum and weight decay as
+    in fairseq."""
+    def rms(y):
+        return numpy.sqrt((y * y).mean())
+
+    b = 1 - t ** -beta2_decay
+    square = g * g + eps
+    if g.ndim < 2:
+        v = state["v"] = b * state.get("v", 0) + (1 - b) * square
+    else:
+        r = state["r"] = b * state.get("r", 0) + (1 - b) * square.mean(-1, keepdims=True)
+        c = state["c"] = b * state.get("c", 0) + (1 - b) * square.mean(-2, keepdims=True)
+        v = r * c / r.mean(-2, keepdims=True)
+    u = g / numpy.sqrt(v)
+    a = min(lr, 1 / numpy.sqrt(t)) if relative_step else lr
+    if scale_parameter:
+        a *= max(eps_scale, rms(x))
+    q = a * u / max(1, rms(u) / clip_threshold)
+    if beta1 > 0:
+        q = state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * q
+    return x * (1 - a * weight_decay) - q
+
+
 CASES = [
     (lars, dict()),
     (lars, dict(lr=0.5, momentum=0.8, weight_decay=0.1, trust=0.02)),
@@ -52,6 +77,10 @@ CASES = [
     (lamb, dict()),
     (lamb, dict(lr=0.01, weight_decay=0.3, beta1=0.8, beta2=0.95, eps=1e-4)),
     (lamb, dict(lr=0.005, weight_decay=0.0)),
+    (adafactor, dict()),
+    (adafactor, dict(lr=1e-3, relative_step=False, scale_parameter=False, weight_decay=0.1)),
+    (adafactor, dict(beta1=0.9, lr=0.02, clip_threshold=0.5)),
+    (adafactor, dict(lr=0.002, beta2_decay=0.5, eps=1e-6, weight_decay=0.2, eps_scale=3.0)),
 ]
 
 

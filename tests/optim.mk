@@ -34,3 +34,36 @@ check_PROGRAMS += tests/optim_program
 tests_optim_program_LDADD = libmemopt.la
 TESTS += tests/test_optim_run.sh tests/test_optim_example.sh
 EXTRA_DIST += tests/test_optim_run.sh tests/test_optim_example.sh
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_wrap
+TESTS += tests/test_optim_wrap
+valgrind_tests += tests/test_optim_wrap
+tests_test_optim_wrap_SOURCES = tests/test_optim_wrap.c tests/optim_rig.h tests/optim_noise.h
+tests_test_optim_wrap_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_wrap_LDADD = libmemopt.la $(CMOCKA_LIBS)
+endif
+EXTRA_DIST += scripts/optim-sparse-golden.py tests/data/optim-sparse-golden.txt
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_sparse
+TESTS += tests/test_optim_sparse
+valgrind_tests += tests/test_optim_sparse
+tests_test_optim_sparse_SOURCES = tests/test_optim_sparse.c tests/optim_noise.h
+tests_test_optim_sparse_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_sparse_LDADD = libmemopt.la $(CMOCKA_LIBS)
+endif
+EXTRA_DIST += scripts/optim-lbfgs-golden.py tests/data/optim-lbfgs-golden.txt
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_lbfgs
+TESTS += tests/test_optim_lbfgs
+valgrind_tests += tests/test_optim_lbfgs
+tests_test_optim_lbfgs_SOURCES = tests/test_optim_lbfgs.c tests/optim_noise.h
+tests_test_optim_lbfgs_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_lbfgs_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+endif
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_optim_norms
+TESTS += tests/test_optim_norms
+tests_test_optim_norms_SOURCES = tests/test_optim_norms.c tests/optim_noise.h
+tests_test_optim_norms_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -ffp-contract=off -fno-tree-vectorize
+tests_test_optim_norms_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+endif

@@ -34,6 +34,11 @@ static const struct {
     {"radam", ""},
     {"lion", ""},
     {"lion", "state_format=8bit"},
+    {"lamb", ""},
+    {"lars", "lr=1"},
+    {"adafactor", "beta1=0.5"},
+    {"adafactor", "lookahead=2 sam=0.1"},
+    {"adamw", "lookahead=3 state_format=8bit"},
 };
 enum { ALL = sizeof(all) / sizeof(all[0]) };
 

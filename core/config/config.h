@@ -171,6 +171,10 @@ struct mo_settings_optimizer {
     double momentum_decay;
     double rectify_above;
     double trust;
+    double beta2_decay, clip_threshold, eps_scale;
+    int relative_step, scale_parameter;
+    int64_t max_iter, max_eval, history;
+    double tolerance_grad, tolerance_change;
     int maximize;
     int rounding;     /* enum mo_rounding */
     int state_format; /* enum mo_state_format */
@@ -179,6 +183,10 @@ struct mo_settings_optimizer {
     int skip_nonfinite;
     int64_t accumulate;
     int64_t threads;
+    int64_t lookahead; /* updates between its steps; 0: none */
+    double lookahead_alpha;
+    double sam; /* radius; 0: none */
+    int sam_adaptive;
     const char *state; /* "heap:NAME", "store:/PATH", or NULL */
 };
 extern const char *const mo_optimizer_names[]; /* ends with NULL */

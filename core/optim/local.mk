@@ -3,6 +3,7 @@ libmemopt_la_SOURCES += \
 	core/optim/methods.c core/optim/methods.h \
 	core/optim/optim.h \
 	core/optim/optimizer.c \
+	core/optim/pass.c \
 	core/optim/save.c \
 	core/optim/schedule.c \
 	core/optim/settings.c \
@@ -17,18 +18,23 @@ noinst_LTLIBRARIES += core/optim/libkernels.la
 core_optim_libkernels_la_SOURCES = \
 	core/optim/convert.h core/optim/kernel.h \
 	core/optim/adadelta.c \
+	core/optim/adafactor.c \
 	core/optim/adagrad.c \
 	core/optim/adam.c \
 	core/optim/adamax.c \
 	core/optim/gradient.c \
 	core/optim/lamb.c \
 	core/optim/lars.c \
+	core/optim/lbfgs.c \
+	core/optim/linesearch.c core/optim/linesearch.h \
 	core/optim/lion.c \
 	core/optim/nadam.c \
 	core/optim/radam.c \
 	core/optim/rmsprop.c \
 	core/optim/sgd.c \
-	core/optim/span.c
+	core/optim/span.c \
+	core/optim/sparse.c \
+	core/optim/wrap.c
 core_optim_libkernels_la_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno \
 	-fno-trapping-math -ftree-vectorize -fvect-cost-model=dynamic
 libmemopt_la_LIBADD += core/optim/libkernels.la

@@ -5,6 +5,10 @@
  *   settings.c   from text to settings: defaults, INI, groups
  *   methods.c    the list of methods
  *   sgd.c …      a method a file: its table row and its kernels
+ *   pass.c       all chunks of all tensors, as spans, by all threads
+ *   sparse.c     gradients of some rows, and the method that takes them
+ *   lbfgs.c      the method that looks at the loss; linesearch.c is its search
+ *   wrap.c       what goes around any method: Lookahead, SAM
  *   span.c       a range of a tensor through a kernel: types, rounding, 8 bit
  *   convert.h    16-bit and 8-bit numbers to fp32 and back
  *   gradient.c   the pass over gradients: norm, not finite, accumulation
@@ -16,6 +20,8 @@
  *   method   an optimizer as a formula: descriptor + kernels, no state of its own
  *   span     a range of one tensor. Kernels see spans, never tensors, so that
  *            chunks can come from anywhere (a file, later)
+ *   part     state that is not one number an element (rows, a history), or not of
+ *            the method: an array by itself
  *   block    MO_BLOCK elements at a multiple of MO_BLOCK in their tensor: what
  *            one 8-bit scale and one key of the random generator belong to
  *   chunk    the span that a thread takes at a time: MO_CHUNK elements at a
@@ -61,6 +67,7 @@ enum {
     MO_BLOCK = 256,
     MO_CHUNK = 64 * 1024, /* 256 KiB an array: in L2, and worth waking a thread for */
     MO_SLOTS = 4,         /* most that a method has */
+    MO_PARTS = 10,        /* most that a tensor has */
     MO_SUMS = 2,          /* that a chunk can make */
     MO_CARRY = 2,
 };
@@ -74,6 +81,20 @@ _Static_assert(MO_CHUNK % MO_BLOCK == 0, "chunks are whole blocks");
 #else
 #define MO_KERNEL __attribute__((noinline))
 #endif
+
+/* ------------------------------------------------------------------ workers */
+
+/* Threads that wait for work. `run(context, i)` is called once for each i below
+ * `count`, by any of them and the caller. */
+struct mo_workers;
+typedef void (*mo_work_fn)(void *context, size_t index);
+int mo_workers_create(struct memopt_heap *heap, unsigned threads, struct mo_workers **ret_workers,
+                      struct memopt_error *error);
+void mo_workers_destroy(struct mo_workers *workers);
+/* After a fork the child has none: starts them; 0, or -errno. */
+int mo_workers_ready(struct mo_workers *workers, struct memopt_error *error);
+void mo_workers_run(struct mo_workers *workers, size_t count, mo_work_fn run, void *context);
+unsigned mo_cpu_count(void); /* that this process may use */
 
 /* ------------------------------------------------------------------ methods */
 
@@ -89,6 +110,10 @@ struct mo_scalars {
     float step; /* size of the step, its sign left out */
     float root; /* multiplies the square root of the second moment */
     float x, y; /* further ones */
+    /* For methods that look at rows and columns: the tensor, and the number in it of
+     * the first element that the kernel is given. */
+    const struct mo_tensor *tensor;
+    uint64_t first;
 };
 
 /* `p`, `g` and the slots have n elements and don't overlap; `sums` has MO_SUMS
@@ -114,6 +139,13 @@ struct mo_slot {
     float initial;
 };
 
+struct mo_part {
+    const char *name;
+    uint64_t count;
+    int dtype;   /* MEMOPT_DTYPE_F32, ... */
+    int scratch; /* means nothing between steps: not saved */
+};
+
 struct mo_tensor;
 struct mo_default {
     const char *key, *value;
@@ -122,11 +154,16 @@ struct mo_method {
     const char *name;
     /* Settings of its own, besides those that all have; ends with a NULL key. */
     const struct mo_default *defaults;
+    int sparse;  /* gradients are of some rows (sparse.c) */
+    int by_loss; /* has no kernels, but the whole to itself (lbfgs.c) */
     /* NULL, or says what is wrong with settings that are each in range: NULL, or
      * a message's rest ("nesterov needs a momentum above 0"). */
     const char *(*check)(const struct mo_settings_optimizer *settings);
     /* Fills the slots that these settings need and returns how many. */
     size_t (*slots)(const struct mo_settings_optimizer *settings, struct mo_slot *ret_slots);
+    /* NULL, or fills the parts that a tensor needs and returns how many. */
+    size_t (*parts)(const struct mo_settings_optimizer *settings, const struct mo_tensor *tensor,
+                    struct mo_part *ret_parts);
     /* Before update number `tensor->updates` (from 1 on): fills tensor->scalars
      * (scale is there already) and may change tensor->carry. */
     void (*prepare)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor);
@@ -135,6 +172,9 @@ struct mo_method {
     /* NULL, or chooses mo_kernels.block for a tensor; it may give NULL. */
     mo_block_fn (*block)(const struct mo_settings_optimizer *settings,
                          const struct mo_tensor *tensor, int grad_dtype);
+    /* NULL, or looks at the whole gradient after prepare(), before the kernels. */
+    void (*survey)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor,
+                   const void *grad, int grad_dtype, struct mo_workers *workers);
     /* NULL: one phase. Between the two: the sums of the tensor are there. */
     void (*finish)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor,
                    const double sums[MO_SUMS]);
@@ -150,6 +190,11 @@ struct mo_stored_slot {
     enum mo_slot_kind kind;
 };
 
+struct mo_stored_part {
+    struct mo_part is;
+    void *data;
+};
+
 struct mo_tensor {
     char *name;
     int dtype, grad_dtype;
@@ -159,6 +204,10 @@ struct mo_tensor {
     uint64_t count;
     unsigned rank;
     uint64_t shape[MEMOPT_PARAM_RANK_MAX];
+    struct memopt_sparse_grad sparse; /* if has_sparse */
+    int has_sparse;
+    int sorted; /* its rows are strictly ascending; else their order is in `order` */
+    uint64_t *order, order_room;
     uint32_t id;        /* hash of the name: part of the random generator's key */
     size_t first_chunk; /* in the order of all tensors' chunks */
     size_t chunks;
@@ -168,9 +217,13 @@ struct mo_tensor {
     size_t state_bytes;
     size_t slot_count;
     struct mo_stored_slot slots[MO_SLOTS];
+    size_t part_count; /* the method's, then others */
+    struct mo_stored_part parts[MO_PARTS];
+    float *slow;        /* Lookahead's, a part; NULL: none */
+    void *unperturbed;  /* SAM's, a part; NULL: none */
     float *master;      /* NULL: none */
     float *accumulator; /* NULL: none */
-    int master_stale;   /* the program wrote data */
+    int master_stale;   /* the program wrote data; `slow` is, too */
     int fresh;          /* its state was made by the call that is running */
     uint64_t updates;
     double carry[MO_CARRY]; /* what a method keeps per tensor */
@@ -196,33 +249,45 @@ struct mo_span {
     uint32_t key;
 };
 
+/* pass.c: a run over all chunks. What needs more has this first in a struct. */
+struct mo_pass {
+    struct memopt_optimizer *optimizer;
+    int accumulated; /* gradients are those in the accumulators */
+    int first;       /* of an accumulation */
+    int phase;
+};
+void mo_pass_run(struct mo_pass *pass, mo_work_fn work);
+struct mo_tensor *mo_chunk_owner(const struct memopt_optimizer *optimizer, size_t chunk);
+void mo_chunk_span(const struct mo_pass *pass, const struct mo_tensor *tensor, size_t chunk,
+                   struct mo_span *ret_span);
+/* The sums of a tensor (NULL: of all), in the order of chunks. */
+void mo_pass_sums(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
+                  double ret_sums[MO_SUMS]);
+
+/* sparse.c: before a step: are the rows there? Sorts them. -EINVAL, -ENOMEM. */
+int mo_sparse_begin(struct memopt_optimizer *optimizer, struct memopt_error *error);
+/* A chunk's share of the rows; `only_norm`: the sum of squares in sums[0]. */
+void mo_sparse_chunk(const struct mo_pass *pass, const struct mo_tensor *tensor, size_t chunk,
+                     int only_norm);
+
+/* wrap.c: after an update. */
+void mo_lookahead(struct mo_pass *pass);
+/* Puts back what memopt_optimizer_perturb() changed. */
+void mo_unperturb(struct memopt_optimizer *optimizer);
+
 /* span.c: one kernel over one span, which begins at a multiple of MO_BLOCK. */
 void mo_span_update(const struct mo_span *span, const struct mo_kernels *kernels,
                     const struct mo_scalars *s, double *sums);
 /* Where the random numbers of the block at `at` begin: the element's number in
  * the block is added, and the sum hashed (convert.h). */
 uint32_t mo_block_key(const struct mo_span *span, size_t at);
-/* The master anew from the parameter. */
-void mo_span_load_master(const struct mo_span *span);
+/* `count` numbers of a type as fp32. */
+void mo_load(const void *from, int dtype, size_t count, float *to);
 
 /* gradient.c: the sum of squares, in double: it is finite if all are. */
 double mo_gradient_square(const void *grad, int dtype, size_t count);
 /* accumulator = or += grad */
 void mo_gradient_add(float *accumulator, const void *grad, int dtype, size_t count, int first);
-
-/* ------------------------------------------------------------------ workers */
-
-/* Threads that wait for work. `run(context, i)` is called once for each i below
- * `count`, by any of them and the caller. */
-struct mo_workers;
-typedef void (*mo_work_fn)(void *context, size_t index);
-int mo_workers_create(struct memopt_heap *heap, unsigned threads, struct mo_workers **ret_workers,
-                      struct memopt_error *error);
-void mo_workers_destroy(struct mo_workers *workers);
-/* After a fork the child has none: starts them; 0, or -errno. */
-int mo_workers_ready(struct mo_workers *workers, struct memopt_error *error);
-void mo_workers_run(struct mo_workers *workers, size_t count, mo_work_fn run, void *context);
-unsigned mo_cpu_count(void); /* that this process may use */
 
 /* ---------------------------------------------------------------- optimizer */
 
@@ -242,6 +307,7 @@ struct memopt_optimizer {
     size_t chunk_count, chunk_room;
     unsigned micro; /* steps accumulated since the last update */
     uint64_t updates;
+    int perturbed; /* parameters are where SAM put them */
 };
 
 /* settings.c. Group 0's settings, from options and INI; mo_heap of the INI. */
@@ -269,9 +335,12 @@ void mo_settings_print(const struct mo_method *method, const struct mo_settings_
 int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error);
 int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
                       struct memopt_error *error);
+/* The parts of a tensor, the method's first; returns how many. */
+size_t mo_state_parts(const struct mo_method *method, const struct mo_settings_optimizer *settings,
+                      const struct mo_tensor *tensor, struct mo_part *ret_parts);
 void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor);
 void mo_state_forget(struct mo_tensor *tensor); /* frees nothing */
-/* Masters from parameters that the program wrote. */
+/* Masters and slow weights from parameters that the program wrote. */
 void mo_state_refresh(struct memopt_optimizer *optimizer);
 
 #endif

@@ -66,6 +66,7 @@ void memopt_optimizer_destroy(struct memopt_optimizer *optimizer) {
     mo_workers_destroy(optimizer->workers);
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         mo_state_free(optimizer, &optimizer->tensors[i]);
+        memopt_heap_free(heap, optimizer->tensors[i].order);
         memopt_heap_free(heap, optimizer->tensors[i].name);
     }
     memopt_heap_free(heap, optimizer->tensors);
@@ -83,6 +84,9 @@ const char *memopt_optimizer_name(const struct memopt_optimizer *optimizer) {
 int memopt_optimizer_add_group(struct memopt_optimizer *optimizer, const char *text,
                                struct memopt_error *error) {
     struct mo_settings_optimizer settings = optimizer->groups[0].settings;
+    if (optimizer->method->by_loss)
+        return mo_fail(error, -EINVAL, "%s has no groups: its parameters are one vector",
+                       optimizer->method->name);
     int code = mo_settings_parse(optimizer->method, text, 0, &settings, error);
     if (code < 0)
         return code;
@@ -103,6 +107,17 @@ static int group_has_state(const struct memopt_optimizer *optimizer, size_t grou
     return 0;
 }
 
+static int same_parts(const struct mo_method *method, const struct mo_tensor *tensor,
+                      const struct mo_settings_optimizer *now,
+                      const struct mo_settings_optimizer *next) {
+    struct mo_part a[MO_PARTS], b[MO_PARTS];
+    size_t count = mo_state_parts(method, now, tensor, a);
+    int same = count == mo_state_parts(method, next, tensor, b);
+    for (size_t i = 0; same && i < count; i++)
+        same = strcmp(a[i].name, b[i].name) == 0 && a[i].count == b[i].count;
+    return same;
+}
+
 /* Would the new settings want another state than the one that is there? */
 static int check_state_kept(const struct memopt_optimizer *optimizer, size_t group,
                             const struct mo_settings_optimizer *now,
@@ -114,12 +129,17 @@ static int check_state_kept(const struct memopt_optimizer *optimizer, size_t gro
         return mo_fail(error, -EBUSY, "'accumulate' can't change between the steps of an update");
     if (!group_has_state(optimizer, group))
         return 0;
+    if (optimizer->perturbed && now->sam != next->sam)
+        return mo_fail(error, -EBUSY, "'sam' can't change between a perturbation and its step");
     size_t count = optimizer->method->slots(now, a);
     int same = count == optimizer->method->slots(next, b) && now->rounding == next->rounding &&
                now->state_format == next->state_format &&
                (now->accumulate > 1) == (next->accumulate > 1);
     for (size_t i = 0; same && i < count; i++)
         same = strcmp(a[i].name, b[i].name) == 0;
+    for (size_t i = 0; same && i < optimizer->tensor_count; i++)
+        same = optimizer->tensors[i].group != group ||
+               same_parts(optimizer->method, &optimizer->tensors[i], now, next);
     if (same)
         return 0;
     return mo_fail(error, -EBUSY,
@@ -233,12 +253,20 @@ static int check_param(const struct memopt_optimizer *optimizer, const struct me
     if (!is_aligned(param->data, param->dtype) || !is_aligned(param->grad, param->grad_dtype))
         return mo_fail(error, -EINVAL, "parameter '%s': its %s is not aligned to its type", name,
                        is_aligned(param->data, param->dtype) ? "gradient" : "data");
+    if (optimizer->method->by_loss &&
+        (param->dtype != MEMOPT_DTYPE_F32 || param->grad_dtype != MEMOPT_DTYPE_F32))
+        return mo_fail(error, -EINVAL, "parameter '%s': %s takes F32 only", name,
+                       optimizer->method->name);
+    if (param->grad != NULL && optimizer->method->sparse)
+        return mo_fail(error, -EINVAL, "parameter '%s': %s takes sparse gradients", name,
+                       optimizer->method->name);
     if (param->group < 0 || param->group >= (int)optimizer->group_count)
         return mo_fail(error, -EINVAL, "parameter '%s': there is no group %d, the last is %zu",
                        name, param->group, optimizer->group_count - 1);
-    if (optimizer->micro != 0)
-        return mo_fail(error, -EBUSY,
-                       "parameter '%s': can't be added between the steps of an update", name);
+    if (optimizer->micro != 0 || optimizer->perturbed)
+        return mo_fail(error, -EBUSY, "parameter '%s': can't be added %s", name,
+                       optimizer->perturbed ? "between a perturbation and its step"
+                                            : "between the steps of an update");
     return check_shape(param, error);
 }
 
@@ -346,6 +374,9 @@ int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index, 
     if (code < 0)
         return code;
     struct mo_tensor *tensor = &optimizer->tensors[index];
+    if (grad != NULL && optimizer->method->sparse)
+        return mo_fail(error, -EINVAL, "parameter '%s': %s takes sparse gradients", tensor->name,
+                       optimizer->method->name);
     if (!is_aligned(grad, tensor->grad_dtype))
         return mo_fail(error, -EINVAL, "parameter '%s': its gradient is not aligned to its type",
                        tensor->name);
@@ -360,101 +391,43 @@ void memopt_optimizer_data_changed(struct memopt_optimizer *optimizer) {
 
 /* -------------------------------------------------------------------- steps */
 
-/* What a run over all chunks needs. */
-struct pass {
-    struct memopt_optimizer *optimizer;
-    int accumulated; /* gradients are those in the accumulators */
-    int first;       /* of an accumulation */
-    int phase;
-};
-
-/* The tensor of a chunk: the last whose first chunk is not after it. */
-static struct mo_tensor *owner(const struct memopt_optimizer *optimizer, size_t chunk) {
-    size_t low = 0, high = optimizer->tensor_count;
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (optimizer->tensors[middle].first_chunk <= chunk)
-            low = middle;
-        else
-            high = middle;
-    }
-    return &optimizer->tensors[low];
-}
-
-static void make_span(const struct mo_tensor *tensor, size_t chunk, const struct pass *pass,
-                      struct mo_span *span) {
-    uint64_t begin = (uint64_t)(chunk - tensor->first_chunk) * MO_CHUNK;
-    uint64_t rest = tensor->count - begin;
-    *span = (struct mo_span){
-        .count = (size_t)(rest < MO_CHUNK ? rest : MO_CHUNK),
-        .block = begin / MO_BLOCK,
-        .data = (char *)tensor->data + begin * size_of(tensor->dtype),
-        .dtype = tensor->dtype,
-        .grad = (const char *)tensor->grad + begin * size_of(tensor->grad_dtype),
-        .grad_dtype = tensor->grad_dtype,
-        .master = tensor->master == NULL ? NULL : tensor->master + begin,
-        .slot_count = tensor->slot_count,
-        .stochastic =
-            pass->optimizer->groups[tensor->group].settings.rounding == MO_ROUNDING_STOCHASTIC,
-        .key = tensor->key,
-    };
-    if (pass->accumulated) {
-        span->grad = tensor->accumulator + begin;
-        span->grad_dtype = MEMOPT_DTYPE_F32;
-    }
-    for (size_t i = 0; i < tensor->slot_count; i++) {
-        const struct mo_stored_slot *slot = &tensor->slots[i];
-        size_t size = slot->absmax == NULL ? sizeof(float) : 1;
-        span->slots[i] = (struct mo_stored_slot){
-            .data = (char *)slot->data + begin * size,
-            .absmax = slot->absmax == NULL ? NULL : slot->absmax + begin / MO_BLOCK,
-            .kind = slot->kind,
-        };
-    }
-}
-
 static void accumulate_chunk(void *context, size_t chunk) {
-    const struct pass *pass = context;
-    const struct mo_tensor *tensor = owner(pass->optimizer, chunk);
+    const struct mo_pass *pass = context;
+    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
     struct mo_span span;
-    make_span(tensor, chunk, pass, &span);
+    mo_chunk_span(pass, tensor, chunk, &span);
     mo_gradient_add(tensor->accumulator + span.block * MO_BLOCK, span.grad, span.grad_dtype,
                     span.count, pass->first);
 }
 
 static void square_chunk(void *context, size_t chunk) {
-    const struct pass *pass = context;
+    const struct mo_pass *pass = context;
+    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
     struct mo_span span;
-    make_span(owner(pass->optimizer, chunk), chunk, pass, &span);
+    if (pass->optimizer->method->sparse) {
+        mo_sparse_chunk(pass, tensor, chunk, 1);
+        return;
+    }
+    mo_chunk_span(pass, tensor, chunk, &span);
     pass->optimizer->sums[chunk * MO_SUMS] =
         mo_gradient_square(span.grad, span.grad_dtype, span.count);
 }
 
 static void update_chunk(void *context, size_t chunk) {
-    const struct pass *pass = context;
-    struct mo_tensor *tensor = owner(pass->optimizer, chunk);
+    const struct mo_pass *pass = context;
+    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
+    struct mo_scalars scalars = tensor->scalars;
     struct mo_span span;
-    make_span(tensor, chunk, pass, &span);
-    if (tensor->master_stale && span.master != NULL && pass->phase == 0)
-        mo_span_load_master(&span);
+    if (pass->optimizer->method->sparse) {
+        mo_sparse_chunk(pass, tensor, chunk, 0);
+        return;
+    }
+    mo_chunk_span(pass, tensor, chunk, &span);
+    scalars.first = span.block * MO_BLOCK;
     double *sums = pass->optimizer->sums + chunk * MO_SUMS;
     for (size_t i = 0; i < MO_SUMS; i++)
         sums[i] = 0;
-    mo_span_update(&span, &tensor->kernels, &tensor->scalars, sums);
-}
-
-static void run(struct pass *pass, mo_work_fn work) {
-    mo_workers_run(pass->optimizer->workers, pass->optimizer->chunk_count, work, pass);
-}
-
-/* A tensor's sums, in the order of its chunks. */
-static void add_up(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
-                   double sums[MO_SUMS]) {
-    for (size_t i = 0; i < MO_SUMS; i++) {
-        sums[i] = 0;
-        for (size_t chunk = 0; chunk < tensor->chunks; chunk++)
-            sums[i] += optimizer->sums[(tensor->first_chunk + chunk) * MO_SUMS + i];
-    }
+    mo_span_update(&span, &tensor->kernels, &scalars, sums);
 }
 
 static uint32_t make_key(const struct mo_settings_optimizer *settings,
@@ -467,41 +440,45 @@ static uint32_t make_key(const struct mo_settings_optimizer *settings,
     return mo_hash(key ^ (uint32_t)(tensor->updates >> 32));
 }
 
-static void update(struct pass *pass, double scale) {
+static void update(struct mo_pass *pass, double scale) {
     struct memopt_optimizer *optimizer = pass->optimizer;
     const struct mo_method *method = optimizer->method;
+    mo_state_refresh(optimizer);
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         struct mo_tensor *tensor = &optimizer->tensors[i];
         const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
         tensor->updates++;
-        tensor->scalars =
-            (struct mo_scalars){.scale = (float)(settings->maximize ? -scale : scale)};
+        tensor->scalars = (struct mo_scalars){.scale = (float)(settings->maximize ? -scale : scale),
+                                              .tensor = tensor};
         tensor->key = make_key(settings, tensor);
         method->prepare(settings, tensor);
+        const void *grad = pass->accumulated ? tensor->accumulator : tensor->grad;
         int grad_dtype = pass->accumulated ? MEMOPT_DTYPE_F32 : tensor->grad_dtype;
+        if (method->survey != NULL)
+            method->survey(settings, tensor, grad, grad_dtype, optimizer->workers);
         tensor->kernels = (struct mo_kernels){
             .update = method->kernel(settings, 0),
             .block = method->block == NULL ? NULL : method->block(settings, tensor, grad_dtype),
         };
     }
     pass->phase = 0;
-    run(pass, update_chunk);
+    mo_pass_run(pass, update_chunk);
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         struct mo_tensor *tensor = &optimizer->tensors[i];
         const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
-        tensor->master_stale = 0;
         if (method->finish == NULL)
             continue;
         double sums[MO_SUMS];
-        add_up(optimizer, tensor, sums);
+        mo_pass_sums(optimizer, tensor, sums);
         method->finish(settings, tensor, sums);
         tensor->kernels = (struct mo_kernels){.update = method->kernel(settings, 1)};
     }
     if (method->finish != NULL) {
         pass->phase = 1;
-        run(pass, update_chunk);
+        mo_pass_run(pass, update_chunk);
     }
     optimizer->updates++;
+    mo_lookahead(pass);
 }
 
 static int check_step(const struct memopt_optimizer *optimizer, const struct memopt_step *ret_step,
@@ -510,19 +487,23 @@ static int check_step(const struct memopt_optimizer *optimizer, const struct mem
                              ret_step->size > sizeof(*ret_step)))
         return mo_fail(error, -EINVAL, "the step's size is %zu: begin with MEMOPT_STEP_INIT",
                        ret_step->size);
+    if (optimizer->method->by_loss)
+        return mo_fail(error, -EINVAL, "%s looks at the loss: use memopt_optimizer_minimize()",
+                       optimizer->method->name);
     if (optimizer->tensor_count == 0)
         return mo_fail(error, -EINVAL, "the optimizer has no parameters");
-    for (size_t i = 0; i < optimizer->tensor_count; i++)
-        if (optimizer->tensors[i].grad == NULL)
-            return mo_fail(error, -EINVAL, "parameter '%s' has no gradient",
-                           optimizer->tensors[i].name);
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        const struct mo_tensor *tensor = &optimizer->tensors[i];
+        if (optimizer->method->sparse ? !tensor->has_sparse : tensor->grad == NULL)
+            return mo_fail(error, -EINVAL, "parameter '%s' has no gradient", tensor->name);
+    }
     return 0;
 }
 
 /* The norm of all gradients, as the update would see them. */
-static double find_norm(struct pass *pass, double scale) {
+static double find_norm(struct mo_pass *pass, double scale) {
     double sum = 0;
-    run(pass, square_chunk);
+    mo_pass_run(pass, square_chunk);
     for (size_t chunk = 0; chunk < pass->optimizer->chunk_count; chunk++)
         sum += pass->optimizer->sums[chunk * MO_SUMS];
     return sqrt(sum) * scale;
@@ -530,11 +511,11 @@ static double find_norm(struct pass *pass, double scale) {
 
 static void step(struct memopt_optimizer *optimizer, struct memopt_step *result) {
     const struct mo_settings_optimizer *settings = &optimizer->groups[0].settings;
-    struct pass pass = {.optimizer = optimizer};
+    struct mo_pass pass = {.optimizer = optimizer};
     double scale = 1, clip = 1;
     if (settings->accumulate > 1) {
         pass.first = optimizer->micro == 0;
-        run(&pass, accumulate_chunk);
+        mo_pass_run(&pass, accumulate_chunk);
         optimizer->micro++;
         if (optimizer->micro < settings->accumulate)
             return;
@@ -562,6 +543,8 @@ int memopt_optimizer_step(struct memopt_optimizer *optimizer, struct memopt_step
     int code = check_step(optimizer, ret_step, error);
     if (code == 0)
         code = mo_workers_ready(optimizer->workers, error);
+    if (code == 0 && optimizer->method->sparse)
+        code = mo_sparse_begin(optimizer, error);
     if (code == 0)
         code = mo_state_make(optimizer, error);
     if (code < 0)
@@ -571,6 +554,7 @@ int memopt_optimizer_step(struct memopt_optimizer *optimizer, struct memopt_step
         .grad_norm = (double)NAN,
         .grad_scale = 1,
     };
+    mo_unperturb(optimizer);
     step(optimizer, &result);
     result.updates = optimizer->updates;
     if (ret_step != NULL)

@@ -4,6 +4,7 @@
  * The file has for each parameter that has taken part in a step
  *     NAME.SLOT          F32, of the parameter's shape; in 8 bits U8, whole blocks
  *     NAME.SLOT.absmax   F32, one a block; with 8 bits only
+ *     NAME.PART          of its own type and number: rows, a history, slow weights
  *     NAME.master        F32
  *     NAME.accumulator   F32; between the steps of an update only
  *     NAME.updates       U64, a scalar
@@ -24,7 +25,7 @@
 #include <string.h>
 
 #define FORMAT "memopt-optimizer-1"
-enum { PARTS = 2 * MO_SLOTS + 4, SUFFIX_MAX = 40, SETTINGS_MAX = 4096 };
+enum { PARTS = 2 * MO_SLOTS + MO_PARTS + 4, SUFFIX_MAX = 40, SETTINGS_MAX = 4096 };
 
 /* One tensor of the file: a part of a parameter's state. */
 struct part {
@@ -71,6 +72,11 @@ static size_t list_parts(const struct memopt_optimizer *optimizer, struct mo_ten
         add_part(parts, &count, slots[i].name, "", MEMOPT_DTYPE_U8, slot->data, blocks * MO_BLOCK);
         add_part(parts, &count, slots[i].name, ".absmax", MEMOPT_DTYPE_F32, slot->absmax, blocks);
     }
+    for (size_t i = 0; i < tensor->part_count; i++) {
+        const struct mo_stored_part *part = &tensor->parts[i];
+        if (!part->is.scratch)
+            add_part(parts, &count, part->is.name, "", part->is.dtype, part->data, part->is.count);
+    }
     if (tensor->master != NULL)
         add_elements(parts, &count, "master", tensor->master, tensor);
     if (tensor->accumulator != NULL && optimizer->micro != 0)
@@ -90,6 +96,13 @@ static char *make_key(struct memopt_optimizer *optimizer, const struct mo_tensor
     else
         mo_fail(error, -ENOMEM, "no memory in heap '%s'", memopt_heap_name(optimizer->heap));
     return key;
+}
+
+/* While parameters are perturbed there is something to put back first. */
+static int check_settled(const struct memopt_optimizer *optimizer, struct memopt_error *error) {
+    if (!optimizer->perturbed)
+        return 0;
+    return mo_fail(error, -EBUSY, "the parameters are perturbed: a step comes first");
 }
 
 /* ------------------------------------------------------------------- saving */
@@ -155,7 +168,9 @@ static int write_parts(struct memopt_optimizer *optimizer, struct memopt_tensors
 int memopt_optimizer_save(struct memopt_optimizer *optimizer, const char *path,
                           struct memopt_error *error) {
     struct memopt_tensors_writer *writer;
-    int code = memopt_tensors_writer_open(path, &writer, error);
+    int code = check_settled(optimizer, error);
+    if (code == 0)
+        code = memopt_tensors_writer_open(path, &writer, error);
     if (code < 0)
         return code;
     mo_state_refresh(optimizer);
@@ -236,7 +251,8 @@ static int read_part(const struct memopt_tensors *file, const char *key, const s
         return mo_fail(error, -EINVAL, "its tensor '%s' is of type %s, not %s", key,
                        memopt_dtype_name(found.dtype), memopt_dtype_name(part->dtype));
     if (found.rank != part->rank ||
-        memcmp(found.shape, part->shape, part->rank * sizeof(part->shape[0])) != 0)
+        (part->rank > 0 &&
+         memcmp(found.shape, part->shape, part->rank * sizeof(part->shape[0])) != 0))
         return mo_fail(error, -EINVAL, "its tensor '%s' has another shape than the parameter", key);
     return memopt_tensors_read(file, (size_t)index, 0, part->data, part->bytes, error);
 }
@@ -284,7 +300,9 @@ int memopt_optimizer_load(struct memopt_optimizer *optimizer, const char *path,
     struct memopt_tensors *file;
     if (error == NULL)
         error = &unwanted;
-    int code = memopt_tensors_open(path, &file, error);
+    int code = check_settled(optimizer, error);
+    if (code == 0)
+        code = memopt_tensors_open(path, &file, error);
     if (code < 0)
         return code;
     /* All is read into a second optimizer, which becomes this one at the end. */

@@ -19,8 +19,18 @@ enum { KEY_MAX = 32, VALUE_MAX = 64, LIST_MAX = 512 };
 
 /* Settings that every optimizer has. */
 static const struct mo_default common[] = {
-    {"maximize", "no"}, {"rounding", "master"},   {"state_format", "fp32"}, {"seed", "0"},
-    {"clip_norm", "0"}, {"skip_nonfinite", "no"}, {"accumulate", "1"},      {"threads", ""},
+    {"maximize", "no"},
+    {"rounding", "master"},
+    {"state_format", "fp32"},
+    {"seed", "0"},
+    {"clip_norm", "0"},
+    {"skip_nonfinite", "no"},
+    {"accumulate", "1"},
+    {"threads", ""},
+    {"lookahead", "0"},
+    {"lookahead_alpha", "0.5"},
+    {"sam", "0"},
+    {"sam_adaptive", "no"},
 };
 enum { COMMON_COUNT = sizeof(common) / sizeof(common[0]), COMMON_OF_GROUP = 3 };
 
@@ -180,6 +190,10 @@ void mo_settings_share(struct mo_settings_optimizer *to, const struct mo_setting
     to->skip_nonfinite = from->skip_nonfinite;
     to->accumulate = from->accumulate;
     to->threads = from->threads;
+    to->lookahead = from->lookahead;
+    to->lookahead_alpha = from->lookahead_alpha;
+    to->sam = from->sam;
+    to->sam_adaptive = from->sam_adaptive;
 }
 
 static int set_defaults(const struct mo_method *method, struct mo_settings_optimizer *settings,

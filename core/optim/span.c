@@ -86,7 +86,7 @@ static MO_KERNEL uint32_t largest(const float *from, size_t n) {
     return most;
 }
 
-static void load(const void *from, int dtype, size_t n, float *to) {
+void mo_load(const void *from, int dtype, size_t n, float *to) {
     if (dtype == MEMOPT_DTYPE_BF16)
         load_bf16(from, n, to);
     else if (dtype == MEMOPT_DTYPE_F16)
@@ -116,10 +116,6 @@ static size_t size_of(int dtype) {
 
 uint32_t mo_block_key(const struct mo_span *span, size_t at) {
     return mo_hash(span->key + (uint32_t)(span->block + at / MO_BLOCK));
-}
-
-void mo_span_load_master(const struct mo_span *span) {
-    load(span->data, span->dtype, span->count, span->master);
 }
 
 static void load_slot(const struct mo_stored_slot *slot, size_t at, float *to) {
@@ -160,13 +156,13 @@ static void update_block(const struct mo_span *span, size_t at, size_t n, mo_ker
     } else if (span->dtype == MEMOPT_DTYPE_F32) {
         p = (float *)(void *)data;
     } else {
-        load(data, span->dtype, n, parameter);
+        mo_load(data, span->dtype, n, parameter);
         p = parameter;
     }
     if (span->grad_dtype == MEMOPT_DTYPE_F32) {
         g = (const float *)(const void *)grad;
     } else {
-        load(grad, span->grad_dtype, n, gradient);
+        mo_load(grad, span->grad_dtype, n, gradient);
         g = gradient;
     }
     for (size_t i = 0; i < span->slot_count; i++) {
@@ -211,8 +207,10 @@ void mo_span_update(const struct mo_span *span, const struct mo_kernels *kernels
         for (; at + MO_BLOCK <= span->count; at += MO_BLOCK)
             if (!kernels->block(s, span, at))
                 update_block(span, at, MO_BLOCK, kernels->update, s, sums);
+    struct mo_scalars scalars = *s;
     for (; at < span->count; at += MO_BLOCK) {
         size_t rest = span->count - at;
-        update_block(span, at, rest < MO_BLOCK ? rest : MO_BLOCK, kernels->update, s, sums);
+        scalars.first = s->first + at;
+        update_block(span, at, rest < MO_BLOCK ? rest : MO_BLOCK, kernels->update, &scalars, sums);
     }
 }

@@ -1,23 +1,29 @@
 /*
  * state.c - the memory of an optimizer's state: one block of the heap a tensor,
- * which holds its slots, scales, master and accumulator, each at a cache line.
+ * which holds its slots, scales, parts, master and accumulator, each at a cache line.
  */
 #include "core/optim/optim.h"
 
 #include "core/base/error.h"
+
+#include <memopt/dtype.h>
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
 enum { LINE = 64 };
+#define SLOW "slow"
+#define UNPERTURBED "unperturbed"
 
 /* Where the parts of a state lie in its block. */
 struct layout {
     struct mo_slot slots[MO_SLOTS];
     size_t slot_count;
     size_t data[MO_SLOTS], absmax[MO_SLOTS]; /* offsets; absmax SIZE_MAX: fp32 */
-    size_t master, accumulator;              /* SIZE_MAX: none */
+    struct mo_part parts[MO_PARTS];
+    size_t part_count, part[MO_PARTS]; /* offsets */
+    size_t master, accumulator;        /* SIZE_MAX: none */
     size_t bytes;
 };
 
@@ -29,6 +35,20 @@ static size_t take(struct layout *layout, uint64_t count, size_t size) {
     else
         layout->bytes = (layout->bytes + LINE - 1) / LINE * LINE;
     return offset;
+}
+
+size_t mo_state_parts(const struct mo_method *method, const struct mo_settings_optimizer *settings,
+                      const struct mo_tensor *tensor, struct mo_part *ret_parts) {
+    size_t count = method->parts == NULL ? 0 : method->parts(settings, tensor, ret_parts);
+    if (settings->lookahead > 0)
+        ret_parts[count++] = (struct mo_part){SLOW, tensor->count, MEMOPT_DTYPE_F32, 0};
+    if (settings->sam > 0)
+        ret_parts[count++] = (struct mo_part){UNPERTURBED, tensor->count, tensor->dtype, 1};
+    return count;
+}
+
+static size_t size_of(int dtype) {
+    return dtype == MEMOPT_DTYPE_F64 ? 8 : dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
 }
 
 static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
@@ -48,6 +68,9 @@ static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_te
             layout->data[i] = take(layout, tensor->count, sizeof(float));
         }
     }
+    layout->part_count = mo_state_parts(optimizer->method, settings, tensor, layout->parts);
+    for (size_t i = 0; i < layout->part_count; i++)
+        layout->part[i] = take(layout, layout->parts[i].count, size_of(layout->parts[i].dtype));
     int has_master = tensor->dtype != MEMOPT_DTYPE_F32 && settings->rounding == MO_ROUNDING_MASTER;
     layout->master = has_master ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
     layout->accumulator =
@@ -67,6 +90,15 @@ static void fill(struct mo_tensor *tensor, const struct layout *layout, char *bl
         float initial = layout->slots[i].initial;
         for (uint64_t k = 0; initial != 0 && slot->absmax == NULL && k < tensor->count; k++)
             ((float *)slot->data)[k] = initial;
+    }
+    tensor->part_count = layout->part_count;
+    for (size_t i = 0; i < layout->part_count; i++) {
+        struct mo_stored_part *part = &tensor->parts[i];
+        *part = (struct mo_stored_part){layout->parts[i], block + layout->part[i]};
+        if (strcmp(part->is.name, SLOW) == 0)
+            tensor->slow = part->data;
+        else if (strcmp(part->is.name, UNPERTURBED) == 0)
+            tensor->unperturbed = part->data;
     }
     tensor->master = layout->master == SIZE_MAX ? NULL : (float *)(void *)(block + layout->master);
     tensor->accumulator =
@@ -99,7 +131,9 @@ int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tens
 void mo_state_forget(struct mo_tensor *tensor) {
     tensor->state = NULL;
     tensor->state_bytes = 0;
-    tensor->slot_count = 0;
+    tensor->slot_count = tensor->part_count = 0;
+    tensor->slow = NULL;
+    tensor->unperturbed = NULL;
     tensor->master = tensor->accumulator = NULL;
     tensor->updates = 0;
 }
@@ -128,10 +162,9 @@ void mo_state_refresh(struct memopt_optimizer *optimizer) {
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         struct mo_tensor *tensor = &optimizer->tensors[i];
         if (tensor->master != NULL && tensor->master_stale)
-            mo_span_load_master(&(struct mo_span){.count = (size_t)tensor->count,
-                                                  .data = tensor->data,
-                                                  .dtype = tensor->dtype,
-                                                  .master = tensor->master});
+            mo_load(tensor->data, tensor->dtype, (size_t)tensor->count, tensor->master);
+        if (tensor->slow != NULL && tensor->master_stale)
+            mo_load(tensor->data, tensor->dtype, (size_t)tensor->count, tensor->slow);
         tensor->master_stale = 0;
     }
 }

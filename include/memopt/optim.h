@@ -52,6 +52,8 @@
  *      the update sees gradients times clip_norm / (norm + 1e-6). Gradients are
  *      never written to.
  *   5. The update, in chunks, by all threads.
+ *   6. With lookahead=K, after every K-th update, the parameters go back to
+ *      lookahead_alpha of the way that they have come since the last time.
  * After the first step none allocates memory, whatever the optimizer, until
  * parameters are added.
  *
@@ -134,8 +136,8 @@ MEMOPT_EXPORT const char *memopt_optimizer_name(const struct memopt_optimizer *o
 
 /* A new group with the settings of group 0 as they are now, and `settings` over
  * them. Gives its number, from 1 on, or fails as memopt_optimizer_create(). What
- * belongs to the whole optimizer (clip_norm, skip_nonfinite, accumulate, threads,
- * seed) can't be set here: -EINVAL. */
+ * belongs to the whole optimizer (seed, clip_norm, skip_nonfinite, accumulate,
+ * threads, lookahead, lookahead_alpha, sam, sam_adaptive) can't be set here: -EINVAL. */
 MEMOPT_EXPORT int memopt_optimizer_add_group(struct memopt_optimizer *optimizer,
                                              const char *settings, struct memopt_error *error);
 #define MEMOPT_ALL_GROUPS (-1)
@@ -188,6 +190,27 @@ MEMOPT_EXPORT int memopt_optimizer_set_data(struct memopt_optimizer *optimizer, 
                                             void *data, struct memopt_error *error);
 MEMOPT_EXPORT int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index,
                                             const void *grad, struct memopt_error *error);
+
+/* A gradient of some rows of a parameter (a row is what the first dimension counts),
+ * for optimizers that take those: "sparseadam". The others' gradient is zero, and
+ * neither they nor their state change. */
+struct memopt_sparse_grad {
+    size_t size;         /* of this struct */
+    const int64_t *rows; /* `count`, from 0 on, in any order; more than one may be the same */
+    const void *values;  /* a row each, one after another, of the gradient's type */
+    uint64_t count;      /* 0: of no row */
+};
+#define MEMOPT_SPARSE_GRAD_INIT                                                                    \
+    { sizeof(struct memopt_sparse_grad), NULL, NULL, 0 }
+/* Sets it for the steps that follow; `sparse` is copied, the arrays must stay. NULL:
+ * none. Rows that are the same are added up, in their order. If rows are not strictly
+ * ascending, the step sorts them in memory of the heap, which grows when there are more
+ * than ever before; otherwise it allocates nothing. -EINVAL: no such index, NULL or
+ * misaligned arrays, or an optimizer with dense gradients. That rows are there is
+ * checked by the step. */
+MEMOPT_EXPORT int memopt_optimizer_set_sparse_grad(struct memopt_optimizer *optimizer, size_t index,
+                                                   const struct memopt_sparse_grad *sparse,
+                                                   struct memopt_error *error);
 /* After the program wrote values itself (loaded a checkpoint, initialized): the
  * masters are made anew from them at the next step. */
 MEMOPT_EXPORT void memopt_optimizer_data_changed(struct memopt_optimizer *optimizer);
@@ -206,10 +229,59 @@ struct memopt_step {
     { sizeof(struct memopt_step), 0, 0, 0.0, 0.0, 0 }
 
 /* One step; fills `ret_step` (NULL: not wanted) up to its `size`. -EINVAL: no
- * parameters, or one without a gradient; -ENOMEM: for new state, or (in a child
- * of fork) for workers. On failure nothing has changed. */
+ * parameters, or one without a gradient, or a sparse one of rows that aren't there; -ENOMEM: for
+ * new state, or (in a child of fork) for workers. On failure nothing has changed. */
 MEMOPT_EXPORT int memopt_optimizer_step(struct memopt_optimizer *optimizer,
                                         struct memopt_step *ret_step, struct memopt_error *error);
+
+/* Computes the loss of the parameters as they are, and their gradients, into the
+ * arrays that were given; 0, or a negative errno, which ends the minimization. */
+typedef int (*memopt_loss_fn)(void *context, double *ret_loss);
+enum memopt_stop {
+    MEMOPT_STOP_ITERATIONS = 1, /* max_iter of them */
+    MEMOPT_STOP_EVALUATIONS,    /* max_eval of the loss, or more */
+    MEMOPT_STOP_GRADIENT,       /* none larger than tolerance_grad: a minimum */
+    MEMOPT_STOP_CHANGE,         /* a move, or what it gained, of less than tolerance_change */
+    MEMOPT_STOP_LINE_SEARCH,    /* nothing lower was found in the direction */
+    MEMOPT_STOP_NOT_FINITE,     /* the first loss or gradient: nothing has changed */
+};
+struct memopt_minimized {
+    size_t size; /* of this struct */
+    double loss, first_loss;
+    double grad_max;                  /* largest magnitude in the last gradient */
+    uint64_t iterations, evaluations; /* moves; calls of the function */
+    int stop;                         /* enum memopt_stop */
+};
+#define MEMOPT_MINIMIZED_INIT                                                                      \
+    { sizeof(struct memopt_minimized), 0.0, 0.0, 0.0, 0, 0, 0 }
+/* The step of "lbfgs": up to max_iter moves, each to a place where the loss is lower,
+ * found with as many calls of `loss` as that takes. Fills `ret_minimized` (NULL: not
+ * wanted) up to its `size`. Parameters and gradients are F32. The arrays of gradients
+ * end up with those of some place the search has been at. If `loss` fails, its code is
+ * given, and the parameters are where the last move led. `loss` must not use the
+ * optimizer. Other errors are those of a step; -EINVAL also: an optimizer that takes
+ * memopt_optimizer_step(), which those of a loss refuse. */
+MEMOPT_EXPORT int memopt_optimizer_minimize(struct memopt_optimizer *optimizer, memopt_loss_fn loss,
+                                            void *context, struct memopt_minimized *ret_minimized,
+                                            struct memopt_error *error);
+
+/* Sharpness-aware minimization, with the setting sam above 0, around any optimizer:
+ *
+ *     ... gradients ...
+ *     memopt_optimizer_perturb(optimizer, NULL, &error);
+ *     ... gradients, at the perturbed parameters ...
+ *     memopt_optimizer_step(optimizer, NULL, &error);
+ *
+ * Moves the parameters by `sam` along the gradient, all together. The step puts them
+ * back, bit for bit, before it updates them. With a norm that is not finite they
+ * stay where they are, and the step is one like others. *ret_norm (NULL: not wanted)
+ * is the gradients' norm. Errors are those of a step; -EINVAL also without `sam`;
+ * -EBUSY: they are perturbed. */
+MEMOPT_EXPORT int memopt_optimizer_perturb(struct memopt_optimizer *optimizer, double *ret_norm,
+                                           struct memopt_error *error);
+/* Puts them back without a step; nothing, if they aren't perturbed. */
+MEMOPT_EXPORT int memopt_optimizer_restore(struct memopt_optimizer *optimizer,
+                                           struct memopt_error *error);
 
 /* -------------------------------------------------------------------- state */
 
