@@ -272,13 +272,16 @@ static void put(const char *name, const char *format, ...) {
         *slash = '\0';
         CHECK(mkdir(path, 0700) == 0 || errno == EEXIST);
     }
-    FILE *file = fopen(path, "w");
+    /* at once, as the kernel's own files change */
+    char fresh[sizeof(path) + 8];
+    snprintf(fresh, sizeof(fresh), "%s.new", path);
+    FILE *file = fopen(fresh, "w");
     CHECK(file != NULL);
     va_list arguments;
     va_start(arguments, format);
     CHECK(vfprintf(file, format, arguments) >= 0);
     va_end(arguments);
-    CHECK(fclose(file) == 0);
+    CHECK(fclose(file) == 0 && rename(fresh, path) == 0);
 }
 static void make_proc(void) {
     write_ini("");
@@ -459,6 +462,9 @@ static void critical_spills_and_full_refuses(void) {
     CHECK(memopt_heap_alloc(limited, 10) == NULL);
     CHECK(memopt_pressure_stop() == 0);
     CHECK(memopt_heap_alloc(limited, 10) != NULL);
+    struct memopt_heap *const heaps[] = {spilling, limited, free_one, late};
+    for (size_t i = 0; i < COUNT(heaps); i++)
+        CHECK(memopt_heap_destroy(heaps[i], NULL) == 0);
     remove_proc();
 }
 IN_CHILD(critical_spills_and_full_refuses)
