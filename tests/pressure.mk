@@ -29,3 +29,11 @@ tests_test_spill_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
 TESTS += tests/test_pressure_examples.sh
 EXTRA_DIST += tests/test_pressure_examples.sh
+
+# Memory checkers over a program with planted bugs, built by the script.
+TESTS += tests/test_spill_checkers.sh
+EXTRA_DIST += tests/test_spill_checkers.sh tests/programs/planted_spill.c
+check_PROGRAMS += tests/fill_disk
+tests_fill_disk_LDADD = libmemopt.la
+TESTS += tests/test_spill_full_disk.sh
+EXTRA_DIST += tests/test_spill_full_disk.sh
