@@ -16,6 +16,7 @@ tests_test_kernel_LDADD = $(CMOCKA_LIBS)
 
 check_PROGRAMS += tests/test_pressure
 TESTS += tests/test_pressure
+valgrind_tests += tests/test_pressure tests/test_spill
 tests_test_pressure_SOURCES = tests/test_pressure.c tests/heap_child.h
 tests_test_pressure_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 tests_test_pressure_LDADD = libmemopt.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
