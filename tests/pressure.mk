@@ -16,6 +16,7 @@ tests_test_kernel_LDADD = $(CMOCKA_LIBS)
 
 check_PROGRAMS += tests/test_pressure
 TESTS += tests/test_pressure
+valgrind_tests += tests/test_pressure tests/test_spill
 tests_test_pressure_SOURCES = tests/test_pressure.c tests/heap_child.h
 tests_test_pressure_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 tests_test_pressure_LDADD = libmemopt.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
@@ -29,3 +30,11 @@ tests_test_spill_LDADD = libmemopt.la $(CMOCKA_LIBS)
 endif
 TESTS += tests/test_pressure_examples.sh
 EXTRA_DIST += tests/test_pressure_examples.sh
+
+# Memory checkers over a program with planted bugs, built by the script.
+TESTS += tests/test_spill_checkers.sh
+EXTRA_DIST += tests/test_spill_checkers.sh tests/programs/planted_spill.c
+check_PROGRAMS += tests/fill_disk
+tests_fill_disk_LDADD = libmemopt.la
+TESTS += tests/test_spill_full_disk.sh
+EXTRA_DIST += tests/test_spill_full_disk.sh

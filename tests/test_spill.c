@@ -16,6 +16,12 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 
+#if HAVE_VALGRIND_MEMCHECK_H
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MIB ((size_t)1 << 20)
 
@@ -247,6 +253,7 @@ static void wrong_pointers_are_found(void) {
         CHECK(memopt_heap_spill(heap, wrong[i]) == NULL && errno == EINVAL);
         CHECK(stats_of(heap).spilled_blocks == 3 && stats_of(heap).invalid_frees == found);
     }
+    CHECK(memopt_heap_destroy(heap, NULL) == 0);
 }
 IN_CHILD(wrong_pointers_are_found)
 
@@ -260,6 +267,7 @@ static void a_double_free_is_found(void) {
     memopt_heap_free(heap, small);
     CHECK(errno == EINVAL && stats_of(heap).invalid_frees == 1);
     CHECK(stats_of(heap).spilled_blocks == 1);
+    CHECK(memopt_heap_destroy(heap, NULL) == 0);
 }
 IN_CHILD(a_double_free_is_found)
 
@@ -284,7 +292,9 @@ static void spill_limit_holds(void) {
     memopt_heap_free(heap, p);
     CHECK(memopt_heap_alloc(heap, 2 * MIB) != NULL);
     CHECK(memopt_heap_alloc(heap, SIZE_MAX / 2 - 5000) == NULL && errno == ENOMEM);
-    CHECK(memopt_heap_aligned_alloc(heap, (size_t)1 << 62, 100) == NULL && errno == ENOMEM);
+    volatile size_t alignment = (size_t)1 << 62;
+    CHECK(RUNNING_ON_VALGRIND ||
+          (memopt_heap_aligned_alloc(heap, alignment, 100) == NULL && errno == ENOMEM));
 }
 IN_CHILD(spill_limit_holds)
 
@@ -432,8 +442,8 @@ static void no_room_for_a_copy(void) {
     fill(p, 2 * MIB, 1);
     struct rlimit none = {4096, RLIM_INFINITY};
     CHECK(setrlimit(RLIMIT_FSIZE, &none) == 0);
-    int status;
-    pid_t pid = fork();
+    int status = 99 << 8;
+    pid_t pid = RUNNING_ON_VALGRIND ? -1 : fork(); /* which would only report it */
     if (pid == 0) {
         struct rlimit no_core = {0, 0};
         setrlimit(RLIMIT_CORE, &no_core);
@@ -441,8 +451,8 @@ static void no_room_for_a_copy(void) {
         p[0] = 2; /* must not be the parent's */
         _exit(0);
     }
-    CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGSEGV : WEXITSTATUS(status) != 0);
+    CHECK(pid < 0 || waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGSEGV : status != 0);
     CHECK(holds(p, 2 * MIB, 1));
     pid = fork();
     if (pid == 0) {
@@ -488,7 +498,8 @@ static void threads_spill_together(void) {
     pthread_t threads[THREADS];
     for (size_t i = 0; i < THREADS; i++)
         CHECK(pthread_create(&threads[i], NULL, work, (void *)i) == 0);
-    for (int i = 0; i < 3; i++) { /* while they work */
+    /* While they work. (Valgrind takes what their stacks hold for lost in a child.) */
+    for (int i = 0; i < 3 && !RUNNING_ON_VALGRIND; i++) {
         pid_t pid = fork();
         if (pid == 0)
             _exit(0);
@@ -503,6 +514,7 @@ static void threads_spill_together(void) {
     CHECK(stats.live_bytes == 0 && stats.live_blocks == 0 && stats.peak_bytes <= 100000);
     CHECK(stats.spilled_bytes == 0 && stats.spilled_blocks == 0 && stats.spills > 0);
     CHECK(stats.refused == 0 && stats.invalid_frees == 0);
+    CHECK(memopt_heap_destroy(shared_heap, NULL) == 0);
 }
 IN_CHILD(threads_spill_together)
 

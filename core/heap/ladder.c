@@ -2,11 +2,12 @@
  * ladder.c - the watch over the process: reads the sources, knows their levels,
  * takes the steps and takes them back (memopt/pressure.h says which and when).
  *
- *   1. sources: where they are, what they say
- *   2. levels
- *   3. steps
- *   4. a poll
- *   5. beginning and ending
+ *   1. levels
+ *   2. steps
+ *   3. a poll
+ *   4. beginning and ending
+ *
+ * What the sources say is in sources.c.
  *
  * There is one watch. One thread at a time polls (`busy`); what it works on is
  * its own then, and mo_pressure_lock is held only to become or cease to be that
@@ -20,7 +21,7 @@
 #include "core/heap/pressure.h"
 
 #include "core/base/error.h"
-#include "core/heap/kernel.h"
+#include "core/heap/sources.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -28,32 +29,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <sys/resource.h>
-
-enum { RSS, ADDRESS, CGROUP, PSI, SOURCES };
-static const int source_ids[SOURCES] = {MEMOPT_PRESSURE_RSS, MEMOPT_PRESSURE_ADDRESS,
-                                        MEMOPT_PRESSURE_CGROUP, MEMOPT_PRESSURE_PSI};
-enum { PATH_SIZE = 4096, MILLION = 1000000 };
-
-struct reading {
-    int level;
-    uint64_t used, limit; /* limit 0: the source is not there now */
+static const int source_ids[MO_SOURCES] = {
+    [MO_SOURCE_RSS] = MEMOPT_PRESSURE_RSS,
+    [MO_SOURCE_ADDRESS] = MEMOPT_PRESSURE_ADDRESS,
+    [MO_SOURCE_CGROUP] = MEMOPT_PRESSURE_CGROUP,
+    [MO_SOURCE_PSI] = MEMOPT_PRESSURE_PSI,
 };
 
 struct watch {
     struct memopt_pressure_options options; /* complete, but for `heaps` */
     struct memopt_heap **heaps;             /* NULL: all */
-    char proc[PATH_SIZE], psi[PATH_SIZE];
-    char cgroup[PATH_SIZE]; /* this process's directory; "": none */
-    size_t cgroup_root;     /* length of the mount point in it */
-    int cgroup_version;
-    struct reading readings[SOURCES];
+    struct mo_sources sources;
+    struct mo_reading readings[MO_SOURCES];
     unsigned there; /* sources, or-ed */
     int stages;     /* 1 << step */
     uint64_t polls;
-    struct reading top; /* of the last poll */
+    struct mo_reading top; /* of the last poll */
     int top_source;
     /* under mo_pressure_lock */
     int busy, stop, has_thread;
@@ -65,171 +57,7 @@ static _Atomic(struct watch *) current;
 static _Atomic uint64_t next_poll; /* mo_clock() */
 static _Atomic int level_now;
 
-/* ------------------------------------------------------------- 1. sources */
-
-/* ret = a + b, or -ENAMETOOLONG. */
-static int join(char *ret, size_t size, const char *a, const char *b) {
-    return snprintf(ret, size, "%s%s", a, b) < (int)size ? 0 : -ENAMETOOLONG;
-}
-
-/* A file of one number in the first `length` bytes of a directory's path. */
-static int read_value(const char *directory, size_t length, const char *name, uint64_t *ret) {
-    char path[PATH_SIZE + 64], text[64];
-    snprintf(path, sizeof(path), "%.*s/%s", (int)length, directory, name);
-    int code = mo_kernel_read(path, text, sizeof(text));
-    return code < 0 ? code : mo_kernel_parse_value(text, ret);
-}
-
-/* Bytes of the cgroup that the kernel could do without: pages of files. */
-static uint64_t file_pages(const struct watch *watch, size_t length) {
-    static const char *const keys[3][2] = {{NULL, NULL},
-                                           {"total_active_file", "total_inactive_file"},
-                                           {"active_file", "inactive_file"}};
-    char path[PATH_SIZE + 64], text[16 * 1024];
-    uint64_t sum = 0;
-    snprintf(path, sizeof(path), "%.*s/memory.stat", (int)length, watch->cgroup);
-    if (mo_kernel_read(path, text, sizeof(text)) < 0)
-        return 0;
-    for (size_t i = 0; i < 2; i++) {
-        uint64_t value;
-        if (mo_kernel_parse_key(text, keys[watch->cgroup_version][i], &value) == 0 &&
-            __builtin_add_overflow(sum, value, &sum))
-            return 0;
-    }
-    return sum;
-}
-
-static int read_group(const struct watch *watch, size_t length, struct reading *ret) {
-    uint64_t used, limit = UINT64_MAX, high;
-    const char *used_name = "memory.current";
-    if (watch->cgroup_version == 1) {
-        used_name = "memory.usage_in_bytes";
-        if (read_value(watch->cgroup, length, "memory.limit_in_bytes", &limit) < 0)
-            return -ENOENT;
-    } else {
-        if (read_value(watch->cgroup, length, "memory.max", &limit) < 0)
-            return -ENOENT; /* the root has none */
-        if (read_value(watch->cgroup, length, "memory.high", &high) == 0 && high < limit)
-            limit = high;
-    }
-    /* version 1 writes "no limit" as the largest multiple of a page */
-    if (limit == 0 || limit > (uint64_t)INT64_MAX / 2 ||
-        read_value(watch->cgroup, length, used_name, &used) < 0)
-        return -ENOENT;
-    uint64_t file = file_pages(watch, length);
-    ret->used = file < used ? used - file : 0;
-    ret->limit = limit;
-    return 0;
-}
-
-/* The fullest of the groups that this process is in. */
-static void read_cgroup(const struct watch *watch, struct reading *reading) {
-    size_t length = strlen(watch->cgroup);
-    double worst = -1;
-    for (int depth = 0; length > 0 && length >= watch->cgroup_root && depth < 32; depth++) {
-        struct reading group;
-        if (read_group(watch, length, &group) == 0 &&
-            (double)group.used / (double)group.limit > worst) {
-            worst = (double)group.used / (double)group.limit;
-            reading->used = group.used;
-            reading->limit = group.limit;
-        }
-        do
-            length--;
-        while (length > 0 && watch->cgroup[length] != '/');
-    }
-}
-
-static void read_source(const struct watch *watch, int source, struct reading *reading) {
-    struct mo_kernel_process process;
-    struct rlimit limit;
-    char text[512];
-    double some;
-    reading->used = reading->limit = 0;
-    switch (source) {
-    case RSS:
-        if (mo_kernel_process(watch->proc, &process) < 0)
-            break;
-        reading->used = process.resident - process.file;
-        reading->limit = watch->options.budget;
-        break;
-    case ADDRESS:
-        if (getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
-            mo_kernel_process(watch->proc, &process) < 0)
-            break;
-        reading->used = process.mapped;
-        reading->limit = limit.rlim_cur;
-        break;
-    case CGROUP:
-        read_cgroup(watch, reading);
-        break;
-    case PSI:
-        if (mo_kernel_read(watch->psi, text, sizeof(text)) < 0 ||
-            mo_kernel_parse_psi(text, &some) < 0)
-            break;
-        reading->used = (uint64_t)(some * MILLION + 0.5);
-        reading->limit = MILLION;
-        break;
-    }
-}
-
-/* The directory of this process's cgroup in the hierarchy of `controller`. */
-static int find_group(const struct watch *watch, const char *mounts, const char *controller,
-                      char ret_directory[PATH_SIZE], size_t *ret_root) {
-    char path[PATH_SIZE], text[8 * 1024], group[PATH_SIZE / 2], root[PATH_SIZE / 2];
-    char point[PATH_SIZE / 2];
-    if (join(path, sizeof(path), watch->proc, "/self/cgroup") < 0 ||
-        mo_kernel_read(path, text, sizeof(text)) < 0 ||
-        mo_kernel_parse_cgroup(text, controller, group, sizeof(group)) < 0 ||
-        mo_kernel_parse_mount(mounts, controller, root, sizeof(root), point, sizeof(point)) < 0)
-        return -ENOENT;
-    /* In a container the mount shows a part of the hierarchy, or the path is
-     * relative to a root that this process can't see. */
-    const char *below = group;
-    size_t length = strcmp(root, "/") == 0 ? 0 : strlen(root);
-    if (strncmp(group, root, length) == 0 && (group[length] == '/' || group[length] == '\0'))
-        below += length;
-    else
-        below = "";
-    if (strcmp(below, "/") == 0 || strncmp(below, "/..", 3) == 0)
-        below = "";
-    *ret_root = strlen(point);
-    return join(ret_directory, PATH_SIZE, point, below);
-}
-
-static void find_files(struct watch *watch) {
-    enum { MOUNTS_SIZE = 256 * 1024 };
-    char path[PATH_SIZE], directory[PATH_SIZE];
-    size_t root;
-    uint64_t value;
-    if (join(watch->psi, sizeof(watch->psi), watch->proc, "/pressure/memory") < 0)
-        watch->psi[0] = '\0';
-    char *mounts = malloc(MOUNTS_SIZE);
-    if (mounts == NULL || join(path, sizeof(path), watch->proc, "/self/mountinfo") < 0 ||
-        mo_kernel_read(path, mounts, MOUNTS_SIZE) < 0) {
-        free(mounts);
-        return;
-    }
-    if (find_group(watch, mounts, "", directory, &root) == 0) {
-        /* the group's own pressure says more of this process than the machine's */
-        if (strlen(directory) > root &&
-            join(path, sizeof(path), directory, "/memory.pressure") == 0 && access(path, R_OK) == 0)
-            memcpy(watch->psi, path, sizeof(path));
-        if (read_value(directory, strlen(directory), "memory.current", &value) == 0) {
-            memcpy(watch->cgroup, directory, sizeof(directory));
-            watch->cgroup_root = root;
-            watch->cgroup_version = 2;
-        }
-    }
-    if (watch->cgroup[0] == '\0' && find_group(watch, mounts, "memory", directory, &root) == 0) {
-        memcpy(watch->cgroup, directory, sizeof(directory));
-        watch->cgroup_root = root;
-        watch->cgroup_version = 1;
-    }
-    free(mounts);
-}
-
-/* -------------------------------------------------------------- 2. levels */
+/* -------------------------------------------------------------- 1. levels */
 
 static int level_at(double part, const double thresholds[3], int can_be_full) {
     if (part >= 1 && can_be_full)
@@ -241,26 +69,26 @@ static int level_at(double part, const double thresholds[3], int can_be_full) {
 }
 
 /* The level, which falls only when the figure is below by the hysteresis. */
-static int next_level(const struct watch *watch, int source, const struct reading *reading,
+static int next_level(const struct watch *watch, int source, const struct mo_reading *reading,
                       int level) {
     const struct memopt_pressure_options *o = &watch->options;
     const double memory[3] = {o->warn, o->high, o->critical};
     const double time[3] = {o->psi_warn, o->psi_high, o->psi_critical};
-    const double *thresholds = source == PSI ? time : memory;
+    const double *thresholds = source == MO_SOURCE_PSI ? time : memory;
     if (reading->limit == 0)
         return MEMOPT_PRESSURE_CALM;
     double part = (double)reading->used / (double)reading->limit;
-    int up = level_at(part, thresholds, source != PSI);
-    int down = level_at(part + o->hysteresis, thresholds, source != PSI);
+    int up = level_at(part, thresholds, source != MO_SOURCE_PSI);
+    int down = level_at(part + o->hysteresis, thresholds, source != MO_SOURCE_PSI);
     return up > level ? up : down < level ? down : level;
 }
 
 static void read_sources(struct watch *watch) {
-    for (int source = 0; source < SOURCES; source++) {
+    for (int source = 0; source < MO_SOURCES; source++) {
         if (!(watch->options.sources & (unsigned)source_ids[source]))
             continue;
-        struct reading *reading = &watch->readings[source];
-        read_source(watch, source, reading);
+        struct mo_reading *reading = &watch->readings[source];
+        mo_source_read(&watch->sources, source, reading);
         reading->level = next_level(watch, source, reading, reading->level);
     }
 }
@@ -278,15 +106,15 @@ _Static_assert(MEMOPT_PRESSURE_PURGE == (int)MEMOPT_PRESSURE_WARN &&
 /* The source with the highest level that the step can do something about. */
 static int worst_source(const struct watch *watch, int step) {
     int worst = -1;
-    for (int source = 0; source < SOURCES; source++)
+    for (int source = 0; source < MO_SOURCES; source++)
         if (watch->options.sources & (unsigned)source_ids[source] &&
-            !(step == MEMOPT_PRESSURE_SPILL && source == ADDRESS) &&
+            !(step == MEMOPT_PRESSURE_SPILL && source == MO_SOURCE_ADDRESS) &&
             (worst < 0 || watch->readings[source].level > watch->readings[worst].level))
             worst = source;
     return worst;
 }
 
-/* --------------------------------------------------------------- 3. steps */
+/* --------------------------------------------------------------- 2. steps */
 
 /* `visit` for each heap of the watch. */
 static void each_heap(struct watch *watch,
@@ -351,7 +179,8 @@ static void purge(struct watch *watch, struct memopt_heap *heap, void *context) 
     purging->freed += mo_purge_in_turn(&purging->round, heap, &shared);
 }
 
-static struct memopt_pressure_event event_of(int step, int source, const struct reading *reading) {
+static struct memopt_pressure_event event_of(int step, int source,
+                                             const struct mo_reading *reading) {
     return (struct memopt_pressure_event){
         .size = sizeof(struct memopt_pressure_event),
         .source = source,
@@ -364,7 +193,7 @@ static struct memopt_pressure_event event_of(int step, int source, const struct 
 
 /* For the process. */
 static void take_step(struct watch *watch, int step, int source) {
-    struct reading *reading = &watch->readings[source];
+    struct mo_reading *reading = &watch->readings[source];
     struct memopt_pressure_event event = event_of(step, source_ids[source], reading);
     struct purging purging = {.freed = 0};
     watch->stages |= 1 << step;
@@ -384,14 +213,14 @@ static void take_step(struct watch *watch, int step, int source) {
         each_heap(watch, apply, NULL);
         break;
     }
-    read_source(watch, source, reading);
+    mo_source_read(&watch->sources, source, reading);
     event.after = reading->used;
     event.served = next_level(watch, source, reading, reading->level) < reading->level;
     mo_pressure_say(&event);
 }
 
 static void take_back(struct watch *watch, int step, int source) {
-    struct reading none = {0, 0, 0};
+    struct mo_reading none = {0, 0, 0};
     struct memopt_pressure_event event =
         event_of(MEMOPT_PRESSURE_RELAX, source < 0 ? MEMOPT_PRESSURE_RSS : source_ids[source],
                  source < 0 ? &none : &watch->readings[source]);
@@ -434,9 +263,9 @@ static void watch_process(struct watch *watch) {
 
 /* ------------------------------------------------------- and for one heap */
 
-static struct reading read_heap(struct memopt_heap *heap) {
+static struct mo_reading read_heap(struct memopt_heap *heap) {
     struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
-    struct reading reading = {.level = heap->watch_level};
+    struct mo_reading reading = {.level = heap->watch_level};
     uint64_t limit = atomic_load_explicit(&heap->central->limit, memory_order_relaxed);
     mo_count_read(heap, &stats);
     reading.used = stats.live_bytes;
@@ -445,7 +274,7 @@ static struct reading read_heap(struct memopt_heap *heap) {
 }
 
 static void take_heap_step(struct watch *watch, struct memopt_heap *heap, int step,
-                           const struct reading *reading) {
+                           const struct mo_reading *reading) {
     struct memopt_pressure_event event = event_of(step, MEMOPT_PRESSURE_HEAP, reading);
     event.heap = heap;
     heap->watch_stages |= 1 << step;
@@ -455,14 +284,14 @@ static void take_heap_step(struct watch *watch, struct memopt_heap *heap, int st
         set_modes(heap, watch->stages);
         event.freed = mo_pressure_consult(&event);
     }
-    struct reading then = read_heap(heap);
+    struct mo_reading then = read_heap(heap);
     event.after = then.used;
     event.served = next_level(watch, -1, &then, reading->level) < reading->level;
     mo_pressure_say(&event);
 }
 
 static void take_back_heap(struct watch *watch, struct memopt_heap *heap, int step,
-                           const struct reading *reading) {
+                           const struct mo_reading *reading) {
     struct memopt_pressure_event event =
         event_of(MEMOPT_PRESSURE_RELAX, MEMOPT_PRESSURE_HEAP, reading);
     event.heap = heap;
@@ -484,7 +313,7 @@ static void watch_heap(struct watch *watch, struct memopt_heap *heap, void *cont
     if (!(watch->options.sources & MEMOPT_PRESSURE_HEAP))
         return;
     for (int round = 0; round < ROUNDS; round++) {
-        struct reading reading = read_heap(heap);
+        struct mo_reading reading = read_heap(heap);
         heap->watch_level = reading.level = next_level(watch, -1, &reading, heap->watch_level);
         for (int step = MEMOPT_PRESSURE_SPILL; step >= MEMOPT_PRESSURE_PURGE; step--)
             if (heap->watch_stages & 1 << step && reading.level < due_at(step))
@@ -502,7 +331,7 @@ static void watch_heap(struct watch *watch, struct memopt_heap *heap, void *cont
 
 static void leave_heap(struct watch *watch, struct memopt_heap *heap, void *context) {
     (void)context;
-    struct reading reading = read_heap(heap);
+    struct mo_reading reading = read_heap(heap);
     for (int step = MEMOPT_PRESSURE_SPILL; step >= MEMOPT_PRESSURE_PURGE; step--)
         if (heap->watch_stages & 1 << step)
             take_back_heap(watch, heap, step, &reading);
@@ -510,7 +339,7 @@ static void leave_heap(struct watch *watch, struct memopt_heap *heap, void *cont
     set_modes(heap, 0);
 }
 
-/* -------------------------------------------------------------- 4. a poll */
+/* -------------------------------------------------------------- 3. a poll */
 
 static void poll_now(struct watch *watch) {
     watch_process(watch);
@@ -572,7 +401,7 @@ int memopt_pressure_stats(struct memopt_pressure_statistics *stats) {
     return 0;
 }
 
-/* ------------------------------------------------ 5. beginning and ending */
+/* ------------------------------------------------ 4. beginning and ending */
 
 static void *poll_in_background(void *context) {
     struct watch *watch = context;
@@ -698,16 +527,6 @@ static int complete(struct memopt_pressure_options *options, struct memopt_error
     return code < 0 ? code : check(options, error);
 }
 
-static uint64_t machine_memory(const char *proc) {
-    char path[PATH_SIZE], text[1024];
-    uint64_t kib;
-    if (join(path, sizeof(path), proc, "/meminfo") < 0 ||
-        mo_kernel_read(path, text, sizeof(text)) < 0 ||
-        mo_kernel_parse_key(text, "MemTotal:", &kib) < 0 || kib > UINT64_MAX / 1024)
-        return 0;
-    return kib * 1024;
-}
-
 static void free_watch(struct watch *watch) {
     pthread_cond_destroy(&watch->wake);
     free(watch->heaps);
@@ -737,12 +556,9 @@ static struct watch *make(const struct memopt_pressure_options *options) {
 
 /* Leaves out the sources that are not there. */
 static int find_sources(struct watch *watch, struct memopt_error *error) {
-    find_files(watch);
-    if (watch->options.budget == UINT64_MAX)
-        watch->options.budget = machine_memory(watch->proc);
-    for (int source = 0; source < SOURCES; source++) {
-        struct reading reading;
-        read_source(watch, source, &reading);
+    for (int source = 0; source < MO_SOURCES; source++) {
+        struct mo_reading reading;
+        mo_source_read(&watch->sources, source, &reading);
         if (reading.limit != 0)
             watch->there |= (unsigned)source_ids[source];
     }
@@ -770,8 +586,8 @@ int memopt_pressure_start(const struct memopt_pressure_options *given, struct me
     struct watch *watch = make(&options);
     if (watch == NULL)
         return mo_fail(error, -ENOMEM, "pressure: out of memory for the watch");
-    if (join(watch->proc, sizeof(watch->proc), options.proc == NULL ? "/proc" : options.proc, "") <
-        0)
+    if (mo_sources_find(&watch->sources, options.proc == NULL ? "/proc" : options.proc,
+                        options.budget) < 0)
         code = mo_fail(error, -ENAMETOOLONG, "pressure: the path of proc is too long");
     if (code == 0)
         code = find_sources(watch, error);

@@ -329,17 +329,19 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
         return code;
     plan->spill_dir = options.spill_dir != NULL ? options.spill_dir : pressure.spill_dir;
     plan->spill_limit = options.spill_limit != 0 ? options.spill_limit : settings.spill_limit;
-    if (options.on_limit == NULL) {
-        plan_steps(&settings.on_limit, plan);
-        return 0;
-    }
     struct scratch scratch = {.used = 0};
     struct mo_allocator allocator = {scratch_alloc, &scratch};
-    code = mo_option_parse(mo_option_find(table, "on_limit"), options.on_limit, NULL, &settings,
-                           &allocator, error);
-    if (code < 0)
-        return mo_error_prefix(error, "heap '%s'", name);
+    if (options.on_limit != NULL) {
+        code = mo_option_parse(mo_option_find(table, "on_limit"), options.on_limit, NULL, &settings,
+                               &allocator, error);
+        if (code < 0)
+            return mo_error_prefix(error, "heap '%s'", name);
+    }
     plan_steps(&settings.on_limit, plan);
+    if (plan->spills && strcmp(name, DEFAULT_NAME) == 0)
+        return mo_fail(error, -ENOTSUP,
+                       "heap 'default' can't spill: its blocks are free()'s, too; use purge, "
+                       "shrink, fail in on_limit");
     return 0;
 }
 
@@ -446,8 +448,7 @@ static int create(const char *name, const struct memopt_heap_options *options,
     }
     mo_heap_check(heap);
     if (plan.spills && (code = mo_spill_open(heap, plan.spill_dir, plan.spill_limit, error)) < 0) {
-        if (heap->ops->destroy != NULL)
-            heap->ops->destroy(heap);
+        heap->ops->destroy(heap);
         if (heap->mapped_region != NULL)
             munmap(heap->mapped_region, heap->mapped_size);
         munmap(heap, sizeof(*heap));

@@ -5,6 +5,7 @@
  *   purge.c     purge hints
  *   pressure.c  events, the callback, consumers; the lock, clock and threads
  *   ladder.c    the watch over the process
+ *   sources.c   what the watch looks at
  *   kernel.c    what the kernel says of memory
  *   spill.c     blocks in mappings of a file
  *

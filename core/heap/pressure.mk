@@ -5,4 +5,5 @@ libmemopt_la_SOURCES += \
 	core/heap/ladder.c \
 	core/heap/pressure.c core/heap/pressure.h \
 	core/heap/purge.c \
+	core/heap/sources.c core/heap/sources.h \
 	core/heap/spill.c core/heap/spill.h

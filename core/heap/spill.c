@@ -439,10 +439,6 @@ static void destroy(struct memopt_heap *heap) {
 
 int mo_spill_open(struct memopt_heap *heap, const char *directory, uint64_t limit,
                   struct memopt_error *error) {
-    if (heap->is_default)
-        return mo_fail(error, -ENOTSUP,
-                       "heap 'default' can't spill: its blocks are free()'s, too; use purge, "
-                       "shrink, fail");
     if (directory[0] != '/' || strlen(directory) >= sizeof(heap->spill->directory))
         return mo_fail(error, -EINVAL, "spill_dir is '%.200s', not an absolute path", directory);
     int fd = open_file(directory);

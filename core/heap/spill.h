@@ -29,8 +29,8 @@
  * process says so; smaller ones would waste too much of their pages. */
 enum { MO_SPILL_AT_ONCE = 64 * 1024 };
 
-/* Makes the heap one that can spill; its operations must be set. `limit`: bytes,
- * or UINT64_MAX. */
+/* Makes the heap one that can spill; its operations must be set, and it is not the
+ * default heap. `limit`: bytes, or UINT64_MAX. */
 int mo_spill_open(struct memopt_heap *heap, const char *directory, uint64_t limit,
                   struct memopt_error *error);
 
