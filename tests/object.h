@@ -32,6 +32,7 @@ static inline int open_test_heap(void **state) {
     (void)state;
     struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
     setenv("MEMOPT_CONF", "/dev/null", 1);
+    alarm(120); /* a deadlock is a failure, too */
     options.allocator = "libc";
     options.limit = 256 << 20;
     int code = memopt_heap_open("test", &options, &heap, &error);
