@@ -23,7 +23,7 @@ static void die(const char *what) {
 /* `out` may be `in`: the sums are made in scratch memory. */
 static void smooth(struct memopt_arena *arena, const double *in, double *out, size_t n) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
-    struct memopt_arena_mark stage;
+    struct memopt_arena_position stage;
     if (memopt_arena_mark(arena, &stage, &error) < 0)
         die(error.message);
     double *sums = memopt_arena_alloc(arena, (n + 1) * sizeof(*sums), 64);

@@ -63,7 +63,7 @@ static void marks_nest(void **state) {
     (void)state;
     for (int debug = MEMOPT_DEBUG_ON; debug <= MEMOPT_DEBUG_OFF; debug++) {
         struct memopt_arena *arena = open_in(region, sizeof(region), debug);
-        struct memopt_arena_mark outer, inner, again;
+        struct memopt_arena_position outer, inner, again;
         uint64_t empty = stats(arena).used;
         char *a = memopt_arena_alloc(arena, 100, 0);
         assert_int_equal(memopt_arena_mark(arena, &outer, &error), 0);
@@ -123,7 +123,7 @@ static void bad_input_changes_nothing(void **state) {
     assert_null(memopt_arena_calloc(arena, SIZE_MAX / 2, 3));
     assert_null(memopt_arena_alloc(NULL, 1, 0));
     assert_int_equal(stats(arena).used, used);
-    struct memopt_arena_mark mark, made_up = {0, 0};
+    struct memopt_arena_position mark, made_up = {0, 0};
     assert_int_equal(memopt_arena_mark(arena, NULL, &error), -EINVAL);
     assert_int_equal(memopt_arena_mark(NULL, &mark, &error), -EINVAL);
     assert_int_equal(memopt_arena_reset(NULL, NULL, &error), -EINVAL);
@@ -163,7 +163,7 @@ static void written_where_it_must_not(void **state) {
         skip();
     for (size_t size = 1; size < 40; size++) {
         struct memopt_arena *arena = open_in(region, sizeof(region), MEMOPT_DEBUG_ON);
-        struct memopt_arena_mark mark;
+        struct memopt_arena_position mark;
         memopt_arena_mark(arena, &mark, NULL);
         char *p = memopt_arena_alloc(arena, size, 1);
         assert_non_null(memopt_arena_alloc(arena, 10, 0));

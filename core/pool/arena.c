@@ -188,7 +188,7 @@ void *memopt_arena_calloc(struct memopt_arena *arena, size_t count, size_t size)
 
 /* ------------------------------------------------------------------- marks */
 
-int memopt_arena_mark(struct memopt_arena *arena, struct memopt_arena_mark *ret_mark,
+int memopt_arena_mark(struct memopt_arena *arena, struct memopt_arena_position *ret_mark,
                       struct memopt_error *error) {
     if (arena == NULL || ret_mark == NULL)
         return mo_fail(error, -EINVAL, "a mark needs an arena and a place for it");
@@ -201,7 +201,8 @@ int memopt_arena_mark(struct memopt_arena *arena, struct memopt_arena_mark *ret_
     arena->last = record;
     arena->marks++;
     move_top(arena, (char *)(record + 1));
-    *ret_mark = (struct memopt_arena_mark){(size_t)((char *)record - arena->start), record->serial};
+    *ret_mark =
+        (struct memopt_arena_position){(size_t)((char *)record - arena->start), record->serial};
     return 0;
 }
 
@@ -228,7 +229,7 @@ static int close_blocks(struct memopt_arena *arena, const struct record *until,
     return code;
 }
 
-int memopt_arena_reset(struct memopt_arena *arena, const struct memopt_arena_mark *mark,
+int memopt_arena_reset(struct memopt_arena *arena, const struct memopt_arena_position *mark,
                        struct memopt_error *error) {
     if (arena == NULL)
         return mo_fail(error, -EINVAL, "a reset needs an arena");

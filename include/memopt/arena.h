@@ -4,7 +4,7 @@
  *
  *     static char region[1 << 20];
  *     struct memopt_arena *arena;
- *     struct memopt_arena_mark mark;
+ *     struct memopt_arena_position mark;
  *     if (memopt_arena_open(region, sizeof(region), NULL, &arena, &error) < 0)
  *         errx(1, "%s", error.message);
  *     memopt_arena_mark(arena, &mark, NULL);
@@ -58,7 +58,7 @@ struct memopt_arena_options {
     { sizeof(struct memopt_arena_options), NULL, NULL, MEMOPT_DEBUG_BUILD, NULL, NULL }
 
 /* A place in an arena. Filled by memopt_arena_mark(). */
-struct memopt_arena_mark {
+struct memopt_arena_position {
     size_t offset;
     uint64_t serial;
 };
@@ -82,13 +82,14 @@ MEMOPT_EXPORT void *memopt_arena_calloc(struct memopt_arena *arena, size_t count
     __attribute__((warn_unused_result));
 
 /* -ENOMEM: the region has no room for it. */
-MEMOPT_EXPORT int memopt_arena_mark(struct memopt_arena *arena, struct memopt_arena_mark *ret_mark,
+MEMOPT_EXPORT int memopt_arena_mark(struct memopt_arena *arena,
+                                    struct memopt_arena_position *ret_mark,
                                     struct memopt_error *error);
 /* `mark` NULL: to the beginning, which gives up all marks. -EINVAL: the mark was
  * given up, or is another arena's; nothing has happened. -EOVERFLOW (debug): as
  * close. */
 MEMOPT_EXPORT int memopt_arena_reset(struct memopt_arena *arena,
-                                     const struct memopt_arena_mark *mark,
+                                     const struct memopt_arena_position *mark,
                                      struct memopt_error *error);
 
 struct memopt_arena_statistics {

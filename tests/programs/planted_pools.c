@@ -105,7 +105,7 @@ static char region[65536];
 static void arena(void) {
     struct memopt_error error;
     struct memopt_arena *a;
-    struct memopt_arena_mark mark;
+    struct memopt_arena_position mark;
     if (memopt_arena_open(region, sizeof(region), NULL, &a, &error) < 0 ||
         memopt_arena_mark(a, &mark, &error) < 0)
         die(&error);
