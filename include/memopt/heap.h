@@ -70,6 +70,10 @@
  * allocated; only memopt_heap_destroy() demands that nobody else is using, or
  * will use, that heap. Not for signal handlers.
  *
+ * Memory checkers: in a program with AddressSanitizer, and under Valgrind, blocks on
+ * every backend have red zones on both sides, usable is exactly what was asked for,
+ * and what is freed is poisoned, and held back for a while.
+ *
  * Versions: structs carry their size, set by the caller (the _INIT macros do),
  * and are only appended to.
  */
