@@ -21,6 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Programs have it in their own memory: the size is the ABI's. */
+_Static_assert(sizeof(void *) != 8 || sizeof(struct memopt_lazy) == 112,
+               "the layout of a public struct has changed");
+
 enum { EMPTY = 0, BUILDING, READY, FAILED, ENDING, DESTROYED };
 
 /* A thread as `builder`, and what it waits for. */

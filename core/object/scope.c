@@ -12,6 +12,12 @@
 #include <errno.h>
 #include <stdbool.h>
 
+/* Programs have these in their own memory: the sizes are the ABI's. */
+_Static_assert(sizeof(void *) != 8 ||
+                   (sizeof(struct memopt_owned) == 24 && sizeof(struct memopt_scope_entry) == 40 &&
+                    sizeof(struct memopt_scope) == 360),
+               "the layout of a public struct has changed");
+
 /* ------------------------------------------------------------ owned handles */
 
 static void release_block(void *heap, void *p) {
