@@ -1,5 +1,6 @@
 # bench: `make bench` measures what memopt costs and writes bench/results.json
-bench_programs = bench/once bench/pair bench/xthread bench/bignum bench/symbolic bench/optim
+bench_programs = bench/once bench/pair bench/rent bench/xthread bench/bignum bench/symbolic \
+	bench/optim
 EXTRA_PROGRAMS = $(bench_programs)
 # Where MEMOPT_COW_THRESHOLD comes from; not part of `make bench`.
 EXTRA_PROGRAMS += bench/cow
@@ -12,6 +13,9 @@ bench_pair_LDADD = core/libcore-own.la
 # vectorized: its loops are what optimizers are measured by
 bench_optim_CFLAGS = $(AM_CFLAGS) -ftree-vectorize -fvect-cost-model=dynamic
 bench_optim_LDADD = libmemopt.la
+bench_rent_SOURCES = bench/rent.c
+bench_rent_CFLAGS = $(AM_CFLAGS) -fno-builtin
+bench_rent_LDADD = libmemopt.la
 bench_xthread_SOURCES = bench/programs/xthread.c
 bench_bignum_SOURCES = bench/programs/bignum.c
 bench_symbolic_SOURCES = bench/programs/symbolic.c
