@@ -428,7 +428,7 @@ static void threads(void **state) {
 }
 
 static void *hold(void *argument) {
-    struct memopt_buffer *b = rent(argument, 100);
+    struct memopt_buffer *b = rent(argument, 200000);
     give(argument, b);
     return NULL;
 }
@@ -436,14 +436,21 @@ static void *hold(void *argument) {
 /* What lies in the cache of another thread is found before a rent fails. */
 static void caches_of_others(void **state) {
     (void)state;
-    struct memopt_heap *heap = open_heap(2 << 20);
+    struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
+    struct memopt_heap *heap = NULL;
+    options.allocator = "libc";
+    options.limit = 2 << 20;
+    options.on_limit = "fail"; /* or the purge would empty the caches */
+    assert_int_equal(memopt_heap_open("pools", &options, &heap, &error), 0);
     struct memopt_buffers *pool = create(heap, MEMOPT_DEBUG_OFF);
+    struct memopt_buffer *mine = rent(pool, 100);
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, hold, pool), 0);
     pthread_join(thread, NULL);
-    struct memopt_buffer *mine = rent(pool, 100);
     memopt_heap_set_limit(heap, 1); /* not one byte more */
-    struct memopt_buffer *other = rent(pool, 128);
+    uint64_t fresh = stats(pool).fresh;
+    struct memopt_buffer *other = rent(pool, 200000);
+    assert_int_equal(stats(pool).fresh, fresh);
     give(pool, mine);
     give(pool, other);
     finish(pool, heap);
@@ -454,6 +461,7 @@ static void *spin(void *argument) {
     while (!atomic_load(stop)) {
         struct memopt_buffer *b = rent(common, 4096);
         give(common, b);
+        memopt_buffers_trim(common, UINT64_MAX); /* under the locks most of the time */
     }
     return NULL;
 }

@@ -7,6 +7,7 @@
 #include "tests/pool_heap.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 static struct memopt_error error;
@@ -358,10 +359,35 @@ static void waiting(void **state) {
     finish(common, heap);
 }
 
+static void *wait_once(void *argument) {
+    (void)argument;
+    return memopt_objects_acquire(common);
+}
+
+/* One waits, the release is for it, not for the releaser's own magazine. */
+static void a_release_wakes(void **state) {
+    (void)state;
+    struct memopt_heap *heap = open_heap(0);
+    struct memopt_objects_options options = plain(heap, 1, MEMOPT_OBJECTS_WAIT, MEMOPT_DEBUG_OFF);
+    common = create(&options);
+    void *p = memopt_objects_acquire(common), *got = NULL;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, wait_once, NULL), 0);
+    while (stats(common).waits == 0) /* counted with the lock that it waits with */
+        sched_yield();
+    give(common, p);
+    pthread_join(thread, &got);
+    assert_ptr_equal(got, p);
+    give(common, p);
+    finish(common, heap);
+}
+
 static void *spin(void *argument) {
     _Atomic int *stop = argument;
-    while (!atomic_load(stop))
+    while (!atomic_load(stop)) {
         give(common, memopt_objects_acquire(common));
+        memopt_objects_trim(common); /* under the locks most of the time */
+    }
     return NULL;
 }
 
@@ -433,6 +459,7 @@ int main(void) {
         cmocka_unit_test(misuse),
         cmocka_unit_test(threads),
         cmocka_unit_test(waiting),
+        cmocka_unit_test(a_release_wakes),
         cmocka_unit_test(fork_while_busy),
         cmocka_unit_test(every_allocation_may_fail),
     };

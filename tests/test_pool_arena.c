@@ -88,6 +88,12 @@ static void marks_nest(void **state) {
         assert_int_equal(again.offset, inner.offset);
         assert_int_equal(memopt_arena_reset(arena, &inner, &error), -EINVAL);
         assert_int_equal(stats(arena).marks, 2);
+        static char elsewhere[4096];
+        struct memopt_arena *other = open_in(elsewhere, sizeof(elsewhere), debug);
+        assert_int_equal(memopt_arena_mark(other, &inner, &error), 0); /* of the same number */
+        assert_int_equal(inner.serial, outer.serial);
+        assert_int_equal(memopt_arena_reset(arena, &inner, &error), -EINVAL);
+        assert_int_equal(memopt_arena_close(other, &error), 0);
         memset(a, 1, 100);
         assert_int_equal(memopt_arena_reset(arena, NULL, &error), 0);
         assert_int_equal(stats(arena).used, empty);

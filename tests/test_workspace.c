@@ -116,6 +116,7 @@ static void random_plans_hold(void **state) {
     (void)state;
     struct memopt_heap *heap = open_heap(0);
     unsigned seed = 1;
+    uint64_t planned = 0, bound = 0;
     for (int round = 0; round < 60; round++) {
         static struct memopt_workspace_tensor tensors[60];
         size_t count = 1 + (size_t)round;
@@ -130,6 +131,8 @@ static void random_plans_hold(void **state) {
             create(heap, tensors, count, round % 2 ? MEMOPT_DEBUG_ON : MEMOPT_DEBUG_OFF);
         struct memopt_workspace_statistics s = stats(space);
         assert_true(s.bound <= s.planned);
+        planned += s.planned;
+        bound += s.bound;
         for (size_t i = 0; i < count; i++)
             for (size_t k = 0; k < i; k++) {
                 size_t a, b, a_bytes, b_bytes;
@@ -147,6 +150,9 @@ static void random_plans_hold(void **state) {
         assert_int_equal(misused.count, 0);
         memopt_workspace_destroy(space);
     }
+    /* neither order by itself reaches this: by size 990912, by breadth 1024576 */
+    assert_int_equal(bound, 853376);
+    assert_true(planned <= 972480);
     assert_empty(heap);
     memopt_heap_destroy(heap, NULL);
 }
@@ -265,6 +271,13 @@ static void written_past_the_end(void **state) {
         assert_int_equal(misused.count, i + 1);
     }
     run_step(space, tensors, 3, 3);
+    memopt_workspace_destroy(space);
+    /* a step that ends early: what was never alive is not looked at */
+    const struct memopt_workspace_tensor late[] = {{"a", 100, 0, 0, 0}, {"b", 300, 0, 2, 3}};
+    space = create(heap, late, 2, MEMOPT_DEBUG_ON);
+    ok(memopt_workspace_begin(space, &error));
+    ok(memopt_workspace_op(space, 0, &error));
+    ok(memopt_workspace_end(space, &error));
     memopt_workspace_destroy(space);
     memopt_heap_destroy(heap, NULL);
 }
