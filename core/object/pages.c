@@ -255,11 +255,18 @@ static int replace_image(struct mo_pages *pages, struct image *fresh) {
     return 0;
 }
 
+/* Where scattered pages need more mappings than a process may have, the whole view:
+ * all that is lost is that a write nobody asked for faults. */
+static bool make_writable(struct mo_pages *pages, size_t offset, size_t length) {
+    return mprotect(pages->address + offset, length, PROT_READ | PROT_WRITE) == 0 ||
+           mprotect(pages->address, pages->mapped, PROT_READ | PROT_WRITE) == 0;
+}
+
 /* The clone's own pages are those of the original. */
 static int copy_own(struct mo_pages *clone, const struct mo_pages *pages) {
     for (size_t first = 0, last; next_run(pages, &first, &last); first = last) {
         size_t offset = byte_of(pages, first), length = byte_of(pages, last) - offset;
-        if (mprotect(clone->address + offset, length, PROT_READ | PROT_WRITE) < 0)
+        if (!make_writable(clone, offset, length))
             return -1;
         memcpy(clone->address + offset, pages->address + offset, length);
     }
@@ -401,48 +408,32 @@ void *mo_pages_address(const struct mo_pages *pages) {
     return pages->address;
 }
 
-/* Pages [first, last) may be written: paid for, then made so. -ENOMEM: the heap
- * refuses; -EAGAIN: the kernel does. */
-static int take_pages(struct mo_pages *pages, size_t first, size_t last) {
-    size_t count = 0, page = page_size();
-    for (size_t i = first; i < last; i++)
-        count += !is_own(pages, i);
-    if (count == 0)
-        return 0;
-    if (mo_heap_charge(pages->heap, count * page) < 0)
-        return -ENOMEM;
-    int code = 0;
-    pthread_mutex_lock(&lock);
-    if (mprotect(pages->address + first * page, (last - first) * page, PROT_READ | PROT_WRITE) < 0)
-        code = -EAGAIN;
-    for (size_t i = first; code == 0 && i < last; i++)
-        make_own(pages, i);
-    pthread_mutex_unlock(&lock);
-    if (code < 0)
-        mo_heap_uncharge(pages->heap, count * page);
-    return code;
-}
-
 int mo_pages_write(struct mo_pages *pages, size_t offset, size_t length,
                    struct memopt_error *error) {
-    size_t uncharge = 0, page = page_size();
+    size_t uncharge = 0, charge = 0, page = page_size();
+    size_t first = offset / page, last = (offset + length - 1) / page + 1;
     pthread_mutex_lock(&lock);
     open_if_alone(pages, &uncharge);
     bool open = pages->open;
     pthread_mutex_unlock(&lock);
     mo_heap_uncharge(pages->heap, uncharge);
-    if (open)
+    for (size_t i = first; !open && i < last; i++)
+        charge += is_own(pages, i) ? 0 : page;
+    if (charge == 0)
         return 0;
-    /* Many scattered pages need more mappings than a process may have: then all of
-     * the view becomes its own. */
-    int code = take_pages(pages, offset / page, (offset + length - 1) / page + 1);
-    if (code == -EAGAIN)
-        code = take_pages(pages, 0, pages->mapped / page);
-    if (code < 0)
-        return mo_fail(error, -ENOMEM,
-                       "heap '%s' has no memory for %zu bytes of a copy-on-write buffer's own",
-                       memopt_heap_name(pages->heap), length);
-    return 0;
+    if (mo_heap_charge(pages->heap, charge) < 0)
+        return mo_fail(error, -ENOMEM, "heap '%s' has no %zu bytes more for a copy-on-write buffer",
+                       memopt_heap_name(pages->heap), charge);
+    pthread_mutex_lock(&lock);
+    bool done = make_writable(pages, first * page, (last - first) * page);
+    for (size_t i = first; done && i < last; i++)
+        make_own(pages, i);
+    pthread_mutex_unlock(&lock);
+    if (done)
+        return 0;
+    mo_heap_uncharge(pages->heap, charge);
+    return mo_fail(error, -ENOMEM, "can't make %zu bytes of a copy-on-write buffer writable",
+                   length);
 }
 
 void mo_pages_destroy(struct mo_pages *pages) {

@@ -29,7 +29,8 @@
  * Pointers: that of memopt_cow_read() holds until a write to, or the end of, the
  * same handle; that of memopt_cow_write(), for the bytes it was asked for, until the
  * next clone or end of the same handle. By pages, the address never changes, and
- * writing shared bytes without memopt_cow_write() faults; under a memory checker
+ * writing shared bytes without memopt_cow_write() faults (but in a handle whose
+ * scattered pages need more mappings than the kernel allows); under a memory checker
  * MEMOPT_COW_AUTO is by pages at any size, so that it always does.
  *
  * Cost: clone is O(1) for a handle that has not written since its own creation or
