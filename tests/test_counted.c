@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 /* A backend whose blocks are 8 bytes larger than asked for. */
-static unsigned asked; /* calls of usable_size */
+static _Atomic unsigned asked; /* calls of usable_size */
 static int refuse;
 
 static void *with_size(size_t size) {
@@ -238,9 +238,6 @@ static void *use_the_old(void *unused) {
         old_free(old_malloc(2000));
         old_free(old_calloc(20, 2));
     }
-    refuse = 1;
-    assert_null(old_malloc(5));
-    refuse = 0;
     return unused;
 }
 
@@ -255,6 +252,9 @@ static void nothing_counts_once_stopped(void **state) {
     mo_dispatch_untrack();
     assert_ptr_equal(mo_dispatch.malloc, with_size);
     use_the_old(NULL);
+    refuse = 1;
+    assert_null(old_malloc(5));
+    refuse = 0;
     pthread_t threads[20];
     for (size_t i = 0; i < 20; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, use_the_old, NULL), 0);

@@ -49,17 +49,17 @@ static void chain_free(void *unused, void *slot, void *p, size_t usable, int eve
         link->ops->free(link->self, (char *)slot + link->offset, p, usable, event);
 }
 
-/* Where the events of a process go that must not count: see mo_track_stop(). */
-static struct memopt_tally nowhere = {.ceiling = INT64_MAX, .floor = INT64_MIN};
-static bool stopped;
+static bool stopped; /* see mo_track_stop() */
 
 static __attribute__((noinline)) char *attach(void) {
-    char *slot = stopped ? (char *)&nowhere : mo_ledger_attach();
+    static char nowhere; /* the slot of those who must not count: nobody writes to it */
+    if (stopped)
+        return own_slot = &nowhere;
+    char *slot = mo_ledger_attach();
     own_slot = slot; /* before the next call: it may allocate */
     if (tell.bounds != NULL)
-        own_tally = stopped ? &nowhere : (struct memopt_tally *)(void *)(slot + tell.alloc_offset);
-    if (!stopped)
-        pthread_setspecific(end_key, slot);
+        own_tally = (struct memopt_tally *)(void *)(slot + tell.alloc_offset);
+    pthread_setspecific(end_key, slot);
     return slot;
 }
 
@@ -291,6 +291,5 @@ void mo_track_stop(void) {
     tell.alloc = ignore_alloc;
     tell.free = ignore_free;
     first_refused = NULL;
-    if (tell.bounds != NULL)
-        own_tally = &nowhere;
+    own_tally = NULL;
 }
