@@ -43,7 +43,7 @@ for command in $commands; do
     exits 0 $memopt $command --help
     sed '/^$/q' out | sed 's/^usage: //' | plain >synopsis
     if have mandoc && [ -f "$page" ]; then
-        mandoc -T ascii "$page" | col -bx | awk '/^SYNOPSIS/ { on = 1; next } /^[A-Z]/ { on = 0 } on' |
+        mandoc -T ascii "$page" | sed 's|.\x08||g' | awk '/^SYNOPSIS/ { on = 1; next } /^[A-Z]/ { on = 0 } on' |
             plain >manual
         if ! cmp -s synopsis manual; then
             echo "FAIL: the usage of $command and the SYNOPSIS of its manual differ:"

@@ -214,7 +214,7 @@ plain() { tr 'A-Z\n' 'a-z ' | sed 's/  */ /g; s/^ //; s/ $//'; }
 for command in config plugins; do
     $memopt $command -h | sed '/^$/q' | sed 's/^usage: //' | plain >synopsis
     have mandoc || continue
-    mandoc -T ascii "$top_srcdir/man/memopt-$command.1" | col -bx |
+    mandoc -T ascii "$top_srcdir/man/memopt-$command.1" | sed 's|.\x08||g' |
         awk '/^SYNOPSIS/ { on = 1; next } /^[A-Z]/ { on = 0 } on' | plain >manual
     ok "memopt $command -h and its SYNOPSIS" diff synopsis manual
     # the examples of the manual
