@@ -4,7 +4,8 @@
  * clean error, nothing changed, nothing lost, and the next try succeeds.
  *
  * malloc and its relatives are defined here and exported, so that libmemopt calls
- * these. Not with sanitizers, whose run-time has its own.
+ * these; and dlsym, so that the backend of the heap, which looks them up in the C
+ * library, finds these. Not with sanitizers, whose run-time has its own.
  */
 #include "config.h"
 
@@ -54,6 +55,28 @@ EXPORT void *memalign(size_t alignment, size_t size) {
 }
 EXPORT int posix_memalign(void **p, size_t alignment, size_t size) {
     return hit() || (*p = __libc_memalign(alignment, size)) == NULL ? ENOMEM : 0;
+}
+EXPORT void *dlsym(void *restrict handle, const char *restrict symbol) {
+    static void *(*real)(void *, const char *);
+    static const struct {
+        const char *name;
+        void *function;
+    } ours[] = {
+        {"malloc", (void *)malloc},
+        {"calloc", (void *)calloc},
+        {"realloc", (void *)realloc},
+        {"memalign", (void *)memalign},
+    };
+    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+        if (strcmp(symbol, ours[i].name) == 0)
+            return ours[i].function;
+    if (real == NULL) {
+        void *found = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
+        if (found == NULL)
+            found = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+        memcpy(&real, &found, sizeof(real));
+    }
+    return real(handle, symbol);
 }
 #endif
 
