@@ -27,7 +27,11 @@ allocations() { # NAME SETTINGS STEPS
 
 while IFS='|' read -r name settings; do
     optimizers=$((optimizers + 1))
-    settings="$settings threads=2 accumulate=2 clip_norm=1"
+    case $name in
+    lbfgs) settings="$settings threads=2" ;;
+    sparseadam) settings="$settings threads=2 clip_norm=1" ;;
+    *) settings="$settings threads=2 accumulate=2 clip_norm=1" ;;
+    esac
     few=$(allocations "$name" "$settings" 4) && many=$(allocations "$name" "$settings" 40) || {
         echo "FAIL: $name $settings: it fails"
         failures=$((failures + 1))
@@ -53,6 +57,12 @@ nadam|
 radam|
 lion|
 lion|state_format=8bit
+lamb|
+lars|
+adafactor|beta1=0.9
+adamw|lookahead=3 sam=0.1
+sparseadam|
+lbfgs|max_iter=3 history=3
 EOF
 [ $failures -eq 0 ] || exit 1
 echo "$optimizers optimizers"

@@ -46,10 +46,14 @@
  *      but sqrtf, fabsf, fmaxf-like selections written with ?:.
  *      Two kernels and finish(): the first makes sums per chunk (norms),
  *      finish() makes scalars of them, the second goes over the tensor again.
- *   4. A case in the table of tests/test_optim.c (against a scalar reference),
- *      in scripts/optim-golden.py where PyTorch has it, a line in
- *      memopt_optimizer_create(3). The loops over mo_methods in tests do the
- *      rest: faults, zero allocations, save and load, threads.
+ *      State that is not one number an element: parts(); sums that are not the
+ *      tensor's: survey(). Copy adafactor.c. Gradients of some rows, or a look at
+ *      the loss: sparse.c and lbfgs.c.
+ *   4. A row in the tables of tests/test_optim.c (what a step does, save and load),
+ *      test_optim_kernels.c or test_optim_norms.c (a scalar reference),
+ *      test_optim_wrap.c (Lookahead and SAM), test_optim_faults.c and
+ *      test_optim_run.sh (no allocations); in scripts/optim-golden.py where PyTorch
+ *      has it, else in optim-paper-golden.py; a line in memopt_optimizer_create(3).
  */
 #ifndef MO_OPTIM_OPTIM_H
 #define MO_OPTIM_OPTIM_H
@@ -179,7 +183,7 @@ struct mo_method {
     void (*finish)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor,
                    const double sums[MO_SUMS]);
 };
-extern const struct mo_method *const mo_methods[]; /* by mo_settings_optimizer.name; NULL: none */
+extern const struct mo_method *const mo_methods[]; /* by mo_settings_optimizer.name */
 extern const size_t mo_method_count;
 
 /* ------------------------------------------------------------------ tensors */

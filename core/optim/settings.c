@@ -206,14 +206,6 @@ static int set_defaults(const struct mo_method *method, struct mo_settings_optim
     return code;
 }
 
-static int find_method(const char *name, struct mo_settings_optimizer *settings,
-                       struct memopt_error *error) {
-    int code = mo_option_parse(mo_option_find(table(), "name"), name, NULL, settings, NULL, error);
-    if (code == 0 && mo_methods[settings->name] == NULL)
-        code = mo_fail(error, -EINVAL, "'%s' is not made with memopt_optimizer_create()", name);
-    return code;
-}
-
 /* The keys of [optimizer] over the settings: all, or what says where it runs. */
 static int read_ini(const struct mo_config *config, int all, struct mo_settings_optimizer *settings,
                     struct memopt_error *error) {
@@ -242,7 +234,7 @@ static int begin(const struct memopt_optimizer_options *options,
     const struct mo_config *config = mo_library_config("optimizer");
     const char *name =
         options->name != NULL ? options->name : mo_config_get(config, "optimizer", "name", NULL);
-    code = find_method(name, settings, error);
+    code = mo_option_parse(mo_option_find(table(), "name"), name, NULL, settings, NULL, error);
     if (code < 0)
         return options->name != NULL ? code : mo_library_blame(config, "optimizer", "name", error);
     const struct mo_method *method = mo_methods[settings->name];
