@@ -21,6 +21,13 @@ tests_test_pressure_SOURCES = tests/test_pressure.c tests/heap_child.h
 tests_test_pressure_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 tests_test_pressure_LDADD = libmemopt.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
 
+check_PROGRAMS += tests/test_pressure_faults
+TESTS += tests/test_pressure_faults
+tests_test_pressure_faults_SOURCES = tests/test_pressure_faults.c tests/heap_child.h
+tests_test_pressure_faults_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_pressure_faults_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
+tests_test_pressure_faults_LDADD = libmemopt.la $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/test_spill
 TESTS += tests/test_spill
 tests_test_spill_SOURCES = tests/test_spill.c tests/heap_child.h
