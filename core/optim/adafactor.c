@@ -25,7 +25,10 @@
 
 #include <memopt/dtype.h>
 
+#include <string.h>
+
 enum { ROWS, COLUMNS, MEANS, FACTORED };
+enum { NARROW = 32 };     /* rows shorter than that */
 enum { WHOLE };           /* the only part of a tensor of one dimension */
 enum { STRIP = 256 };     /* columns that are summed at a time */
 enum { WORK = MO_CHUNK }; /* elements that are worth a thread's while */
@@ -133,7 +136,8 @@ static void survey_rows(void *context, size_t index) {
     uint64_t columns = survey->shape.columns, count = survey->shape.matrices * survey->shape.rows;
     uint64_t first = index * survey->rows_at_a_time, end = first + survey->rows_at_a_time;
     for (uint64_t row = first; row < end && row < count; row++) {
-        double sums[STRIP] = {0}, sum = 0;
+        double sums[STRIP], sum = 0;
+        memset(sums, 0, least(columns, STRIP) * sizeof(*sums));
         for (uint64_t at = 0; at < columns; at += STRIP) {
             size_t n = least(columns - at, STRIP);
             add_squares(strip_of(survey, row * columns + at, n, buffer), n, s->scale, sums);
@@ -155,7 +159,8 @@ static void survey_columns(void *context, size_t index) {
     uint64_t end = first + survey->matrices_at_a_time;
     size_t n = least(shape->columns - at, STRIP);
     for (uint64_t matrix = first; matrix < end && matrix < shape->matrices; matrix++) {
-        double sums[STRIP] = {0};
+        double sums[STRIP];
+        memset(sums, 0, n * sizeof(*sums));
         for (uint64_t row = 0; row < shape->rows; row++) {
             uint64_t begin = (matrix * shape->rows + row) * shape->columns + at;
             add_squares(strip_of(survey, begin, n, buffer), n, s->scale, sums);
@@ -231,6 +236,26 @@ static struct moment moment_at(const struct mo_tensor *tensor, uint64_t at, size
                            least(most, columns - column)};
 }
 
+/* Rows too short for a kernel each, as the windows of a convolution are. */
+static int is_narrow(const struct mo_tensor *tensor) {
+    return tensor->rank >= 2 && tensor->shape[tensor->rank - 1] < NARROW;
+}
+
+/* `n` elements of narrow rows as if they lay in one: x g and v of each. */
+static void gather(const struct mo_scalars *s, uint64_t at, size_t n, const float *g, float *xg,
+                   float *v) {
+    const struct mo_tensor *tensor = s->tensor;
+    uint64_t columns = tensor->shape[tensor->rank - 1];
+    for (size_t i = 0; i < n;) {
+        struct moment moment = moment_at(tensor, at + i, n - i);
+        float x = s->scale * moment.x;
+        for (size_t k = 0; k < moment.n && k < columns; k++, i++) {
+            xg[i] = x * g[i];
+            v[i] = moment.v[k];
+        }
+    }
+}
+
 static MO_KERNEL void square_average(float *restrict v, const float *restrict g, size_t n,
                                      const struct mo_scalars *s) {
     const float scale = s->scale, b2 = s->b2, a2 = s->a2, eps = s->eps;
@@ -265,7 +290,13 @@ static void norms(const struct mo_scalars *s, size_t n, float *p, const float *g
     (void)slot;
     if (tensor->rank < 2)
         square_average((float *)tensor->parts[WHOLE].data + s->first, g, n, s);
-    for (size_t at = 0; at < n;) {
+    for (size_t at = 0; is_narrow(tensor) && at < n; at += STRIP) {
+        float xg[STRIP], v[STRIP];
+        size_t count = least(n - at, STRIP);
+        gather(s, s->first + at, count, g + at, xg, v);
+        add_norms(p + at, xg, v, count, 1, sums);
+    }
+    for (size_t at = 0; !is_narrow(tensor) && at < n;) {
         struct moment moment = moment_at(tensor, s->first + at, n - at);
         add_norms(p + at, g + at, moment.v, moment.n, s->scale * moment.x, sums);
         at += moment.n;
@@ -288,15 +319,27 @@ static MO_KERNEL void momentum(float *restrict p, const float *restrict g, const
     }
 }
 
+static void update_run(const struct mo_scalars *s, size_t n, float *p, const float *g,
+                       const float *v, float *m, float x) {
+    if (s->b1 == 0)
+        plain(p, g, v, n, x, s);
+    else
+        momentum(p, g, v, m, n, x, s);
+}
+
 static void update(const struct mo_scalars *s, size_t n, float *p, const float *g,
                    float *const *slot, double *sums) {
     MO_UNUSED_SUMS;
-    for (size_t at = 0; at < n;) {
+    float *m = s->b1 == 0 ? p : slot[0]; /* plain() has none */
+    for (size_t at = 0; is_narrow(s->tensor) && at < n; at += STRIP) {
+        float xg[STRIP], v[STRIP];
+        size_t count = least(n - at, STRIP);
+        gather(s, s->first + at, count, g + at, xg, v);
+        update_run(s, count, p + at, xg, v, m + at, 1);
+    }
+    for (size_t at = 0; !is_narrow(s->tensor) && at < n;) {
         struct moment moment = moment_at(s->tensor, s->first + at, n - at);
-        if (s->b1 == 0)
-            plain(p + at, g + at, moment.v, moment.n, s->scale * moment.x, s);
-        else
-            momentum(p + at, g + at, moment.v, slot[0] + at, moment.n, s->scale * moment.x, s);
+        update_run(s, moment.n, p + at, g + at, moment.v, m + at, s->scale * moment.x);
         at += moment.n;
     }
 }
