@@ -36,7 +36,8 @@
  * included. The pool adds a purger to the heap, so at the heap's limit, and in
  * memopt_heap_purge(), chunks without a rented buffer go back to it; so they do
  * in memopt_buffers_trim(). Chunks from 2 MiB on ask the kernel for huge pages
- * (madvise), which makes the first touch of fresh memory several times cheaper.
+ * (madvise), which makes the first touch of fresh memory several times cheaper; in a
+ * virtual machine whose free memory goes back to the host, it can be dearer, once.
  *
  * Ownership: a struct memopt_buffer is the pool's. It is the renter's to read
  * until it is returned; then `data` is NULL. It must not be freed, copied around
