@@ -372,10 +372,17 @@ static void loss_fails(void **state) {
 }
 
 static void refuses(void **state) {
-    static const char *const bad[] = {"lr=-1",        "lr=nan",      "history=0",
-                                      "max_iter=0",   "max_eval=-1", "tolerance_grad=-1",
-                                      "lookahead=2",  "sam=0.1",     "tolerance_change=nan",
-                                      "accumulate=2", "clip_norm=1", "state_format=8bit",
+    static const char *const bad[] = {"lr=-1",
+                                      "lr=nan",
+                                      "history=0",
+                                      "max_iter=0",
+                                      "max_eval=-1",
+                                      "tolerance_grad=-1",
+                                      "sam=0.1",
+                                      "tolerance_change=nan",
+                                      "accumulate=2",
+                                      "clip_norm=1",
+                                      "state_format=8bit",
                                       "momentum=0.9"};
     struct memopt_param param = MEMOPT_PARAM_INIT;
     struct memopt_minimized done = MEMOPT_MINIMIZED_INIT;
@@ -427,7 +434,8 @@ static void save_and_load(void **state) {
     char path[64];
     (void)state;
     snprintf(path, sizeof(path), "optim-lbfgs-%d.safetensors", (int)getpid());
-    struct memopt_optimizer *saved = create(NULL, "max_iter=4 history=3", &one, rosenbrock, 10);
+    struct memopt_optimizer *saved =
+        create(NULL, "max_iter=4 history=3 lookahead=3", &one, rosenbrock, 10);
     struct memopt_optimizer *loaded = create(NULL, "", &other, rosenbrock, 10);
     minimize(saved, &one);
     minimize(saved, &one);
@@ -443,6 +451,29 @@ static void save_and_load(void **state) {
     destroy(saved, &one);
     destroy(loaded, &other);
     assert_int_equal(unlink(path), 0);
+}
+
+/* Every second minimization goes back half of the way, and begins anew. */
+static void lookahead(void **state) {
+    struct problem one, other;
+    float slow[4] = {0};
+    (void)state;
+    struct memopt_optimizer *wrapped = create(NULL, "max_iter=2 lookahead=2", &one, rosenbrock, 4);
+    struct memopt_optimizer *plain = create(NULL, "max_iter=2", &other, rosenbrock, 4);
+    for (int i = 0; i < 2; i++) {
+        minimize(wrapped, &one);
+        minimize(plain, &other);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        slow[i] += 0.5f * (other.x[i] - slow[i]);
+        assert_memory_equal(&one.x[i], &slow[i], sizeof(float));
+    }
+    one.loss = quadratic;
+    for (int i = 0; i < 200; i++)
+        minimize(wrapped, &one);
+    assert_true(quadratic(&one) < 1e-6);
+    destroy(wrapped, &one);
+    destroy(plain, &other);
 }
 
 /* A parameter more: the memory of moves begins anew. */
@@ -490,7 +521,7 @@ int main(void) {
         cmocka_unit_test(stops),          cmocka_unit_test(walls),
         cmocka_unit_test(loss_fails),     cmocka_unit_test(refuses),
         cmocka_unit_test(save_and_load),  cmocka_unit_test(grows),
-        cmocka_unit_test(no_allocations),
+        cmocka_unit_test(no_allocations), cmocka_unit_test(lookahead),
     };
     setenv("top_srcdir", ".", 0);
     setenv("MEMOPT_CONF", "/dev/null", 1);

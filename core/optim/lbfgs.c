@@ -28,9 +28,7 @@ static const struct mo_default defaults[] = {
 static const char *check(const struct mo_settings_optimizer *settings) {
     if (settings->accumulate > 1 || settings->clip_norm > 0)
         return "'accumulate' and 'clip_norm' would not fit the loss";
-    if (settings->lookahead > 0 || settings->sam > 0)
-        return "'lookahead' and 'sam' go around methods that don't look at the loss";
-    return NULL;
+    return settings->sam > 0 ? "'sam' goes around methods that don't look at the loss" : NULL;
 }
 
 static size_t slots(const struct mo_settings_optimizer *settings, struct mo_slot *ret_slots) {
@@ -379,6 +377,9 @@ static int minimize(struct run *run) {
     while (code == 0 && stop == 0)
         code = iterate(run, &stop);
     optimizer->updates += run->result.iterations > 0;
+    if (code == 0 && run->result.iterations > 0 && /* history doesn't lead there */
+        mo_lookahead(&(struct mo_pass){.optimizer = optimizer}))
+        forget(run->numbers);
     run->result.stop = stop;
     return code;
 }
@@ -414,6 +415,7 @@ int memopt_optimizer_minimize(struct memopt_optimizer *optimizer, memopt_loss_fn
         code = mo_state_make(optimizer, error);
     if (code < 0)
         return code;
+    mo_state_refresh(optimizer);
     const struct mo_settings_optimizer *settings = &optimizer->groups[0].settings;
     struct run run = {
         .optimizer = optimizer,

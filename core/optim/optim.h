@@ -274,8 +274,8 @@ int mo_sparse_begin(struct memopt_optimizer *optimizer, struct memopt_error *err
 void mo_sparse_chunk(const struct mo_pass *pass, const struct mo_tensor *tensor, size_t chunk,
                      int only_norm);
 
-/* wrap.c: after an update. */
-void mo_lookahead(struct mo_pass *pass);
+/* wrap.c: after an update; 1 if it moved the parameters. */
+int mo_lookahead(struct mo_pass *pass);
 /* Puts back what memopt_optimizer_perturb() changed. */
 void mo_unperturb(struct memopt_optimizer *optimizer);
 

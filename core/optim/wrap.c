@@ -53,11 +53,13 @@ static void lookahead_chunk(void *context, size_t chunk) {
     mo_span_update(&span, &(struct mo_kernels){.update = interpolate}, &scalars, unused);
 }
 
-void mo_lookahead(struct mo_pass *pass) {
+int mo_lookahead(struct mo_pass *pass) {
     const struct memopt_optimizer *optimizer = pass->optimizer;
     int64_t every = optimizer->groups[0].settings.lookahead;
-    if (every > 0 && optimizer->updates % (uint64_t)every == 0)
-        mo_pass_run(pass, lookahead_chunk);
+    if (every == 0 || optimizer->updates % (uint64_t)every != 0)
+        return 0;
+    mo_pass_run(pass, lookahead_chunk);
+    return 1;
 }
 
 /* ---------------------------------------------------------------------- SAM */
