@@ -166,7 +166,8 @@ MEMOPT_EXPORT int memopt_purge_hint_stats(struct memopt_purge_hint *hint,
 /* ------------------------------------------------ 2. events and consumers */
 
 enum memopt_pressure_source {
-    MEMOPT_PRESSURE_LIMIT = 1,    /* a request over a heap's limit */
+    /* a request over a heap's limit, or one for growth while the process is FULL */
+    MEMOPT_PRESSURE_LIMIT = 1,
     MEMOPT_PRESSURE_BACKEND = 2,  /* a request that a heap's backend has no memory for */
     MEMOPT_PRESSURE_HEAP = 4,     /* live bytes of a heap, of its limit */
     MEMOPT_PRESSURE_RSS = 8,      /* resident memory that no file holds, of the budget */
