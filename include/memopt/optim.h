@@ -59,7 +59,8 @@
  *
  * What comes out does not depend on the number of threads, on the processor
  * (of one architecture) or on where the memory lies: the same settings, values
- * and gradients give the same bits. Formulas are those of PyTorch 1.13, where it
+ * and gradients give the same bits, as long as the floating-point environment is the
+ * usual one (round to nearest, subnormals kept). Formulas are those of PyTorch 1.13, where it
  * has the optimizer; bias corrections are computed in double precision.
  *
  * Types: parameters and gradients are F32, BF16 or F16, each its own. All
