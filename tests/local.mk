@@ -20,7 +20,7 @@ if SANITIZED
 AM_TESTS_ENVIRONMENT += \
 	MEMOPT_PLUGIN_PATH='$(abs_top_builddir)/plugins-san/.libs'; export MEMOPT_PLUGIN_PATH; \
 	ASAN_OPTIONS=allocator_may_return_null=1; export ASAN_OPTIONS; \
-	TSAN_OPTIONS=allocator_may_return_null=1:detect_deadlocks=0; export TSAN_OPTIONS; \
+	TSAN_OPTIONS=allocator_may_return_null=1:detect_deadlocks=0:report_thread_leaks=0; export TSAN_OPTIONS; \
 	LSAN_OPTIONS='suppressions=$(abs_top_srcdir)/tests/lsan.supp:print_suppressions=0'; \
 	export LSAN_OPTIONS;
 endif
