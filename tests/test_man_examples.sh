@@ -38,7 +38,8 @@ for page in "$top_srcdir"/man/*.3; do
             { bad "$name: the example does not compile"; continue; }
         (cd "$where" && LD_LIBRARY_PATH="$(cd "$top_builddir" && pwd)/.libs" MEMOPT_CONF=/dev/null \
             ./example >out) || bad "$name: the example exits with $?"
-        [ ! -f "$block.out" ] || diff "$block.out" "$where/out" ||
+        # under a sanitizer heaps keep and pad blocks, so figures differ
+        [ ! -f "$block.out" ] || [ -n "${SANITIZE_CFLAGS// /}" ] || diff "$block.out" "$where/out" ||
             bad "$name: the example prints something else"
     done
 done

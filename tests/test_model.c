@@ -343,8 +343,8 @@ static void test_foreign_trackers(void **state) {
     } rows[] = {
         {"", "stats", 1, "the tracker 'stats' left data, but the configuration does not name it"},
         {"[memopt]\ntrackers = stats\n", "count", 1, "the tracker 'count' left data, but"},
-        {"[memopt]\ntrackers = stats\n", "stats", 99, "version 99, this memopt reads version 1"},
-        {"[memopt]\ntrackers = stats\n", "stats", 1, "left 128 bytes a process"},
+        {"[memopt]\ntrackers = stats\n", "stats", 99, "version 99, this memopt reads version 2"},
+        {"[memopt]\ntrackers = stats\n", "stats", 2, "left 128 bytes a process"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         remove_directory();
