@@ -36,7 +36,9 @@ void mo_chunk_span(const struct mo_pass *pass, const struct mo_tensor *tensor, s
         .block = begin / MO_BLOCK,
         .data = (char *)tensor->data + begin * size_of(tensor->dtype),
         .dtype = tensor->dtype,
-        .grad = (const char *)tensor->grad + begin * size_of(tensor->grad_dtype),
+        .grad = tensor->grad == NULL
+                    ? NULL
+                    : (const char *)tensor->grad + begin * size_of(tensor->grad_dtype),
         .grad_dtype = tensor->grad_dtype,
         .master = tensor->master == NULL ? NULL : tensor->master + begin,
         .slot_count = tensor->slot_count,

@@ -50,6 +50,8 @@ static void lookahead_chunk(void *context, size_t chunk) {
     span.stochastic = 0;
     span.slot_count = 1;
     span.slots[0] = (struct mo_stored_slot){.data = tensor->slow + span.block * MO_BLOCK};
+    span.grad = span.slots[0].data; /* not looked at: a sparse one would not do */
+    span.grad_dtype = MEMOPT_DTYPE_F32;
     mo_span_update(&span, &(struct mo_kernels){.update = interpolate}, &scalars, unused);
 }
 
