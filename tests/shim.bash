@@ -67,6 +67,7 @@ same() {
 shimmed=${modes%direct} # C++'s operators are the library's own where it is bound directly
 [ -x "$programs/../test_semantics" ] && same "$modes" semantics "$programs/../test_semantics"
 same "$shimmed" "operator new" "$programs/cxx_new"
+same "$shimmed" "the program's operator new" "$programs/cxx_own_new"
 for scenario in start-programs quick-exit fork-exit thread-exit exit-with-threads atexit signals \
     signal-malloc constructors cross-threads close-all; do
     same "$modes" $scenario "$programs/behaviour" $scenario
