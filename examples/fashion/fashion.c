@@ -4,8 +4,9 @@
  * optimizer's state. memopt.ini beside this file says which allocator each heap
  * is on, how large it may grow, and which optimizer does the work.
  *
- *     apt-get install dataset-fashion-mnist
- *     fashion -c memopt.ini             88 % in six epochs, some twenty seconds
+ *     apt-get install dataset-fashion-mnist zlib1g-dev
+ *     cc -O3 -ffp-contract=off -o fashion *.c $(pkg-config --cflags --libs memopt) -lz -lm
+ *     fashion -c memopt.ini             88 % in six epochs, some seconds
  *     memopt run -- fashion -c memopt.ini
  *
  *   fashion.c   heaps, optimizer, epochs, the table at the end
