@@ -51,6 +51,7 @@ enum { TURNS = 6 };
 static size_t objects_before;   /* there before any constructor ran */
 static bool boot_gave_away;     /* somebody has a block of the boot range */
 static const void *cxx_runtime; /* an address in it, if it has the only one */
+static const void *libc;        /* an address in it */
 
 /* The C++ run-time takes a reserve for exceptions when it starts: larger than anything
  * else that its own code asks malloc for, and never freed but by itself. */
@@ -65,6 +66,7 @@ void mo_rebind_prepare(void) {
         cxx_runtime = caller;
         boot_gave_away = false;
     }
+    libc = mo_libc_symbol("malloc"); /* now, as it allocates: later that would be counted */
 }
 
 struct walk {
@@ -197,7 +199,7 @@ void mo_rebind(const void *backend) {
                   {.name = "_ZdlPvm", .from = (void *)_ZdlPvm, .to = to_delete},
                   {.name = "_ZdaPvm", .from = (void *)_ZdaPvm, .to = to_delete}},
         .left = objects_before,
-        .not_in = {(void *)mo_rebind, &_r_debug, mo_libc_symbol("malloc"), backend, cxx_runtime},
+        .not_in = {(void *)mo_rebind, &_r_debug, libc, backend, cxx_runtime},
     };
     if (getenv("LD_AUDIT") != NULL)
         return;
