@@ -192,6 +192,12 @@ extern const size_t mo_method_count;
 
 /* ------------------------------------------------------------------ tensors */
 
+/* Of the types that parameters, gradients and parts of a state have. Inline, as chunks
+ * are found by it. */
+static inline size_t mo_element_size(int dtype) {
+    return dtype == MEMOPT_DTYPE_F64 ? 8 : dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
+}
+
 struct mo_stored_slot {
     void *data;    /* float, or whole blocks of codes (convert.h) */
     float *absmax; /* of each block; NULL: fp32 */

@@ -204,16 +204,12 @@ int memopt_optimizer_get_number(const struct memopt_optimizer *optimizer, int gr
 
 /* --------------------------------------------------------------- parameters */
 
-static size_t size_of(int dtype) {
-    return dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
-}
-
 static int is_dtype(int dtype) {
     return dtype == MEMOPT_DTYPE_F32 || dtype == MEMOPT_DTYPE_BF16 || dtype == MEMOPT_DTYPE_F16;
 }
 
 static int is_aligned(const void *p, int dtype) {
-    return (uintptr_t)p % size_of(dtype) == 0;
+    return (uintptr_t)p % mo_element_size(dtype) == 0;
 }
 
 static int check_shape(const struct memopt_param *param, struct memopt_error *error) {

@@ -22,10 +22,6 @@
 #include <errno.h>
 #include <string.h>
 
-static size_t size_of(int dtype) {
-    return dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
-}
-
 /* ---------------------------------------------------------------- Lookahead */
 
 static MO_KERNEL void interpolate(const struct mo_scalars *s, size_t n, float *restrict p,
@@ -123,8 +119,8 @@ static void sam_chunk(void *context, size_t chunk) {
         return;
     }
     if (sam->save)
-        memcpy((char *)tensor->unperturbed + span.block * MO_BLOCK * size_of(span.dtype), span.data,
-               span.count * size_of(span.dtype));
+        memcpy((char *)tensor->unperturbed + span.block * MO_BLOCK * mo_element_size(span.dtype),
+               span.data, span.count * mo_element_size(span.dtype));
     mo_span_update(&span, &(struct mo_kernels){.update = sam->kernel}, &sam->scalars, sums);
 }
 
@@ -177,8 +173,8 @@ static void restore_chunk(void *context, size_t chunk) {
     struct mo_span span;
     mo_chunk_span(pass, tensor, chunk, &span);
     memcpy(span.data,
-           (const char *)tensor->unperturbed + span.block * MO_BLOCK * size_of(span.dtype),
-           span.count * size_of(span.dtype));
+           (const char *)tensor->unperturbed + span.block * MO_BLOCK * mo_element_size(span.dtype),
+           span.count * mo_element_size(span.dtype));
 }
 
 void mo_unperturb(struct memopt_optimizer *optimizer) {
