@@ -462,9 +462,9 @@ static void bad_params(void **state) {
     assert_int_equal(memopt_optimizer_step(optimizer, NULL, &error), -EINVAL);
     assert_non_null(strstr(error.message, "no parameters"));
     assert_int_equal(memopt_optimizer_add(optimizer, &good, NULL, &error), 0);
-    struct memopt_param bad[16];
+    struct memopt_param bad[17];
     size_t count = 0;
-    for (size_t i = 0; i < 16; i++) {
+    for (size_t i = 0; i < 17; i++) {
         bad[i] = good;
         bad[i].name = "v";
     }
@@ -484,7 +484,8 @@ static void bad_params(void **state) {
     bad[count].rank = 2, bad[count].shape[0] = 2, bad[count++].shape[1] = 2;
     bad[count].rank = 2, bad[count].shape[0] = UINT64_MAX, bad[count++].shape[1] = UINT64_MAX;
     bad[count++].grad = (const char *)grad + 2;
-    assert_int_equal(count, 16);
+    bad[count++].name = "caf\xe9"; /* no state file could have it */
+    assert_int_equal(count, 17);
     for (size_t i = 0; i < count; i++) {
         size_t index = 77;
         int code = memopt_optimizer_add(optimizer, &bad[i], &index, &error);
