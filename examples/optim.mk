@@ -1,5 +1,5 @@
 # Examples of the same part of libmemopt: see core/.
 noinst_PROGRAMS += examples/optimizer
 examples_optimizer_SOURCES = examples/optimizer.c
-examples_optimizer_LDADD = libmemopt.la -lm
+examples_optimizer_LDADD = libmemopt.la
 EXTRA_DIST += examples/optimizer.ini

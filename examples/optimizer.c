@@ -1,7 +1,7 @@
 /*
  * optimizer.c - an optimizer whose state lives in a named heap.
  *
- *     cc optimizer.c $(pkg-config --cflags --libs memopt) -lm && ./a.out
+ *     cc -o optimizer optimizer.c $(pkg-config --cflags --libs memopt)
  *
  * Fits y = a x + b to noisy points, with the gradients of 4 batches to an update.
  * The program names no optimizer: optimizer.ini does. Without an INI it is AdamW,
@@ -56,13 +56,19 @@ int main(void) {
     if (memopt_optimizer_add(optimizer, &param, NULL, &error) < 0)
         errx(1, "%s", error.message);
 
+    /* the learning rate falls from its first value to nothing */
+    struct memopt_schedule schedule = MEMOPT_SCHEDULE_INIT;
+    schedule.kind = MEMOPT_SCHEDULE_COSINE;
+    schedule.lr = 0.02;
+    schedule.steps = STEPS;
+
     for (int i = 0; i < STEPS; i++) {
         struct memopt_step step = MEMOPT_STEP_INIT;
         double now = batch(line, gradient);
         loss = i == 0 ? now : 0.99 * loss + 0.01 * now;
-        /* the learning rate falls from its first value to nothing */
-        double lr = 0.02 * (1 + cos(3.141592653589793 * i / STEPS)) / 2;
-        if (memopt_optimizer_set_number(optimizer, MEMOPT_ALL_GROUPS, "lr", lr, &error) < 0 ||
+        double lr;
+        if (memopt_schedule_rate(&schedule, (uint64_t)i, &lr, &error) < 0 ||
+            memopt_optimizer_set_number(optimizer, MEMOPT_ALL_GROUPS, "lr", lr, &error) < 0 ||
             memopt_optimizer_step(optimizer, &step, &error) < 0)
             errx(1, "%s", error.message);
         if ((i + 1) % 1000 == 0)

@@ -17,7 +17,7 @@ PRELOAD_CFLAGS = $(PROGRAM_CFLAGS) -fno-builtin-malloc -fno-builtin-calloc \
 
 preload_libmemopt_preload_la_SOURCES = $(preload_common_sources) $(core_dispatch_sources) \
 	preload/shim.c preload/malloc.c preload/family.c preload/operators.c \
-	preload/rebind.c preload/rebind.h
+	preload/operators.h preload/rebind.c preload/rebind.h
 preload_libmemopt_preload_la_CFLAGS = $(PRELOAD_CFLAGS)
 preload_libmemopt_preload_la_LDFLAGS = $(PLUGIN_LDFLAGS) -Wl,-Bsymbolic-functions
 preload_libmemopt_preload_la_LIBADD = core/libcore-program.la

@@ -13,7 +13,7 @@
  *   everybody else          The loader, the C library, the backend and what is loaded
  *                           later go through the shim, which serves them as ever.
  *   the boot range          What the shim's free knows by its range check nobody else
- *                           does: free (and delete, which is the same) is turned only if
+ *                           does: free (and delete, where that is the same) is turned only if
  *                           no block of that range can come there. The blocks that our
  *                           constructor causes stay with the loader, the C library and
  *                           what it has loaded; of those from before there must be none
@@ -28,6 +28,7 @@
 #include "preload/rebind.h"
 
 #include "core/dispatch/dispatch.h"
+#include "preload/operators.h"
 #include "preload/process.h"
 
 #include <dlfcn.h>
@@ -50,6 +51,7 @@ enum { TURNS = 6 };
 static size_t objects_before;   /* there before any constructor ran */
 static bool boot_gave_away;     /* somebody has a block of the boot range */
 static const void *cxx_runtime; /* an address in it, if it has the only one */
+static const void *libc;        /* an address in it */
 
 /* The C++ run-time takes a reserve for exceptions when it starts: larger than anything
  * else that its own code asks malloc for, and never freed but by itself. */
@@ -64,6 +66,7 @@ void mo_rebind_prepare(void) {
         cxx_runtime = caller;
         boot_gave_away = false;
     }
+    libc = mo_libc_symbol("malloc"); /* now, as it allocates: later that would be counted */
 }
 
 struct walk {
@@ -187,15 +190,16 @@ static int visit(struct dl_phdr_info *info, size_t size, void *context) {
 
 void mo_rebind(const void *backend) {
     void *to_free = boot_gave_away ? NULL : (void *)mo_dispatch.free;
+    void *to_delete = mo_operators_replaced() ? NULL : to_free;
     struct walk walk = {
         .turns = {{.name = "malloc", .from = (void *)malloc, .to = (void *)mo_dispatch.malloc},
                   {.name = "free", .from = (void *)free, .to = to_free},
-                  {.name = "_ZdlPv", .from = (void *)_ZdlPv, .to = to_free},
-                  {.name = "_ZdaPv", .from = (void *)_ZdaPv, .to = to_free},
-                  {.name = "_ZdlPvm", .from = (void *)_ZdlPvm, .to = to_free},
-                  {.name = "_ZdaPvm", .from = (void *)_ZdaPvm, .to = to_free}},
+                  {.name = "_ZdlPv", .from = (void *)_ZdlPv, .to = to_delete},
+                  {.name = "_ZdaPv", .from = (void *)_ZdaPv, .to = to_delete},
+                  {.name = "_ZdlPvm", .from = (void *)_ZdlPvm, .to = to_delete},
+                  {.name = "_ZdaPvm", .from = (void *)_ZdaPvm, .to = to_delete}},
         .left = objects_before,
-        .not_in = {(void *)mo_rebind, &_r_debug, mo_libc_symbol("malloc"), backend, cxx_runtime},
+        .not_in = {(void *)mo_rebind, &_r_debug, libc, backend, cxx_runtime},
     };
     if (getenv("LD_AUDIT") != NULL)
         return;

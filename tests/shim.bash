@@ -67,6 +67,7 @@ same() {
 shimmed=${modes%direct} # C++'s operators are the library's own where it is bound directly
 [ -x "$programs/../test_semantics" ] && same "$modes" semantics "$programs/../test_semantics"
 same "$shimmed" "operator new" "$programs/cxx_new"
+same "$shimmed" "the program's operator new" "$programs/cxx_own_new"
 for scenario in start-programs quick-exit fork-exit thread-exit exit-with-threads atexit signals \
     signal-malloc constructors cross-threads close-all; do
     same "$modes" $scenario "$programs/behaviour" $scenario
@@ -107,7 +108,7 @@ esac
 
 # killed: the ledger has what was counted until then
 # shellcheck disable=SC2046
-"$memopt" run -q -a "$backend" $(arguments stats) --json killed.json -- \
+"$memopt" run -q -a "$backend" $(arguments stats) --json counted.json -- \
     bash -c 'echo $$ >pid; exec "$0" killed' "$programs/behaviour" >ready &
 launcher=$!
 for _ in $(seq 1200); do [ -s ready ] && break; sleep 0.05; done
@@ -115,10 +116,16 @@ kill -KILL "$(cat pid)"
 wait $launcher
 got=$?
 [ $got = 137 ] || bad "killed: exit status $got, not 137"
-number() { sed -n "/\"counts\"/,/}/s/.*\"$1\": \([0-9]*\).*/\1/p" killed.json | head -1; }
+number() { sed -n "/\"counts\"/,/}/s/.*\"$1\": \([0-9]*\).*/\1/p" counted.json | head -1; }
 [ "$(number allocations)" -ge 1000 ] && [ "$(number live_bytes)" -ge 1000000 ] ||
     bad "killed: counted $(number allocations) allocations, $(number live_bytes) bytes live"
-grep -q '"exit_signal": 9' killed.json || bad "killed: the report doesn't name the signal"
+grep -q '"exit_signal": 9' counted.json || bad "killed: the report doesn't name the signal"
+
+# what memopt does in the program is not counted as the program's
+# shellcheck disable=SC2046
+"$memopt" run -q -a "$backend" $(arguments stats) --json counted.json -- \
+    "$programs/behaviour" nothing
+[ "$(number allocations)" = 1 ] || bad "nothing: counted $(number allocations) allocations, not 1"
 
 # programs that the program starts: followed, or not
 children() { # FOLLOW

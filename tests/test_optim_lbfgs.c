@@ -453,6 +453,41 @@ static void save_and_load(void **state) {
     assert_int_equal(unlink(path), 0);
 }
 
+/* A file whose places in the history are none: it is refused, and nothing changes. */
+static void load_refuses(void **state) {
+    static const struct {
+        size_t number;
+        double value;
+    } wrong[] = {{0, -1}, {1, 4}, {1, 0.5}, {1, NAN}, {2, 3}, {2, 1e300}, {2, -1}, {2, INFINITY}};
+    struct problem problem;
+    char path[64];
+    (void)state;
+    snprintf(path, sizeof(path), "optim-lbfgs-%d.safetensors", (int)getpid());
+    struct memopt_optimizer *optimizer =
+        create(NULL, "max_iter=4 history=3", &problem, rosenbrock, 10);
+    minimize(optimizer, &problem);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct memopt_tensors *file;
+        struct memopt_tensor numbers = MEMOPT_TENSOR_INIT;
+        assert_int_equal(memopt_optimizer_save(optimizer, path, &error), 0);
+        assert_int_equal(memopt_tensors_open(path, &file, &error), 0);
+        assert_true(memopt_tensors_find(file, "first.lbfgs", &numbers, &error) >= 0);
+        memopt_tensors_close(file);
+        FILE *bytes = fopen(path, "r+b");
+        assert_non_null(bytes);
+        assert_int_equal(
+            fseek(bytes, (long)(numbers.offset + wrong[i].number * sizeof(double)), SEEK_SET), 0);
+        assert_int_equal(fwrite(&wrong[i].value, sizeof(double), 1, bytes), 1);
+        assert_int_equal(fclose(bytes), 0);
+        if (memopt_optimizer_load(optimizer, path, &error) != -EINVAL)
+            fail_msg("number %zu: %g is taken", wrong[i].number, wrong[i].value);
+        assert_non_null(strstr(error.message, "first.lbfgs"));
+    }
+    minimize(optimizer, &problem);
+    destroy(optimizer, &problem);
+    assert_int_equal(unlink(path), 0);
+}
+
 /* Every second minimization goes back half of the way, and begins anew. */
 static void lookahead(void **state) {
     struct problem one, other;
@@ -522,6 +557,7 @@ int main(void) {
         cmocka_unit_test(loss_fails),     cmocka_unit_test(refuses),
         cmocka_unit_test(save_and_load),  cmocka_unit_test(grows),
         cmocka_unit_test(no_allocations), cmocka_unit_test(lookahead),
+        cmocka_unit_test(load_refuses),
     };
     setenv("top_srcdir", ".", 0);
     setenv("MEMOPT_CONF", "/dev/null", 1);

@@ -363,13 +363,51 @@ static void refuses(void **state) {
     memopt_optimizer_destroy(optimizer);
 }
 
+/* Lookahead goes over whole parameters, of whose gradient there are only rows. */
+static void lookahead_of_16_bits(void **state) {
+    static float data[2][ROWS * COLUMNS];
+    static uint16_t halves[ENTRIES * COLUMNS];
+    (void)state;
+    for (size_t narrow = 0; narrow < 2; narrow++) {
+        struct memopt_optimizer_options options = MEMOPT_OPTIMIZER_OPTIONS_INIT;
+        struct memopt_optimizer *optimizer;
+        struct memopt_param param = MEMOPT_PARAM_INIT;
+        fill_first(data[narrow], 0, ROWS * COLUMNS);
+        options.name = "sparseadam";
+        options.settings = "lr=0.01 lookahead=2";
+        assert_int_equal(memopt_optimizer_create(&options, &optimizer, &error), 0);
+        param.name = "embedding";
+        param.grad_dtype = narrow ? MEMOPT_DTYPE_BF16 : MEMOPT_DTYPE_F32;
+        param.data = data[narrow];
+        param.rank = 2;
+        param.shape[0] = ROWS;
+        param.shape[1] = COLUMNS;
+        param.count = ROWS * COLUMNS;
+        assert_int_equal(memopt_optimizer_add(optimizer, &param, NULL, &error), 0);
+        for (uint32_t step = 1; step <= 4; step++) {
+            struct memopt_sparse_grad sparse = list(step, COLUMNS);
+            for (size_t i = 0; i < ENTRIES * COLUMNS; i++) { /* what bf16 can say */
+                uint32_t bits;
+                memcpy(&bits, &values[i], sizeof(bits));
+                halves[i] = (uint16_t)(bits >> 16);
+                bits &= 0xffff0000u;
+                memcpy(&values[i], &bits, sizeof(bits));
+            }
+            sparse.values = narrow ? (const void *)halves : values;
+            step_with(optimizer, &sparse);
+        }
+        memopt_optimizer_destroy(optimizer);
+    }
+    assert_memory_equal(data[0], data[1], sizeof(data[0]));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden),        cmocka_unit_test(any_order),
         cmocka_unit_test(duplicates),    cmocka_unit_test(others_stay),
         cmocka_unit_test(threads),       cmocka_unit_test(norm),
         cmocka_unit_test(save_and_load), cmocka_unit_test(no_allocations),
-        cmocka_unit_test(refuses),
+        cmocka_unit_test(refuses),       cmocka_unit_test(lookahead_of_16_bits),
     };
     setenv("top_srcdir", ".", 0);
     setenv("MEMOPT_CONF", "/dev/null", 1);

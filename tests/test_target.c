@@ -30,7 +30,7 @@ extern const char __ehdr_start[];
 struct recipe {
     const char *interp;                    /* NULL: none */
     const char *needed;                    /* NULL: none */
-    const char *defined[3], *undefined[2]; /* in .dynsym */
+    const char *defined[8], *undefined[2]; /* in .dynsym */
     const char *hidden;                    /* in .symtab only */
     const char *soname;
     int no_sections;
@@ -40,7 +40,7 @@ struct file {
     ElfW(Ehdr) header;
     ElfW(Phdr) segments[3];
     ElfW(Dyn) dynamic[8];
-    ElfW(Sym) symbols[8];
+    ElfW(Sym) symbols[11];
     char strings[512];
     ElfW(Sym) full[2];
     ElfW(Shdr) sections[5];
@@ -88,7 +88,7 @@ static void make(const struct recipe *recipe, struct file *file) {
     if (recipe->soname != NULL)
         file->dynamic[entries++] =
             (ElfW(Dyn)){DT_SONAME, {.d_val = add_string(file, &strings, recipe->soname)}};
-    for (size_t i = 0; i < 3 && recipe->defined[i] != NULL; i++)
+    for (size_t i = 0; i < 8 && recipe->defined[i] != NULL; i++)
         file->symbols[symbols++] =
             (ElfW(Sym)){.st_name = add_string(file, &strings, recipe->defined[i]), .st_shndx = 1};
     for (size_t i = 0; i < 2 && recipe->undefined[i] != NULL; i++)
@@ -444,6 +444,33 @@ static void test_path_order(void **state) {
     assert_string_equal(target.path, "/bin/sh");
 }
 
+static void test_operators(void **state) {
+    (void)state;
+    static const struct {
+        const char *defined[8], *undefined[2];
+        int part;
+    } cases[] = {
+        {{0}, {"_Znwm", "_ZdlPv"}, 0},
+        {{"_Znwm", "_ZdlPv"}, {0}, 1},
+        {{"_ZdaPvm"}, {"_Znwm"}, 1},
+        {{"_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t", "_ZdlPv", "_ZdaPv",
+          "_ZdlPvm", "_ZdaPvm"},
+         {0},
+         0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct recipe recipe = {.interp = own_interp()};
+        struct file file;
+        struct mo_target target = {.part_of_new = 2};
+        memcpy(recipe.defined, cases[i].defined, sizeof(recipe.defined));
+        memcpy(recipe.undefined, cases[i].undefined, sizeof(recipe.undefined));
+        make(&recipe, &file);
+        assert_int_equal(mo_target_examine_elf(&file, sizeof(file), &target, NULL), 0);
+        assert_int_equal(target.obstacle, MO_OBSTACLE_NONE);
+        assert_int_equal(target.part_of_new, cases[i].part);
+    }
+}
+
 /* ----------------------------------------------------------------- the binding */
 
 static void test_binding(void **state) {
@@ -460,19 +487,23 @@ static void test_binding(void **state) {
         const char *says;
         int has_library;
         const char *links_malloc;
+        int part_of_new;
     } cases[] = {
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL},
-        {A, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL},
-        {A, 0, 1, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL},
-        {A, 0, 0, 0, I, NULL, 0, NULL},
-        {I, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL},
-        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL},
-        {D, 2, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "tracker", 0, NULL},
-        {D, 0, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "heap.default", 0, NULL},
-        {D, 0, 0, 0, -EINVAL, "'x'", 0, NULL},
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, "libjemalloc.so.2"},
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 1, "libjemalloc.so.2"},
-        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "'libjemalloc.so.2'", 0, "libjemalloc.so.2"},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 0},
+        {A, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0},
+        {A, 0, 1, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0},
+        {A, 0, 0, 0, I, NULL, 0, NULL, 0},
+        {I, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 0},
+        {D, 2, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "tracker", 0, NULL, 0},
+        {D, 0, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "heap.default", 0, NULL, 0},
+        {D, 0, 0, 0, -EINVAL, "'x'", 0, NULL, 0},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, "libjemalloc.so.2", 0},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 1, "libjemalloc.so.2", 0},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "'libjemalloc.so.2'", 0, "libjemalloc.so.2", 0},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 1},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 1, NULL, 1},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "operator new", 1, NULL, 1},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct mo_binding_facts facts = {cases[i].wanted,
@@ -481,8 +512,8 @@ static void test_binding(void **state) {
                                          cases[i].flags,
                                          "x",
                                          cases[i].has_library,
-                                         cases[i].links_malloc == NULL ? ""
-                                                                       : cases[i].links_malloc};
+                                         cases[i].links_malloc == NULL ? "" : cases[i].links_malloc,
+                                         cases[i].part_of_new};
         struct memopt_error error = MEMOPT_ERROR_INIT;
         enum mo_binding binding = A;
         int r = mo_choose_binding(&facts, &binding, &error);
@@ -497,10 +528,10 @@ static void test_binding(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_elf_kinds),   cmocka_unit_test(test_other_machines),
-        cmocka_unit_test(test_damaged_elf), cmocka_unit_test(test_secure),
-        cmocka_unit_test(test_find),        cmocka_unit_test(test_path_order),
-        cmocka_unit_test(test_binding),
+        cmocka_unit_test(test_operators),      cmocka_unit_test(test_elf_kinds),
+        cmocka_unit_test(test_other_machines), cmocka_unit_test(test_damaged_elf),
+        cmocka_unit_test(test_secure),         cmocka_unit_test(test_find),
+        cmocka_unit_test(test_path_order),     cmocka_unit_test(test_binding),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

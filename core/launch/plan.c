@@ -35,7 +35,9 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
                  "the program is linked with '%s', whose malloc comes before the C library's",
                  facts->links_malloc);
         against = reason;
-    }
+    } else if (facts->has_library && facts->part_of_new)
+        against = "the program has its own operator new, but not all forms of it, and the library "
+                  "would bring the others";
     if (facts->wanted == MO_BINDING_DIRECT && against != NULL)
         return mo_fail(error, -EINVAL,
                        "binding = direct is impossible with allocator '%s': %s; use binding = auto "
@@ -229,7 +231,8 @@ static int blame(const struct mo_config *config, const char *key, struct memopt_
     return mo_error_prefix(error, "%s", origin.file);
 }
 
-static int choose_allocator(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
+static int choose_allocator(struct mo_config *config, struct mo_plan *plan,
+                            struct memopt_error *error) {
     const struct mo_core_section *core = mo_core_section("memopt");
     int r = mo_config_fill(config, "memopt", core->table, &plan->settings, error);
     if (r < 0)
@@ -254,7 +257,8 @@ static int choose_allocator(struct mo_config *config, struct mo_plan *plan, stru
     return 0;
 }
 
-static int choose_binding(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
+static int choose_binding(struct mo_config *config, struct mo_plan *plan,
+                          struct memopt_error *error) {
     const struct mo_settings_memopt *settings = &plan->settings;
     const struct mo_plugin *allocator = plan->allocator;
     int heap_rules = 0;
@@ -269,6 +273,7 @@ static int choose_binding(struct mo_config *config, struct mo_plan *plan, struct
         .allocator = allocator->descriptor.name,
         .has_library = allocator->ops.allocator.libraries != NULL,
         .links_malloc = plan->target.links_malloc,
+        .part_of_new = plan->target.part_of_new,
     };
     int r = mo_choose_binding(&facts, &plan->binding, error);
     return r < 0 ? blame(config, "binding", error) : 0;

@@ -45,6 +45,7 @@ struct mo_binding_facts {
     const char *allocator;
     int has_library;          /* the allocator is a library that can be preloaded */
     const char *links_malloc; /* of the program: see mo_target */
+    int part_of_new;          /* the same */
 };
 /* Direct where nothing is asked for that takes a look at each call. -EINVAL:
  * direct was asked for and can't be; the message says why. */

@@ -162,9 +162,17 @@ static enum mo_sanitizer sanitizer_of_symbol(const char *name) {
 
 struct symbols {
     int defines_malloc;
+    unsigned forms_of_new; /* a bit each: operators[] */
     enum mo_sanitizer sanitizer;
     const char *allocator; /* a guess by its own names, or NULL */
 };
+
+/* new, delete and what the C++ run-time makes of them */
+static const char *const operators[] = {
+    "_Znwm",   "_Znam",   "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t", "_ZdlPv", "_ZdaPv",
+    "_ZdlPvm", "_ZdaPvm",
+};
+enum { OPERATORS = sizeof(operators) / sizeof(operators[0]) };
 
 static void look_at_symbol(const char *name, int defined, struct symbols *found) {
     static const struct {
@@ -180,6 +188,9 @@ static void look_at_symbol(const char *name, int defined, struct symbols *found)
         return;
     if (strcmp(name, "malloc") == 0 || strcmp(name, "free") == 0)
         found->defines_malloc = 1;
+    for (unsigned i = 0; i < OPERATORS; i++)
+        if (strcmp(name, operators[i]) == 0)
+            found->forms_of_new |= 1u << i;
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (strcmp(name, known[i].symbol) == 0)
             found->allocator = known[i].allocator;
@@ -264,6 +275,7 @@ int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *targ
     target->obstacle = MO_OBSTACLE_NONE;
     target->sanitizer = MO_SANITIZER_NONE;
     target->detail[0] = '\0';
+    target->part_of_new = 0;
     target->links_malloc[0] = '\0';
     if (size < sizeof(ElfW(Ehdr)) || memcmp(bytes, ELFMAG, SELFMAG) != 0)
         return mo_fail(error, -ENOEXEC, "not an ELF file, or cut short");
@@ -281,7 +293,7 @@ int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *targ
     size_t count = header->e_phnum;
     struct dynamic dynamic;
     read_dynamic(&image, segments, count, &dynamic);
-    struct symbols found = {0, MO_SANITIZER_NONE, NULL};
+    struct symbols found = {0};
     const char *soname = "";
     for (size_t i = 0; i < dynamic.count && dynamic.entries[i].d_tag != DT_NULL; i++) {
         const char *name =
@@ -308,6 +320,7 @@ int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *targ
         !is_loader)
         look_at_sections(&image, SHT_SYMTAB, &found);
 
+    target->part_of_new = found.forms_of_new != 0 && found.forms_of_new != (1u << OPERATORS) - 1;
     if (found.sanitizer != MO_SANITIZER_NONE) {
         target->obstacle = MO_OBSTACLE_SANITIZED;
         target->sanitizer = found.sanitizer;

@@ -51,6 +51,7 @@ struct mo_target {
     enum mo_obstacle obstacle;
     enum mo_sanitizer sanitizer; /* when SANITIZED */
     char detail[96];             /* the machine, the allocator, the loader, what is secure */
+    int part_of_new;             /* it defines some forms of operator new and delete, not all */
     char links_malloc[64]; /* a library it is linked with that has a malloc of its own, or "" */
 };
 

@@ -81,11 +81,6 @@ MO_INLINE uint16_t mo_to_bf16_by_chance(float x, uint32_t chance) {
     chance = (bits & 0x7f800000u) == 0x7f800000u ? 0 : chance;
     return (uint16_t)((bits + chance) >> 16);
 }
-/* The same for what was computed from bf16 numbers: infinity has no low bits that a
- * carry could come from, and neither has a NaN. */
-MO_INLINE uint16_t mo_to_bf16_by_chance_plain(float x, uint32_t chance) {
-    return (uint16_t)((mo_bits(x) + chance) >> 16);
-}
 
 /* --------------------------------------------------------------------- fp16 */
 

@@ -67,6 +67,31 @@ static size_t parts(const struct mo_settings_optimizer *settings, const struct m
     return NUMBERS + 1;
 }
 
+/* The part NUMBERS; whole numbers are exact. */
+struct numbers {
+    double iterations; /* since the memory began */
+    double stored;     /* moves in memory */
+    double next;       /* where the next goes */
+    double h;          /* scale of the first guess of the Hessian's inverse */
+    double t;          /* length of the last move, in directions */
+    double ro_al[];    /* 1 / (y s) of each, then scratch of each */
+};
+
+static int is_below(double number, double limit) {
+    return number >= 0 && number < limit && number == floor(number);
+}
+
+static const char *check_parts(const struct mo_settings_optimizer *settings,
+                               const struct mo_tensor *tensor) {
+    if (tensor->part_count <= NUMBERS || tensor->parts[NUMBERS].is.dtype != MEMOPT_DTYPE_F64)
+        return NULL;
+    const struct numbers *numbers = tensor->parts[NUMBERS].data;
+    double history = (double)settings->history;
+    int possible = is_below(numbers->iterations, (double)UINT64_MAX) &&
+                   is_below(numbers->stored, history + 1) && is_below(numbers->next, history);
+    return possible ? NULL : "lbfgs";
+}
+
 const struct mo_method mo_lbfgs = {
     .name = "lbfgs",
     .defaults = defaults,
@@ -74,6 +99,7 @@ const struct mo_method mo_lbfgs = {
     .check = check,
     .slots = slots,
     .parts = parts,
+    .check_parts = check_parts,
 };
 
 /* ------------------------------------------------------------------ vectors */
@@ -198,16 +224,6 @@ static double reduce(struct memopt_optimizer *optimizer, enum operation operatio
 }
 
 /* ------------------------------------------------------------- minimization */
-
-/* The part NUMBERS; whole numbers are exact. */
-struct numbers {
-    double iterations; /* since the memory began */
-    double stored;     /* moves in memory */
-    double next;       /* where the next goes */
-    double h;          /* scale of the first guess of the Hessian's inverse */
-    double t;          /* length of the last move, in directions */
-    double ro_al[];    /* 1 / (y s) of each, then scratch of each */
-};
 
 struct run {
     struct memopt_optimizer *optimizer;

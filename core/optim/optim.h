@@ -182,11 +182,21 @@ struct mo_method {
     /* NULL: one phase. Between the two: the sums of the tensor are there. */
     void (*finish)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor,
                    const double sums[MO_SUMS]);
+    /* NULL, or looks at parts that came from a file, where they are more than numbers
+     * to compute with: the name of a part that can't be, or NULL. */
+    const char *(*check_parts)(const struct mo_settings_optimizer *settings,
+                               const struct mo_tensor *tensor);
 };
 extern const struct mo_method *const mo_methods[]; /* by mo_settings_optimizer.name */
 extern const size_t mo_method_count;
 
 /* ------------------------------------------------------------------ tensors */
+
+/* Of the types that parameters, gradients and parts of a state have. Inline, as chunks
+ * are found by it. */
+static inline size_t mo_element_size(int dtype) {
+    return dtype == MEMOPT_DTYPE_F64 ? 8 : dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
+}
 
 struct mo_stored_slot {
     void *data;    /* float, or whole blocks of codes (convert.h) */

@@ -5,6 +5,7 @@
 #include "core/optim/optim.h"
 
 #include "core/base/error.h"
+#include "core/store/header.h"
 
 #include <memopt/dtype.h>
 
@@ -204,16 +205,12 @@ int memopt_optimizer_get_number(const struct memopt_optimizer *optimizer, int gr
 
 /* --------------------------------------------------------------- parameters */
 
-static size_t size_of(int dtype) {
-    return dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
-}
-
 static int is_dtype(int dtype) {
     return dtype == MEMOPT_DTYPE_F32 || dtype == MEMOPT_DTYPE_BF16 || dtype == MEMOPT_DTYPE_F16;
 }
 
 static int is_aligned(const void *p, int dtype) {
-    return (uintptr_t)p % size_of(dtype) == 0;
+    return (uintptr_t)p % mo_element_size(dtype) == 0;
 }
 
 static int check_shape(const struct memopt_param *param, struct memopt_error *error) {
@@ -236,11 +233,22 @@ static int check_shape(const struct memopt_param *param, struct memopt_error *er
     return 0;
 }
 
+static int is_utf8(const char *text) {
+    for (size_t left = strlen(text), step; left > 0; text += step, left -= step)
+        if ((step = mo_utf8_sequence(text, left)) == 0)
+            return 0;
+    return 1;
+}
+
 static int check_param(const struct memopt_optimizer *optimizer, const struct memopt_param *param,
                        struct memopt_error *error) {
     const char *name = param->name;
     if (name == NULL || name[0] == '\0')
         return mo_fail(error, -EINVAL, "a parameter needs a name");
+    if (!is_utf8(name))
+        return mo_fail(error, -EINVAL,
+                       "parameter '%s': its name is not UTF-8, as the names in state files are",
+                       name);
     for (size_t i = 0; i < optimizer->tensor_count; i++)
         if (strcmp(optimizer->tensors[i].name, name) == 0)
             return mo_fail(error, -EEXIST, "there is a parameter '%s' already", name);

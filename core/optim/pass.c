@@ -6,10 +6,6 @@
 
 #include <memopt/dtype.h>
 
-static size_t size_of(int dtype) {
-    return dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
-}
-
 void mo_pass_run(struct mo_pass *pass, mo_work_fn work) {
     mo_workers_run(pass->optimizer->workers, pass->optimizer->chunk_count, work, pass);
 }
@@ -34,9 +30,11 @@ void mo_chunk_span(const struct mo_pass *pass, const struct mo_tensor *tensor, s
     *span = (struct mo_span){
         .count = (size_t)(rest < MO_CHUNK ? rest : MO_CHUNK),
         .block = begin / MO_BLOCK,
-        .data = (char *)tensor->data + begin * size_of(tensor->dtype),
+        .data = (char *)tensor->data + begin * mo_element_size(tensor->dtype),
         .dtype = tensor->dtype,
-        .grad = (const char *)tensor->grad + begin * size_of(tensor->grad_dtype),
+        .grad = tensor->grad == NULL
+                    ? NULL
+                    : (const char *)tensor->grad + begin * mo_element_size(tensor->grad_dtype),
         .grad_dtype = tensor->grad_dtype,
         .master = tensor->master == NULL ? NULL : tensor->master + begin,
         .slot_count = tensor->slot_count,

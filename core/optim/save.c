@@ -276,6 +276,14 @@ static int read_tensor(const struct memopt_tensors *file, struct memopt_optimize
         memopt_heap_free(next->heap, key);
     }
     tensor->master_stale = 0;
+    const struct mo_method *method = next->method;
+    const char *wrong = code == 0 && method->check_parts != NULL
+                            ? method->check_parts(&next->groups[tensor->group].settings, tensor)
+                            : NULL;
+    if (wrong != NULL)
+        code =
+            mo_fail(error, -EINVAL, "its tensor '%s.%s' has numbers that can't be: is it damaged?",
+                    tensor->name, wrong);
     *read += count;
     return code;
 }

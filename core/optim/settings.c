@@ -74,7 +74,9 @@ static int assign(const struct mo_method *method, const char *key, const char *v
     if (option == NULL || !has_key(method, key))
         return refuse_key(method, key, error);
     if (!whole && belongs_to_whole(key))
-        return mo_fail(error, -EINVAL, "'%s' is of the whole optimizer: it can't be a group's",
+        return mo_fail(error, -EINVAL,
+                       "'%s' is of the whole optimizer: it can't be a group's, set it for "
+                       "MEMOPT_ALL_GROUPS",
                        key);
     if (*value == '\0' && strcmp(key, "threads") != 0)
         return mo_fail(error, -EINVAL, "'%s' is empty", key);

@@ -110,10 +110,6 @@ static void store_by_chance(const float *from, const uint32_t *chance, size_t n,
         chance_f16(from, chance, n, to);
 }
 
-static size_t size_of(int dtype) {
-    return dtype == MEMOPT_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
-}
-
 uint32_t mo_block_key(const struct mo_span *span, size_t at) {
     return mo_hash(span->key + (uint32_t)(span->block + at / MO_BLOCK));
 }
@@ -147,8 +143,8 @@ static void update_block(const struct mo_span *span, size_t at, size_t n, mo_ker
     _Alignas(64) uint32_t chance[MO_BLOCK];
     float *p, *slots[MO_SLOTS];
     const float *g;
-    char *data = (char *)span->data + at * size_of(span->dtype);
-    const char *grad = (const char *)span->grad + at * size_of(span->grad_dtype);
+    char *data = (char *)span->data + at * mo_element_size(span->dtype);
+    const char *grad = (const char *)span->grad + at * mo_element_size(span->grad_dtype);
     int small = 0;
 
     if (span->master != NULL) {

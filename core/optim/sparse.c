@@ -81,10 +81,6 @@ const struct mo_method mo_sparseadam = {
 
 /* -------------------------------------------------------------- a row's sum */
 
-static size_t size_of(int dtype) {
-    return dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
-}
-
 static uint64_t columns_of(const struct mo_tensor *tensor) {
     return tensor->count / tensor->shape[0];
 }
@@ -109,7 +105,7 @@ static void gather(const struct mo_tensor *tensor, uint64_t k, uint64_t end, uin
     for (uint64_t i = k; i < end; i++) {
         uint64_t element = place(tensor, i) * columns_of(tensor) + at;
         const char *from =
-            (const char *)tensor->sparse.values + element * size_of(tensor->grad_dtype);
+            (const char *)tensor->sparse.values + element * mo_element_size(tensor->grad_dtype);
         mo_load(from, tensor->grad_dtype, n, i == k ? to : other);
         if (i > k)
             add(to, other, n);
@@ -125,7 +121,7 @@ static void make_span(const struct memopt_optimizer *optimizer, const struct mo_
     *span = (struct mo_span){
         .count = n,
         .block = row * blocks + at / MO_BLOCK,
-        .data = (char *)tensor->data + begin * size_of(tensor->dtype),
+        .data = (char *)tensor->data + begin * mo_element_size(tensor->dtype),
         .dtype = tensor->dtype,
         .grad = grad,
         .grad_dtype = MEMOPT_DTYPE_F32,
@@ -274,7 +270,7 @@ int memopt_optimizer_set_sparse_grad(struct memopt_optimizer *optimizer, size_t 
         return mo_fail(error, -EINVAL, "parameter '%s': its gradient's %s are NULL", tensor->name,
                        sparse.rows == NULL ? "rows" : "values");
     if ((uintptr_t)sparse.rows % sizeof(*sparse.rows) != 0 ||
-        (uintptr_t)sparse.values % size_of(tensor->grad_dtype) != 0)
+        (uintptr_t)sparse.values % mo_element_size(tensor->grad_dtype) != 0)
         return mo_fail(error, -EINVAL, "parameter '%s': its gradient is not aligned to its type",
                        tensor->name);
     tensor->sparse = sparse;

@@ -47,10 +47,6 @@ size_t mo_state_parts(const struct mo_method *method, const struct mo_settings_o
     return count;
 }
 
-static size_t size_of(int dtype) {
-    return dtype == MEMOPT_DTYPE_F64 ? 8 : dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
-}
-
 static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
                     struct layout *layout) {
     const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
@@ -70,7 +66,8 @@ static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_te
     }
     layout->part_count = mo_state_parts(optimizer->method, settings, tensor, layout->parts);
     for (size_t i = 0; i < layout->part_count; i++)
-        layout->part[i] = take(layout, layout->parts[i].count, size_of(layout->parts[i].dtype));
+        layout->part[i] =
+            take(layout, layout->parts[i].count, mo_element_size(layout->parts[i].dtype));
     int has_master = tensor->dtype != MEMOPT_DTYPE_F32 && settings->rounding == MO_ROUNDING_MASTER;
     layout->master = has_master ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
     layout->accumulator =

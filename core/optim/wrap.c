@@ -22,10 +22,6 @@
 #include <errno.h>
 #include <string.h>
 
-static size_t size_of(int dtype) {
-    return dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
-}
-
 /* ---------------------------------------------------------------- Lookahead */
 
 static MO_KERNEL void interpolate(const struct mo_scalars *s, size_t n, float *restrict p,
@@ -50,6 +46,8 @@ static void lookahead_chunk(void *context, size_t chunk) {
     span.stochastic = 0;
     span.slot_count = 1;
     span.slots[0] = (struct mo_stored_slot){.data = tensor->slow + span.block * MO_BLOCK};
+    span.grad = span.slots[0].data; /* not looked at: a sparse one would not do */
+    span.grad_dtype = MEMOPT_DTYPE_F32;
     mo_span_update(&span, &(struct mo_kernels){.update = interpolate}, &scalars, unused);
 }
 
@@ -121,8 +119,8 @@ static void sam_chunk(void *context, size_t chunk) {
         return;
     }
     if (sam->save)
-        memcpy((char *)tensor->unperturbed + span.block * MO_BLOCK * size_of(span.dtype), span.data,
-               span.count * size_of(span.dtype));
+        memcpy((char *)tensor->unperturbed + span.block * MO_BLOCK * mo_element_size(span.dtype),
+               span.data, span.count * mo_element_size(span.dtype));
     mo_span_update(&span, &(struct mo_kernels){.update = sam->kernel}, &sam->scalars, sums);
 }
 
@@ -175,8 +173,8 @@ static void restore_chunk(void *context, size_t chunk) {
     struct mo_span span;
     mo_chunk_span(pass, tensor, chunk, &span);
     memcpy(span.data,
-           (const char *)tensor->unperturbed + span.block * MO_BLOCK * size_of(span.dtype),
-           span.count * size_of(span.dtype));
+           (const char *)tensor->unperturbed + span.block * MO_BLOCK * mo_element_size(span.dtype),
+           span.count * mo_element_size(span.dtype));
 }
 
 void mo_unperturb(struct memopt_optimizer *optimizer) {

@@ -36,10 +36,13 @@ static int read_number(gzFile file, size_t *ret_number) {
 static int read_idx(struct memopt_heap *heap, const char *path, size_t dimensions, size_t item,
                     size_t most, unsigned char **ret_bytes, size_t *ret_count,
                     struct memopt_error *error) {
+    errno = 0;
     __attribute__((cleanup(close_gz))) gzFile file = gzopen(path, "rb");
-    if (file == NULL)
-        return fail(error, -errno, "%s: %s (apt-get install dataset-fashion-mnist)", path,
-                    strerror(errno));
+    if (file == NULL) {
+        int code = errno != 0 ? errno : ENOMEM; /* zlib's own */
+        return fail(error, -code, "%s: %s (apt-get install dataset-fashion-mnist)", path,
+                    strerror(code));
+    }
     size_t magic, count, size, product = 1;
     if (read_number(file, &magic) < 0 || magic != (0x800 | dimensions) ||
         read_number(file, &count) < 0)
@@ -87,8 +90,8 @@ static void path_of(char *path, size_t size, const char *directory, const char *
 int dataset_read(struct memopt_heap *heap, const char *directory, const char *which, size_t most,
                  struct dataset *ret_set, struct memopt_error *error) {
     char path[4096];
-    unsigned char *pixels, *labels;
-    size_t images, count;
+    unsigned char *pixels = NULL, *labels = NULL;
+    size_t images = 0, count = 0;
     path_of(path, sizeof(path), directory, which, "images-idx3");
     int result = read_idx(heap, path, 3, IMAGE_PIXELS, most, &pixels, &images, error);
     if (result != 0)

@@ -4,8 +4,9 @@
  * optimizer's state. memopt.ini beside this file says which allocator each heap
  * is on, how large it may grow, and which optimizer does the work.
  *
- *     apt-get install dataset-fashion-mnist
- *     fashion -c memopt.ini             88 % in six epochs, some twenty seconds
+ *     apt-get install dataset-fashion-mnist zlib1g-dev
+ *     cc -O3 -ffp-contract=off -o fashion *.c $(pkg-config --cflags --libs memopt) -lz -lm
+ *     fashion -c memopt.ini             88 % in six epochs, some seconds
  *     memopt run -- fashion -c memopt.ini
  *
  *   fashion.c   heaps, optimizer, epochs, the table at the end
@@ -51,12 +52,24 @@ struct training {
     struct dataset train, test;
     float *parameter[TENSORS], *gradient[TENSORS];
     struct memopt_optimizer *optimizer;
-    double peak_lr;
-    uint64_t steps, planned_steps;
+    struct memopt_schedule rates;
+    uint64_t steps;
     uint32_t *order;
 };
 
-static void start(struct training *t, const char *directory, size_t most, uint64_t seed) {
+/* Up to what [optimizer] says over a fifth of all steps, then down along a cosine
+ * (Smith and Topin 2018, "Super-convergence"). */
+static struct memopt_schedule plan_rates(double peak, uint64_t steps) {
+    struct memopt_schedule schedule = MEMOPT_SCHEDULE_INIT;
+    schedule.kind = MEMOPT_SCHEDULE_COSINE;
+    schedule.lr = peak;
+    schedule.warmup = steps / 5;
+    schedule.steps = steps - schedule.warmup;
+    return schedule;
+}
+
+static void start(struct training *t, const char *directory, size_t most, unsigned long epochs,
+                  uint64_t seed) {
     t->data = open_heap("dataset");
     t->parameters = open_heap("parameters");
     t->gradients = open_heap("gradients");
@@ -76,9 +89,11 @@ static void start(struct training *t, const char *directory, size_t most, uint64
         t->order[i] = (uint32_t)i;
 
     /* name, settings and the heap of the state: as [optimizer] has them */
+    double peak = 0;
     if (memopt_optimizer_create(NULL, &t->optimizer, &error) < 0 ||
-        memopt_optimizer_get_number(t->optimizer, 0, "lr", &t->peak_lr, &error) < 0)
+        memopt_optimizer_get_number(t->optimizer, 0, "lr", &peak, &error) < 0)
         errx(1, "%s", error.message);
+    t->rates = plan_rates(peak, epochs * ((t->train.count + BATCH - 1) / BATCH));
     for (int i = 0; i < TENSORS; i++) {
         t->parameter[i] = floats(t->parameters, tensor_count(i));
         t->gradient[i] = floats(t->gradients, tensor_count(i));
@@ -107,14 +122,6 @@ static void rent_activations(struct memopt_buffer_scope *scope, float *activatio
     }
 }
 
-/* Up to the peak over a fifth of all steps, then down along a cosine (Smith and
- * Topin 2018, "Super-convergence"). */
-static double learning_rate(const struct training *t) {
-    double done = (double)t->steps / (double)t->planned_steps;
-    return done < 0.2 ? t->peak_lr * done / 0.2
-                      : t->peak_lr * 0.5 * (1 + cos(M_PI * (done - 0.2) / 0.8));
-}
-
 static void shuffle(struct training *t, uint64_t *seed) {
     for (size_t i = t->train.count - 1; i > 0; i--) {
         *seed = *seed * 6364136223846793005 + 1442695040888963407; /* Knuth's MMIX */
@@ -136,9 +143,9 @@ static double epoch(struct training *t, int exact) {
         double loss =
             net_forward(t->parameter, activation, &t->train, t->order + begin, count, NULL);
         net_backward(t->parameter, t->gradient, activation, &t->train, t->order + begin, count);
-        t->steps++;
-        if (memopt_optimizer_set_number(t->optimizer, MEMOPT_ALL_GROUPS, "lr", learning_rate(t),
-                                        &error) < 0 ||
+        double lr;
+        if (memopt_schedule_rate(&t->rates, ++t->steps, &lr, &error) < 0 ||
+            memopt_optimizer_set_number(t->optimizer, MEMOPT_ALL_GROUPS, "lr", lr, &error) < 0 ||
             memopt_optimizer_step(t->optimizer, NULL, &error) < 0)
             errx(1, "%s", error.message);
         if (exact)
@@ -258,8 +265,7 @@ int main(int argc, char **argv) {
         errx(1, "%s", error.message);
 
     struct training t = {0};
-    start(&t, directory, most, seed);
-    t.planned_steps = epochs * ((t.train.count + BATCH - 1) / BATCH);
+    start(&t, directory, most, epochs, seed);
     printf("%zu images, %zu to test with; %s\n", t.train.count, t.test.count,
            memopt_optimizer_name(t.optimizer));
     uint64_t chance = seed;

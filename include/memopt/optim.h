@@ -121,9 +121,9 @@ struct memopt_optimizer_options {
     { sizeof(struct memopt_optimizer_options), NULL, NULL, NULL }
 
 /* `options` may be NULL: all from the INI. -EINVAL: no such optimizer or
- * setting, a value that is not in its range (NaN never is), or an INI that can't
- * be read; -ENOTSUP: a state that is not in a heap; -ENOMEM; or what opening the
- * heap gave. */
+ * setting, a value that is none (NaN never is one), settings that don't go together,
+ * or an INI that can't be read; -ERANGE: a value that is not in its range; -ENOTSUP: a
+ * state that is not in a heap; -ENOMEM; or what opening the heap gave. */
 MEMOPT_EXPORT int memopt_optimizer_create(const struct memopt_optimizer_options *options,
                                           struct memopt_optimizer **ret_optimizer,
                                           struct memopt_error *error);
@@ -142,9 +142,10 @@ MEMOPT_EXPORT const char *memopt_optimizer_name(const struct memopt_optimizer *o
 MEMOPT_EXPORT int memopt_optimizer_add_group(struct memopt_optimizer *optimizer,
                                              const char *settings, struct memopt_error *error);
 #define MEMOPT_ALL_GROUPS (-1)
-/* Changes settings between steps: all that are given or, on failure, none. What
- * decides which slots there are (momentum from or to 0, rounding, …) can be
- * changed until the first step: -EBUSY. */
+/* Changes settings between steps: all that are given or, on failure, none; what belongs
+ * to the whole optimizer for MEMOPT_ALL_GROUPS only. What decides which slots there are
+ * (momentum from or to 0, rounding, …) can be changed until the first step: -EBUSY.
+ * Other errors are those of memopt_optimizer_create(). */
 MEMOPT_EXPORT int memopt_optimizer_set(struct memopt_optimizer *optimizer, int group,
                                        const char *settings, struct memopt_error *error);
 /* The same for one number, exactly: a schedule sets "lr" at each step. */
@@ -161,7 +162,7 @@ MEMOPT_EXPORT int memopt_optimizer_get_number(const struct memopt_optimizer *opt
 #define MEMOPT_PARAM_RANK_MAX 8
 struct memopt_param {
     size_t size;      /* of this struct */
-    const char *name; /* not empty, no other parameter's; state files have it */
+    const char *name; /* UTF-8, not empty, no other parameter's; state files have it */
     int dtype;        /* of data: MEMOPT_DTYPE_F32, _BF16 or _F16 */
     int grad_dtype;   /* of grad; 0: as `dtype` */
     void *data;       /* aligned to the size of its type; so is grad */

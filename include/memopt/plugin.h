@@ -189,8 +189,8 @@ struct memopt_host {
  *
  *   must      malloc, free, aligned_alloc, usable_size
  *   contract  16-byte alignment (smaller for requests under 16 bytes as the
- *             program's ABI allows); malloc(0) gives a unique pointer or NULL
- *             is mapped to failure by nobody, so give a pointer; free(NULL) is
+ *             program's ABI allows); malloc(0) gives a pointer of its own, as
+ *             NULL is taken for failure, for whatever size; free(NULL) is
  *             never called; realloc is called with p != NULL and size > 0 only;
  *             aligned_alloc with a power of two >= sizeof(void *) and any size;
  *             calloc's product has been checked for overflow; on failure NULL

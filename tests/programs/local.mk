@@ -8,14 +8,18 @@ shim_tests = tests/test_shim_libc.sh tests/test_shim_jemalloc.sh tests/test_shim
 	tests/test_shim_mmap.sh tests/test_shim_guard.sh
 TESTS += $(shim_tests) tests/test_real_programs.sh tests/test_example_plugin.sh tests/test_layers.sh
 EXTRA_DIST += $(shim_tests) tests/shim.bash tests/test_real_programs.sh tests/test_example_plugin.sh tests/test_layers.sh
-check_PROGRAMS += tests/programs/behaviour tests/programs/cxx_new tests/programs/cxx_exceptions \
-	tests/programs/static
+check_PROGRAMS += tests/programs/behaviour tests/programs/cxx_new tests/programs/cxx_own_new \
+	tests/programs/cxx_exceptions tests/programs/static
 tests_programs_behaviour_CFLAGS = $(PLAIN_CFLAGS)
 tests_programs_behaviour_LDFLAGS = -pthread
 tests_programs_cxx_new_SOURCES = tests/programs/cxx_new.cc
 tests_programs_cxx_new_CXXFLAGS = $(PLAIN_CXXFLAGS)
 tests_programs_cxx_new_CPPFLAGS =
 tests_programs_cxx_new_LDFLAGS =
+tests_programs_cxx_own_new_SOURCES = tests/programs/cxx_own_new.cc
+tests_programs_cxx_own_new_CXXFLAGS = $(PLAIN_CXXFLAGS)
+tests_programs_cxx_own_new_CPPFLAGS =
+tests_programs_cxx_own_new_LDFLAGS =
 tests_programs_cxx_exceptions_SOURCES = tests/programs/cxx_exceptions.cc
 tests_programs_cxx_exceptions_CXXFLAGS = $(PLAIN_CXXFLAGS)
 tests_programs_cxx_exceptions_CPPFLAGS =
