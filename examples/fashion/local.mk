@@ -8,7 +8,7 @@ examples_fashion_fashion_SOURCES = \
 	examples/fashion/data.c examples/fashion/data.h \
 	examples/fashion/fashion.c \
 	examples/fashion/net.c examples/fashion/net.h
-examples_fashion_fashion_CFLAGS = $(AM_CFLAGS) -O3 -fno-math-errno -ffp-contract=off
+examples_fashion_fashion_CFLAGS = $(AM_CFLAGS) $(VECTOR_CFLAGS) -fno-math-errno -ffp-contract=off
 examples_fashion_fashion_LDADD = libmemopt.la $(ZLIB_LIBS) -lm
 TESTS += tests/test_fashion.sh
 EXTRA_DIST += tests/test_fashion.sh
