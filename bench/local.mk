@@ -11,7 +11,7 @@ bench_pair_SOURCES = bench/pair.c
 bench_pair_CFLAGS = $(AM_CFLAGS) -fno-builtin
 bench_pair_LDADD = core/libcore-own.la
 # vectorized: its loops are what optimizers are measured by
-bench_optim_CFLAGS = $(AM_CFLAGS) -ftree-vectorize -fvect-cost-model=dynamic
+bench_optim_CFLAGS = $(AM_CFLAGS) $(VECTOR_CFLAGS)
 bench_optim_LDADD = libmemopt.la
 bench_rent_SOURCES = bench/rent.c
 bench_rent_CFLAGS = $(AM_CFLAGS) -fno-builtin

@@ -36,6 +36,6 @@ core_optim_libkernels_la_SOURCES = \
 	core/optim/sparse.c \
 	core/optim/wrap.c
 core_optim_libkernels_la_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno \
-	-fno-trapping-math -ftree-vectorize -fvect-cost-model=dynamic
+	-fno-trapping-math $(VECTOR_CFLAGS)
 libmemopt_la_LIBADD += core/optim/libkernels.la
 libmemopt_la_DEPENDENCIES += core/optim/libkernels.la

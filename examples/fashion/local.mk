@@ -9,8 +9,7 @@ examples_fashion_fashion_SOURCES = \
 	examples/fashion/data.c examples/fashion/data.h \
 	examples/fashion/fashion.c \
 	examples/fashion/net.c examples/fashion/net.h
-examples_fashion_fashion_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno \
-	-ftree-vectorize -fvect-cost-model=dynamic
+examples_fashion_fashion_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno $(VECTOR_CFLAGS)
 examples_fashion_fashion_LDADD = libmemopt.la $(ZLIB_LIBS) -lm
 TESTS += tests/test_fashion.sh
 EXTRA_DIST += tests/test_fashion.sh
