@@ -19,7 +19,7 @@ bench_rent_LDADD = libmemopt.la
 bench_xthread_SOURCES = bench/programs/xthread.c
 bench_bignum_SOURCES = bench/programs/bignum.c
 bench_symbolic_SOURCES = bench/programs/symbolic.c
-EXTRA_DIST += bench/run bench/optim.py bench/optim_torch.py bench/programs/document.py bench/programs/words.pl
+EXTRA_DIST += bench/run bench/results.json bench/optim.py bench/optim_torch.py bench/programs/document.py bench/programs/words.pl
 CLEANFILES += $(bench_programs) bench/cow
 
 # not `-s`: the table is the point

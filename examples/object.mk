@@ -1,4 +1,4 @@
-# Examples of the same part of libmemopt: see core/.
+# Examples of reference counts, copy-on-write, lazy state, scopes (core/object).
 noinst_PROGRAMS += examples/cow examples/lazy examples/references examples/scope
 examples_lazy_SOURCES = examples/lazy.c
 examples_lazy_LDADD = libmemopt.la -lpthread

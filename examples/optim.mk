@@ -1,4 +1,4 @@
-# Examples of the same part of libmemopt: see core/.
+# Examples of optimizers (core/optim).
 noinst_PROGRAMS += examples/optimizer
 examples_optimizer_SOURCES = examples/optimizer.c
 examples_optimizer_LDADD = libmemopt.la

@@ -1,4 +1,4 @@
-# Examples of the same part of libmemopt: see core/.
+# Examples of purge hints, the pressure ladder, spilling (core/heap).
 noinst_PROGRAMS += examples/purge_hint
 examples_purge_hint_SOURCES = examples/purge_hint.c
 examples_purge_hint_LDADD = libmemopt.la

@@ -1,4 +1,4 @@
-# Manual pages of the same part of libmemopt: see core/.
+# Manual pages of reference counts, copy-on-write, lazy state, scopes (core/object).
 dist_man_MANS += man/memopt_cow_create.3 man/memopt_owned_make.3 man/memopt_scope_push.3 \
 	man/memopt_lazy_get.3 man/memopt_ref_new.3 man/memopt_ref_find_cycles.3
 links_ref = man/memopt_ref_get.3 man/memopt_ref_put.3 man/memopt_ref_counts.3 \

@@ -1,4 +1,4 @@
-# Manual pages of the same part of libmemopt: see core/.
+# Manual pages of optimizers (core/optim).
 dist_man_MANS += man/memopt_optimizer_add.3 man/memopt_optimizer_create.3 \
 	man/memopt_optimizer_perturb.3 man/memopt_optimizer_save.3 \
 	man/memopt_optimizer_step.3

@@ -1,4 +1,4 @@
-# Manual pages of the same part of libmemopt: see core/.
+# Manual pages of purge hints, the pressure ladder, spilling (core/heap).
 dist_man_MANS += man/memopt_purge_hint_new.3
 links_purge_hint = man/memopt_purge_hint_free.3 man/memopt_purge_hint_step.3 \
 	man/memopt_purge_hint_idle.3 man/memopt_purge_hint_now.3 man/memopt_purge_hint_stats.3

@@ -17,3 +17,12 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
     (void)argv;
     mo_process_start(MO_PROCESS_AGENT, envp, install_fork);
 }
+
+/* A program built with AddressSanitizer, which was not recognized as another program
+ * started it: its run-time refuses to start behind any other library, as that might bring
+ * a malloc. The agent has none. The run-time asks this for its options; a program's own
+ * function of this name comes first. */
+MEMOPT_EXPORT const char *__asan_default_options(void);
+MEMOPT_EXPORT const char *__asan_default_options(void) {
+    return "verify_asan_link_order=0";
+}

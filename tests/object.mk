@@ -1,4 +1,4 @@
-# Tests of the same part of libmemopt: see core/.
+# Tests of reference counts, copy-on-write, lazy state, scopes (core/object).
 
 # Memory checkers over libmemopt's memory: programs that are built by the scripts.
 EXTRA_DIST += tests/checkers.bash

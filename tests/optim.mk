@@ -1,4 +1,4 @@
-# Tests of the same part of libmemopt: see core/.
+# Tests of optimizers (core/optim).
 EXTRA_DIST += scripts/optim-golden.py tests/data/optim-golden.txt \
 	scripts/optim-paper-golden.py tests/data/optim-paper-golden.txt
 if HAVE_CMOCKA

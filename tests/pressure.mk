@@ -1,4 +1,4 @@
-# Tests of the same part of libmemopt: see core/.
+# Tests of purge hints, the pressure ladder, spilling (core/heap).
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_purge_hint
 TESTS += tests/test_purge_hint

@@ -599,6 +599,20 @@ static void saves_and_loads(void **state) {
 }
 
 /* What does not fit is refused and changes nothing. */
+/* Before there are parameters there are settings. */
+static void saves_settings_alone(void **state) {
+    (void)state;
+    struct memopt_optimizer *saved = create("adamw", "lr=0.25"), *loaded = create("adamw", "");
+    double lr;
+    assert_int_equal(memopt_optimizer_save(saved, state_path(), &error), 0);
+    assert_int_equal(memopt_optimizer_load(loaded, state_path(), &error), 0);
+    assert_int_equal(memopt_optimizer_get_number(loaded, 0, "lr", &lr, &error), 0);
+    assert_true(lr == 0.25);
+    memopt_optimizer_destroy(saved);
+    memopt_optimizer_destroy(loaded);
+    unlink(state_path());
+}
+
 static void bad_files(void **state) {
     (void)state;
     struct memopt_optimizer *saved = create("adamw", "");
@@ -782,6 +796,7 @@ int main(void) {
         cmocka_unit_test(bad_changes),
         cmocka_unit_test(bad_params),
         cmocka_unit_test(saves_and_loads),
+        cmocka_unit_test(saves_settings_alone),
         cmocka_unit_test(bad_files),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

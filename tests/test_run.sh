@@ -206,6 +206,9 @@ for flags in "-fsanitize=address" "-fsanitize=address -static-libasan"; do
     exits 1 $run --json leak.json -- ./leak x
     says err "heap-use-after-free"
     says leak.json "heap-use-after-free"
+    # started by the program, it isn't known before; it starts all the same
+    exits $status $run -q -a libc -- sh -c './leak; exit $?'
+    says err "Direct leak of 1234 byte(s)"
     # a log path of the user's is respected
     ASAN_OPTIONS=log_path=$work/mine exits $status $run -q -- ./leak
     ok "the user's log_path" grep -q "1234 byte" mine.*

@@ -324,7 +324,8 @@ int memopt_optimizer_load(struct memopt_optimizer *optimizer, const char *path,
         next.tensor_count = 0;
     } else {
         memcpy(next.groups, optimizer->groups, groups);
-        memcpy(next.tensors, optimizer->tensors, tensors);
+        if (tensors > 0)
+            memcpy(next.tensors, optimizer->tensors, tensors);
         for (size_t i = 0; i < next.tensor_count; i++)
             mo_state_forget(&next.tensors[i]);
         code = read_all(file, &next, error);
