@@ -10,6 +10,6 @@ memoptinclude_HEADERS += include/memopt/train.h
 noinst_LTLIBRARIES += core/train/libkernel.la
 core_train_libkernel_la_SOURCES = core/train/accumulate.c
 core_train_libkernel_la_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno \
-	-ftree-vectorize -fvect-cost-model=dynamic
+	$(VECTOR_CFLAGS)
 libmemopt_la_LIBADD += core/train/libkernel.la
 libmemopt_la_DEPENDENCIES += core/train/libkernel.la
