@@ -40,6 +40,19 @@ bool mo_program_calls(const char *name, const void *function) {
     return look_up(name, &where) == function || where == IN_ITS_PLT;
 }
 
+static bool is_programs(const char *name) {
+    enum where where;
+    if (look_up(name, &where) == NULL)
+        dlerror(); /* the program's own question may come next */
+    return where == IN_PROGRAM;
+}
+
+/* The forms that come to differ most: arrays, and the sized delete that compilers call. */
+bool mo_program_has_part_of_new(void) {
+    return (is_programs("_Znwm") || is_programs("_ZdlPv")) &&
+           !(is_programs("_Znam") && is_programs("_ZdlPvm"));
+}
+
 const char *mo_program_malloc_library(void) {
     /* Not RTLD_DEFAULT: that may be the entry in the executable's PLT. */
     void *found = dlsym(RTLD_NEXT, "malloc");

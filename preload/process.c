@@ -263,6 +263,16 @@ static void look_for_other_malloc(void) {
     own_kind = MO_PROCESS_UNTOUCHED;
 }
 
+/* memopt run dispatches such a program; this is for those that the program starts. */
+static void look_for_other_operators(void) {
+    if (own_kind == MO_PROCESS_AGENT && mo_process.allocator != NULL &&
+        mo_process.allocator->ops.allocator.libraries != NULL && mo_program_has_part_of_new())
+        notef(MEMOPT_NOTE_WARNING,
+              "this program has its own operator new, but not all forms of it, and gets the "
+              "others from %s, which may crash it; binding = dispatch would leave them to it",
+              mo_process.allocator->descriptor.name);
+}
+
 static struct mo_ledger_heap *heap_slot(const char *name, const char *allocator) {
     return mo_ledger_heap_slot(name, allocator);
 }
@@ -323,6 +333,7 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
         } else {
             open_backend(&flat, &settings);
             look_for_other_malloc();
+            look_for_other_operators();
             read_rules(&flat);
             if (kind == MO_PROCESS_SHIM)
                 load_trackers(&flat, &settings.trackers, tracker_settings);

@@ -51,6 +51,8 @@ int mo_libc_table(struct memopt_malloc *ret_table);
 bool mo_program_has_malloc(void);
 /* A call of `name` leads to `function`, which is the shim's: nobody comes before it. */
 bool mo_program_calls(const char *name, const void *function);
+/* It defines some forms of operator new or delete; the others come from elsewhere. */
+bool mo_program_has_part_of_new(void);
 /* For the agent: the library whose malloc serves the program, if it is neither the C library nor
  * the executable; else NULL. */
 const char *mo_program_malloc_library(void);

@@ -137,8 +137,8 @@ endif
 
 check_PROGRAMS += tests/heap_program
 tests_heap_program_LDADD = libmemopt.la
-TESTS += tests/test_heap_run.sh tests/test_heap_man.sh
-EXTRA_DIST += tests/test_heap_run.sh tests/test_heap_man.sh
+TESTS += tests/test_heap_run.sh tests/test_heap_example.sh tests/test_heap_man.sh
+EXTRA_DIST += tests/test_heap_run.sh tests/test_heap_example.sh tests/test_heap_man.sh
 
 check_PROGRAMS += tests/test_cxx
 TESTS += tests/test_cxx

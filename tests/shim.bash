@@ -138,6 +138,17 @@ children() { # FOLLOW
     [ "$count" = "$2" ] || bad "follow=$1: the report has $count of the started programs, not $2"
 }
 children yes 2
+case $modes in
+*direct)
+    [ "$backend" = libc ] || { # as children they are bound before they are known
+        # shellcheck disable=SC2046
+        "$memopt" run -q -a "$backend" $(arguments direct) --json operators.json -- \
+            bash -c '"$0"; exit 0' "$programs/cxx_own_new" >/dev/null 2>&1
+        grep -q 'not all forms of it' operators.json ||
+            bad "direct, a child's own operator new: there is no warning"
+    }
+    ;;
+esac
 children no 0
 
 [ $fails = 0 ] && echo "$backend: all the same in modes: $modes"
