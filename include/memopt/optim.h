@@ -187,7 +187,7 @@ MEMOPT_EXPORT int memopt_optimizer_add(struct memopt_optimizer *optimizer,
                                        const struct memopt_param *param, size_t *ret_index,
                                        struct memopt_error *error);
 /* Values or gradient have moved. -EINVAL: no such index, NULL or misaligned (a
- * gradient may be NULL: none for now). */
+ * gradient may be NULL: it has none until the next call). */
 MEMOPT_EXPORT int memopt_optimizer_set_data(struct memopt_optimizer *optimizer, size_t index,
                                             void *data, struct memopt_error *error);
 MEMOPT_EXPORT int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index,
