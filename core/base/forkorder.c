@@ -22,17 +22,20 @@ static void child(void) {
     list_reset();
 }
 
+static void find_locks(void) {
+    void *libc = dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
+    if (libc == NULL)
+        return;
+    *(void **)&list_unlock = dlsym(libc, "_IO_list_unlock");
+    *(void **)&list_reset = dlsym(libc, "_IO_list_resetlock");
+    if (list_unlock != NULL && list_reset != NULL)
+        *(void **)&list_lock = dlsym(libc, "_IO_list_lock");
+}
+
 int mo_fork_order(void) {
-    if (list_lock == NULL) {
-        void *libc = dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
-        if (libc == NULL)
-            return 0;
-        *(void **)&list_unlock = dlsym(libc, "_IO_list_unlock");
-        *(void **)&list_reset = dlsym(libc, "_IO_list_resetlock");
-        if (list_unlock != NULL && list_reset != NULL)
-            *(void **)&list_lock = dlsym(libc, "_IO_list_lock");
-        if (list_lock == NULL)
-            return 0; /* another C library: its own order */
-    }
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_locks);
+    if (list_lock == NULL)
+        return 0; /* another C library: its own order */
     return pthread_atfork(before, parent, child) == 0 ? 0 : -ENOMEM;
 }

@@ -15,8 +15,8 @@
 #define MO_BASE_FORKORDER_H
 
 /* Puts stdio before every fork handler that is registered by now: call it after
- * each library that may have some. Does nothing over another C library. 0, or
- * -ENOMEM. */
+ * each library that may have some, from any thread. Does nothing over another C
+ * library. 0, or -ENOMEM. */
 int mo_fork_order(void);
 
 #endif
