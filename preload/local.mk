@@ -1,8 +1,9 @@
 # What is preloaded into foreign programs: the shim, which has malloc; the agent,
 # which has not; edges, the agent with malloc's rarer relatives, for a backend's
-# own library. All are found beside the plugins.
+# own library; edges-cxx, the same and C++'s operators. All are found beside the
+# plugins.
 pkglib_LTLIBRARIES += preload/libmemopt-preload.la preload/libmemopt-agent.la \
-	preload/libmemopt-edges.la
+	preload/libmemopt-edges.la preload/libmemopt-edges-cxx.la
 
 preload_common_sources = \
 	preload/embedded.c \
@@ -32,3 +33,9 @@ preload_libmemopt_edges_la_SOURCES = $(preload_common_sources) \
 preload_libmemopt_edges_la_CFLAGS = $(PRELOAD_CFLAGS)
 preload_libmemopt_edges_la_LDFLAGS = $(PLUGIN_LDFLAGS) -Wl,-Bsymbolic-functions
 preload_libmemopt_edges_la_LIBADD = core/libcore-program.la
+
+preload_libmemopt_edges_cxx_la_SOURCES = $(preload_libmemopt_edges_la_SOURCES) \
+	preload/operators.c preload/operators.h
+preload_libmemopt_edges_cxx_la_CFLAGS = $(PRELOAD_CFLAGS)
+preload_libmemopt_edges_cxx_la_LDFLAGS = $(PLUGIN_LDFLAGS) -Wl,-Bsymbolic-functions
+preload_libmemopt_edges_cxx_la_LIBADD = core/libcore-program.la

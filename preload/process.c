@@ -266,7 +266,9 @@ static void look_for_other_malloc(void) {
 /* memopt run dispatches such a program; this is for those that the program starts. */
 static void look_for_other_operators(void) {
     if (own_kind == MO_PROCESS_AGENT && mo_process.allocator != NULL &&
-        mo_process.allocator->ops.allocator.libraries != NULL && mo_program_has_part_of_new())
+        mo_process.allocator->ops.allocator.libraries != NULL &&
+        (mo_process.allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_C_NEW) == 0 &&
+        mo_program_has_part_of_new())
         notef(MEMOPT_NOTE_WARNING,
               "this program has its own operator new, but not all forms of it, and gets the "
               "others from %s, which may crash it; binding = dispatch would leave them to it",

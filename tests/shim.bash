@@ -64,10 +64,12 @@ same() {
     done
 }
 
-shimmed=${modes%direct} # C++'s operators are the library's own where it is bound directly
+shimmed=${modes%direct}
 [ -x "$programs/../test_semantics" ] && same "$modes" semantics "$programs/../test_semantics"
-same "$shimmed" "operator new" "$programs/cxx_new"
-same "$shimmed" "the program's operator new" "$programs/cxx_own_new"
+same "$modes" "operator new" "$programs/cxx_new"
+# bound directly, C++'s operators are the library's own, if it is C++ itself
+case $backend in jemalloc | tcmalloc) own_new=$shimmed ;; *) own_new=$modes ;; esac
+same "$own_new" "the program's operator new" "$programs/cxx_own_new"
 for scenario in start-programs quick-exit fork-exit thread-exit exit-with-threads atexit signals \
     signal-malloc constructors cross-threads close-all; do
     same "$modes" $scenario "$programs/behaviour" $scenario
@@ -140,7 +142,7 @@ children() { # FOLLOW
 children yes 2
 case $modes in
 *direct)
-    [ "$backend" = libc ] || { # as children they are bound before they are known
+    [ "$own_new" = "$modes" ] || { # as children they are bound before they are known
         # shellcheck disable=SC2046
         "$memopt" run -q -a "$backend" $(arguments direct) --json operators.json -- \
             bash -c '"$0"; exit 0' "$programs/cxx_own_new" >/dev/null 2>&1

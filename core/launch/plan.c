@@ -35,7 +35,8 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
                  "the program is linked with '%s', whose malloc comes before the C library's",
                  facts->links_malloc);
         against = reason;
-    } else if (facts->has_library && facts->part_of_new)
+    } else if (facts->has_library && facts->part_of_new &&
+               !(facts->flags & MEMOPT_ALLOCATOR_C_NEW))
         against = "the program has its own operator new, but not all forms of it, and the library "
                   "would bring the others";
     if (facts->wanted == MO_BINDING_DIRECT && against != NULL)
@@ -102,9 +103,12 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
     int r = mo_plugin_backend_library(plan->allocator, backend, sizeof(backend), error);
     if (r < 0)
         return r;
-    const char *name = !direct              ? "libmemopt-preload.so"
-                       : backend[0] == '\0' ? "libmemopt-agent.so"
-                                            : "libmemopt-edges.so";
+    const char *name = "libmemopt-preload.so";
+    if (direct)
+        name = backend[0] == '\0' ? "libmemopt-agent.so"
+               : (plan->allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_C_NEW) != 0
+                   ? "libmemopt-edges-cxx.so"
+                   : "libmemopt-edges.so";
     r = mo_plugin_own_library(name, own, sizeof(own), error);
     if (r < 0)
         return r;

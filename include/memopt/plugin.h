@@ -259,6 +259,9 @@ enum {
     /* malloc sets errno to ENOMEM when it fails and free takes NULL, as C has
      * them: dispatch jumps straight to them. Without it, it looks first. */
     MEMOPT_ALLOCATOR_C_CALLS = 1u << 3,
+    /* `library` is C and has operator new, too: when memory is out it can't throw. Where
+     * it is preloaded (MEMOPT_ALLOCATOR_DIRECT), memopt's operators come before its. */
+    MEMOPT_ALLOCATOR_C_NEW = 1u << 4,
 };
 
 struct memopt_allocator_ops {

@@ -431,8 +431,8 @@ static void say_child(struct pen *pen, const struct memopt_process *process) {
     if (known(process->peak_rss))
         say(pen, ", peak RSS %s", SIZE(process->peak_rss));
     if (process->has_counts && known(process->counts.peak_bytes))
-        say(pen, ", heap peak %s, %s allocations", SIZE(process->counts.peak_bytes),
-            COUNT(process->counts.allocations));
+        say(pen, ", heap peak %s, %s allocation%s", SIZE(process->counts.peak_bytes),
+            COUNT(process->counts.allocations), process->counts.allocations == 1 ? "" : "s");
     say(pen, "\n");
 }
 
