@@ -369,11 +369,12 @@ static void ref_folded(const struct settings *s, int t, float g, size_t i, struc
     double root = sqrt(1 - pow(s->beta2, t));
     float m_keep = F(s->beta1) * (top[0][i / BLOCK] * (1 / 1.8749995f) * 0x1p112f);
     float v_keep = F(s->beta2) * (top[1][i / BLOCK] * (1 / 1.8749995f) * 0x1p96f);
-    e->slot[0] = m_keep * raw[0][i] + F(1 - s->beta1) * g;
-    e->slot[1] = v_keep * raw[1][i] + F(1 - s->beta2) * (g * g);
+    e->slot[0] = fmaf(F(1 - s->beta1), g, m_keep * raw[0][i]);
+    float r = sqrtf(F(1 - s->beta2)) * g;
+    e->slot[1] = fmaf(r, r, v_keep * raw[1][i]);
     float step = F(s->lr / (1 - pow(s->beta1, t)) * root);
-    e->p = F(1 - s->lr * s->decay) * e->p -
-           step * (e->slot[0] / (sqrtf(e->slot[1]) + F(s->eps * root)));
+    e->p = fmaf(-step, e->slot[0] / (sqrtf(e->slot[1]) + F(s->eps * root)),
+                F(1 - s->lr * s->decay) * e->p);
 }
 
 /* What the tensor must be after the steps, in `expected` or `expected16`. */
@@ -434,6 +435,9 @@ static void refer(const struct model *model, const struct variant *variant, size
         expected[i] = master[i];
 }
 
+/* Not 0: one step only, with all gradients that large. */
+static float large;
+
 static void run(const struct model *model, const struct variant *variant, size_t n, int threads) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     struct memopt_optimizer_options options = MEMOPT_OPTIMIZER_OPTIONS_INIT;
@@ -458,8 +462,10 @@ static void run(const struct model *model, const struct variant *variant, size_t
         data[i] = first[i];
         data16[i] = is16 ? nearest(first[i], variant->dtype) : 0;
     }
-    for (int t = 1; t <= STEPS; t++) {
+    for (int t = 1; t <= (large > 0 ? 1 : STEPS); t++) {
         fill_grad(grad, (uint32_t)t, 0, n);
+        for (size_t i = 0; large > 0 && i < n; i++)
+            grad[i] = large;
         if (variant->grad_dtype != MEMOPT_DTYPE_F32)
             to_grad16(n, variant->grad_dtype);
         assert_int_equal(memopt_optimizer_step(optimizer, NULL, &error), 0);
@@ -496,9 +502,36 @@ static void bit_identical(void **state) {
     }
 }
 
+/* The first step is the learning rate, however large the gradients were before they
+ * were clipped: nothing may overflow on the way. */
+static void large_gradients_are_clipped(void **state) {
+    (void)state;
+    static const struct model model = {.name = "adamw",
+                                       .settings = "lr=0.1 weight_decay=0 clip_norm=1"};
+    for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
+        const struct variant *variant = &variants[i];
+        if (variant->grad_dtype == MEMOPT_DTYPE_F16)
+            continue; /* has no such numbers */
+        large = 1e20f;
+        fill_first(first, 0, BLOCK + 1);
+        run(&model, variant, BLOCK + 1, 1);
+        large = 0;
+        for (size_t k = 0; k <= BLOCK; k++) {
+            float before = variant->dtype == MEMOPT_DTYPE_F32
+                               ? first[k]
+                               : from16(nearest(first[k], variant->dtype), variant->dtype);
+            float after =
+                variant->dtype == MEMOPT_DTYPE_F32 ? data[k] : from16(data16[k], variant->dtype);
+            if (!(fabsf(before - after - 0.1f) < 0.02f))
+                fail_msg("%s: element %zu went from %g to %g", variant->settings, k, (double)before,
+                         (double)after);
+        }
+    }
+}
+
 int main(void) {
     enum { VARIANTS = sizeof(variants) / sizeof(variants[0]) };
-    struct CMUnitTest tests[VARIANTS];
+    struct CMUnitTest tests[VARIANTS + 1];
     char names[VARIANTS][96];
     setenv("MEMOPT_CONF", "/dev/null", 1);
     for (size_t i = 0; i < VARIANTS; i++) {
@@ -507,5 +540,6 @@ int main(void) {
         tests[i] = (struct CMUnitTest){names[i], bit_identical, NULL, NULL,
                                        (void *)(uintptr_t)&variants[i]};
     }
+    tests[VARIANTS] = (struct CMUnitTest)cmocka_unit_test(large_gradients_are_clipped);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,12 +108,14 @@ static float fit(float *x, float absmax, float limit, float factor) {
 }
 
 /* bf16 parameters and gradients, 8-bit moments, rounded by chance: what takes the
- * least memory, in one pass over a block. All in words of 32 bits (convert.h), as
- * changing the width of vectors costs as much as the arithmetic does. Factors are
- * folded together, so the bits are not those of the kernel above. */
+ * least memory, in one pass over a block. It is bound by arithmetic, not by memory, so
+ * there is as little of it as can be: all in words of 32 bits (convert.h), as changing
+ * the width of vectors costs as much; factors folded together, and fused products,
+ * wherefore the bits are not those of the kernel above. fmaf is exact: a machine that
+ * has no such instruction gives the same bits, slowly. */
 enum { WORDS = MO_BLOCK / 4 };
 struct factors {
-    float m_keep, m_add, v_keep, v_add, keep, eps, step;
+    float m_keep, m_add, v_keep, v_root, keep, eps, step;
     uint32_t key;
 };
 
@@ -122,22 +124,27 @@ MO_INLINE uint32_t one(const struct factors *f, uint32_t w, uint32_t k, uint32_t
                        uint32_t gradient, uint32_t m, uint32_t v, float *restrict first,
                        float *restrict second, uint32_t *most, uint32_t *most_sq) {
     float d = mo_float(gradient);
-    float mi = f->m_keep * mo_float(mo_q8_signed_bits(m)) + f->m_add * d;
-    float vi = f->v_keep * mo_float(mo_q8_unsigned_bits(v)) + f->v_add * (d * d);
+    float mi = fmaf(f->m_add, d, f->m_keep * mo_float(mo_q8_signed_bits(m)));
+    float r = f->v_root * d; /* not v_add d^2: that overflows before clipping helps */
+    float vi = fmaf(r, r, f->v_keep * mo_float(v & MO_Q8_UNSIGNED_BITS));
     uint32_t bits = mo_bits(mi) & 0x7fffffffu, bits_sq = mo_bits(vi);
     *most = bits > *most ? bits : *most;
     *most_sq = bits_sq > *most_sq ? bits_sq : *most_sq;
     first[w] = mi;
     second[w] = vi;
-    float next = f->keep * mo_float(value) - f->step * (mi / (sqrtf(vi) + f->eps));
+    float next = fmaf(-f->step, mi / (sqrtf(vi) + f->eps), f->keep * mo_float(value));
     /* infinity has no low bits that the sum could carry from, nor has NaN */
     return mo_bits(next) + mo_chance16(mo_draw(f->key, w, k));
 }
-MO_INLINE uint32_t m_code(float x, uint32_t key, uint32_t w, uint32_t k) {
-    return mo_q8_signed_code(x, mo_chance20(mo_draw(key, w, k), 0)) >> 24 << (8 * k);
+MO_INLINE uint32_t m_sum(float x, uint32_t key, uint32_t w, uint32_t k) {
+    return mo_q8_signed_sum(x, mo_chance20(mo_draw(key, w, k), 0));
 }
-MO_INLINE uint32_t v_code(float x, uint32_t key, uint32_t w, uint32_t k) {
-    return mo_q8_unsigned_code(x, mo_chance20(mo_draw(key, w, k), 1)) >> 24 << (8 * k);
+MO_INLINE uint32_t v_sum(float x, uint32_t key, uint32_t w, uint32_t k) {
+    return mo_q8_unsigned_sum(x, mo_chance20(mo_draw(key, w, k), 1));
+}
+/* The upper halves of two sums: a code is in the middle of each. */
+MO_INLINE uint32_t halves(uint32_t low, uint32_t high) {
+    return low >> 16 | (high & 0xffff0000u);
 }
 
 static MO_KERNEL void bf16_8bit(const struct mo_scalars *s, pair *restrict p,
@@ -148,7 +155,7 @@ static MO_KERNEL void bf16_8bit(const struct mo_scalars *s, pair *restrict p,
         .m_keep = s->b1 * (absmax[0] * (1 / MO_Q8_TOP) * MO_Q8_SIGNED),
         .m_add = s->a1 * s->scale,
         .v_keep = s->b2 * (absmax[1] * (1 / MO_Q8_TOP) * MO_Q8_UNSIGNED),
-        .v_add = s->a2 * s->scale * s->scale,
+        .v_root = sqrtf(s->a2) * s->scale,
         .keep = s->keep,
         .eps = s->x,
         .step = s->y,
@@ -157,17 +164,17 @@ static MO_KERNEL void bf16_8bit(const struct mo_scalars *s, pair *restrict p,
     uint32_t most = 0, most_sq = 0; /* magnitudes are in the order of their bits */
     for (uint32_t w = 0; w < WORDS; w++) {
         uint32_t p0 = p[w], p1 = p[w + WORDS], g0 = g[w], g1 = g[w + WORDS], mw = m[w], vw = v[w];
-        p0 = one(&f, w, 0, p0 << 16, g0 << 16, mw << 24, vw << 24, first[0], second[0], &most,
+        p0 = one(&f, w, 0, p0 << 16, g0 << 16, mw << 24, vw << 20, first[0], second[0], &most,
                  &most_sq) >>
                  16 |
-             (one(&f, w, 1, p0 & 0xffff0000u, g0 & 0xffff0000u, mw << 16, vw << 16, first[1],
+             (one(&f, w, 1, p0 & 0xffff0000u, g0 & 0xffff0000u, mw << 16, vw << 12, first[1],
                   second[1], &most, &most_sq) &
               0xffff0000u);
-        p1 = one(&f, w, 2, p1 << 16, g1 << 16, mw << 8, vw << 8, first[2], second[2], &most,
+        p1 = one(&f, w, 2, p1 << 16, g1 << 16, mw << 8, vw << 4, first[2], second[2], &most,
                  &most_sq) >>
                  16 |
-             (one(&f, w, 3, p1 & 0xffff0000u, g1 & 0xffff0000u, mw, vw, first[3], second[3], &most,
-                  &most_sq) &
+             (one(&f, w, 3, p1 & 0xffff0000u, g1 & 0xffff0000u, mw, vw >> 4, first[3], second[3],
+                  &most, &most_sq) &
               0xffff0000u);
         p[w] = p0;
         p[w + WORDS] = p1;
@@ -179,11 +186,17 @@ static MO_KERNEL void bf16_8bit(const struct mo_scalars *s, pair *restrict p,
     const float v_scale = mo_q8_scale(fit(second[0], absmax[1], MO_Q8_UNSIGNED_LIMIT, 0x1p-99f)) *
                           (1 / MO_Q8_UNSIGNED);
     for (uint32_t w = 0; w < WORDS; w++) {
-        m[w] = m_code(first[0][w] * m_scale, key, w, 0) | m_code(first[1][w] * m_scale, key, w, 1) |
-               m_code(first[2][w] * m_scale, key, w, 2) | m_code(first[3][w] * m_scale, key, w, 3);
-        v[w] =
-            v_code(second[0][w] * v_scale, key, w, 0) | v_code(second[1][w] * v_scale, key, w, 1) |
-            v_code(second[2][w] * v_scale, key, w, 2) | v_code(second[3][w] * v_scale, key, w, 3);
+        uint32_t even = halves(m_sum(first[0][w] * m_scale, key, w, 0),
+                               m_sum(first[2][w] * m_scale, key, w, 2));
+        uint32_t odd = halves(m_sum(first[1][w] * m_scale, key, w, 1),
+                              m_sum(first[3][w] * m_scale, key, w, 3));
+        m[w] = (even >> 4 & 0x007f007fu) | (even >> 8 & 0x00800080u) | (odd << 4 & 0x7f007f00u) |
+               (odd & 0x80008000u);
+        even = halves(v_sum(second[0][w] * v_scale, key, w, 0),
+                      v_sum(second[2][w] * v_scale, key, w, 2));
+        odd = halves(v_sum(second[1][w] * v_scale, key, w, 1),
+                     v_sum(second[3][w] * v_scale, key, w, 3));
+        v[w] = (even >> 4 & 0x00ff00ffu) | (odd << 4 & 0xff00ff00u);
     }
 }
 

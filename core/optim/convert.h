@@ -139,18 +139,26 @@ MO_INLINE float mo_q8_scale(float absmax) {
 MO_INLINE uint32_t mo_q8_signed_bits(uint32_t bits) {
     return (uint32_t)((int32_t)bits >> 4) & 0x87f00000u;
 }
+#define MO_Q8_UNSIGNED_BITS 0x0ff00000u
 MO_INLINE uint32_t mo_q8_unsigned_bits(uint32_t bits) {
-    return (bits >> 4) & 0x0ff00000u;
+    return (bits >> 4) & MO_Q8_UNSIGNED_BITS;
 }
-/* The way back, from a scaled number: the code is in the upper byte. `chance`: 20
- * bits. */
+/* The way back, from a scaled number: the sum has the code in bits 20 to 27, a sign
+ * in bit 31. `chance`: 20 bits. */
+MO_INLINE uint32_t mo_q8_signed_sum(float x, uint32_t chance) {
+    return mo_bits(x) + chance;
+}
+MO_INLINE uint32_t mo_q8_unsigned_sum(float x, uint32_t chance) {
+    uint32_t bits = (mo_bits(x) & 0x7fffffffu) + chance;
+    return bits <= MO_Q8_MASK ? MO_Q8_MASK + 1 : bits;
+}
+/* The same with the code in the upper byte. */
 MO_INLINE uint32_t mo_q8_signed_code(float x, uint32_t chance) {
-    uint32_t bits = mo_bits(x) + chance;
+    uint32_t bits = mo_q8_signed_sum(x, chance);
     return ((bits << 4) & 0x7fffffffu) | (bits & 0x80000000u);
 }
 MO_INLINE uint32_t mo_q8_unsigned_code(float x, uint32_t chance) {
-    uint32_t bits = (mo_bits(x) & 0x7fffffffu) + chance;
-    return (bits <= MO_Q8_MASK ? MO_Q8_MASK + 1 : bits) << 4;
+    return mo_q8_unsigned_sum(x, chance) << 4;
 }
 
 #endif
