@@ -167,9 +167,11 @@ static void default_body(void) {
         CHECK(big[i] == 0);
 }
 
-/* Room that was never written costs calloc nothing. */
+/* Room that was never written costs calloc nothing, and counts as nothing. */
 static void calloc_body(void) {
     CHECK(own_open("arena", "size", "1GiB", NULL) == 0);
+    CHECK(own_malloc->malloc(100) != NULL);
+    CHECK(own_figures().committed <= 65536);
     CHECK(own_malloc->calloc(1, 900 << 20) != NULL);
     CHECK(own_figures().resident < 1 << 20);
 }

@@ -234,6 +234,49 @@ static void trim_purge_and_peak(void **state) {
     finish(pool, heap);
 }
 
+/* Small blocks have more around them than they hold. */
+static void trim_gives_all_it_can(void **state) {
+    (void)state;
+    enum { COUNT = 4000 };
+    static struct memopt_buffer *b[COUNT];
+    struct memopt_heap *heap = open_heap(0);
+    for (int debug = MEMOPT_DEBUG_ON; debug <= MEMOPT_DEBUG_OFF; debug++) {
+        struct memopt_buffers *pool = create(heap, debug);
+        for (int i = 0; i < COUNT; i++)
+            b[i] = rent(pool, i % 2 ? 64 : 4096);
+        for (int i = 0; i < COUNT; i++)
+            give(pool, b[i]);
+        uint64_t keep = stats(pool).kept_bytes / 4;
+        memopt_buffers_trim(pool, keep);
+        assert_true(stats(pool).kept_bytes <= keep);
+        memopt_buffers_trim(pool, 0);
+        assert_int_equal(stats(pool).kept_bytes, 0);
+        assert_int_equal(stats(pool).held_bytes, 0);
+        assert_int_equal(memopt_buffers_destroy(pool, &error), 0);
+    }
+    assert_int_equal(memopt_heap_destroy(heap, NULL), 0);
+}
+
+/* Pools are blocks of their heap, and end with it. */
+static void a_pool_ends_with_its_heap(void **state) {
+    (void)state;
+    struct memopt_heap *heap = open_heap(0);
+    give(create(heap, MEMOPT_DEBUG_OFF), NULL);
+    create(heap, MEMOPT_DEBUG_OFF);
+    assert_int_equal(memopt_heap_destroy(heap, NULL), 0);
+    heap = open_heap(0);
+    struct memopt_buffers *pool = create(heap, MEMOPT_DEBUG_OFF);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(60);
+        _exit(memopt_buffers_destroy(pool, NULL) == 0 ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    finish(pool, heap);
+}
+
 /* At the heap's limit kept buffers of other sizes make room. */
 static void the_limit_holds(void **state) {
     (void)state;
@@ -542,6 +585,8 @@ int main(void) {
         cmocka_unit_test(bad_input_changes_nothing),
         cmocka_unit_test(a_step_takes_nothing_from_the_heap),
         cmocka_unit_test(trim_purge_and_peak),
+        cmocka_unit_test(trim_gives_all_it_can),
+        cmocka_unit_test(a_pool_ends_with_its_heap),
         cmocka_unit_test(the_limit_holds),
         cmocka_unit_test(returned_twice),
         cmocka_unit_test(written_where_it_must_not),

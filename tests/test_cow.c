@@ -304,6 +304,27 @@ static void without_a_memory_file_it_copies(void **state) {
     memopt_cow_destroy(cow);
 }
 
+/* Growing a file over RLIMIT_FSIZE is a signal, not an error. */
+static void copy_where_no_file_may_be_that_large(void **state) {
+    (void)state;
+    struct memopt_cow_options options = MEMOPT_COW_OPTIONS_INIT;
+    struct memopt_cow *cow = NULL, *none = NULL;
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = LARGE / 2;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    int automatic = memopt_cow_create(heap, LARGE * 8, NULL, &cow, &error);
+    options.mode = MEMOPT_COW_PAGES;
+    int pages = memopt_cow_create(heap, LARGE, &options, &none, &error);
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_int_equal(automatic, 0);
+    assert_false(stats_of(cow).by_pages);
+    assert_int_equal(pages, -EFBIG);
+    assert_non_null(strstr(error.message, "RLIMIT_FSIZE"));
+    memopt_cow_destroy(cow);
+}
+
 static void bad_input_is_refused(void **state) {
     (void)state;
     struct memopt_cow_options options = MEMOPT_COW_OPTIONS_INIT;
@@ -506,6 +527,7 @@ int main(void) {
         test(the_limit_holds),
         test(the_size_decides),
         test(without_a_memory_file_it_copies),
+        test(copy_where_no_file_may_be_that_large),
         test(bad_input_is_refused),
         test(a_closed_descriptor_is_noticed),
         test(many_threads_share_one),

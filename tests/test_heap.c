@@ -784,6 +784,46 @@ static void fork_among_threads(void **state) {
     assert_int_equal(memopt_heap_destroy(shared.heap, NULL), 0);
 }
 
+static int look(void *context, struct memopt_heap *heap,
+                const struct memopt_heap_statistics *stats) {
+    (void)context, (void)heap, (void)stats;
+    return 0;
+}
+
+static void *walk(void *stop) {
+    while (!atomic_load((atomic_int *)stop))
+        memopt_heap_each(look, NULL);
+    return NULL;
+}
+
+/* The walk asks the backend with the list's lock taken, and the fork wants both. */
+static void fork_among_walks(void **state) {
+    (void)state;
+    if (strcmp(backend, "arena") == 0)
+        skip(); /* has one lock, and asks the kernel about each page for its figures */
+    struct memopt_heap *heap = open_heap("walked", 0);
+    alarm(120); /* a deadlock is a failure, too */
+    atomic_int stop = 0;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, walk, &stop), 0);
+    for (int i = 0; i < 200; i++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            alarm(120);
+            memopt_heap_each(look, NULL);
+            _exit(0);
+        }
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+    atomic_store(&stop, 1);
+    pthread_join(thread, NULL);
+    alarm(0);
+    assert_int_equal(memopt_heap_destroy(heap, NULL), 0);
+}
+
 /* --------------------------------------------------------- wrong pointers */
 
 static void wrong_pointers_are_found(void **state) {
@@ -828,7 +868,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_name_is_one_heap),          cmocka_unit_test(walk_finds_heaps),
     cmocka_unit_test(a_region_is_used_or_refused), cmocka_unit_test(threads_share_a_heap),
     cmocka_unit_test(many_threads_are_counted),    cmocka_unit_test(fork_child_has_the_heap),
-    cmocka_unit_test(fork_among_threads),          cmocka_unit_test(wrong_pointers_are_found),
+    cmocka_unit_test(fork_among_threads),          cmocka_unit_test(fork_among_walks),
+    cmocka_unit_test(wrong_pointers_are_found),
 };
 
 int main(int argc, char **argv) {

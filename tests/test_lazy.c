@@ -44,6 +44,51 @@ static struct memopt_lazy new_lazy(memopt_lazy_build_fn build) {
     return lazy;
 }
 
+static atomic_int slow_builds, waits;
+
+/* The first fails, when another thread has had the time to wait for it. */
+static int fail_slowly(void *context, void *value, struct memopt_error *ret_error) {
+    (void)context, (void)value;
+    if (atomic_fetch_add(&slow_builds, 1) > 0)
+        return 0;
+    while (!atomic_load(&waits))
+        sched_yield();
+    usleep(2000);
+    ret_error->code = -EIO;
+    return -EIO;
+}
+
+static void *wait_for_another(void *context) {
+    struct memopt_lazy *lazy = context;
+    struct memopt_error why;
+    void *value = NULL;
+    while (atomic_load(&slow_builds) == 0)
+        sched_yield();
+    atomic_store(&waits, 1);
+    int code = memopt_lazy_get(lazy, &value, &why);
+    return code == 0 && value == NULL ? "0 without a value" : NULL;
+}
+
+/* Whoever waited for a build that failed may wake up after the next one succeeded and
+ * was reset. */
+static void a_late_waiter_gets_a_value_or_an_error(void **state) {
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        struct memopt_lazy lazy = MEMOPT_LAZY_INIT(sizeof(struct table), fail_slowly, NULL, NULL);
+        void *value, *wrong;
+        pthread_t thread;
+        lazy.heap = heap;
+        slow_builds = waits = 0;
+        assert_int_equal(pthread_create(&thread, NULL, wait_for_another, &lazy), 0);
+        assert_int_equal(memopt_lazy_get(&lazy, &value, &error), -EIO);
+        assert_int_equal(memopt_lazy_get(&lazy, &value, &error), 0);
+        assert_int_equal(memopt_lazy_reset(&lazy, &error), 0);
+        pthread_join(thread, &wrong);
+        assert_null(wrong);
+        assert_int_equal(memopt_lazy_destroy(&lazy, &error), 0);
+    }
+}
+
 static void it_is_built_at_the_first_use(void **state) {
     (void)state;
     struct memopt_lazy lazy = new_lazy(build_table);
@@ -418,6 +463,7 @@ static void a_build_may_fork(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         test(it_is_built_at_the_first_use),
+        test(a_late_waiter_gets_a_value_or_an_error),
         test(it_may_be_static_and_in_the_default_heap),
         test(bad_input_is_refused),
         test(an_error_is_given_and_the_next_call_tries_again),

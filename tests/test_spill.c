@@ -45,6 +45,14 @@ static int hit(int wanted) {
     errno = wanted == FAULT_OPEN ? EMFILE : ENOMEM;
     return 1;
 }
+static int no_holes;
+EXPORT int fallocate(int fd, int mode, off_t offset, off_t size) {
+    if (no_holes) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return (int)syscall(SYS_fallocate, fd, mode, offset, size);
+}
 EXPORT void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
     if (hit(FAULT_MMAP))
         return MAP_FAILED;
@@ -270,6 +278,51 @@ static void a_double_free_is_found(void) {
     CHECK(memopt_heap_destroy(heap, NULL) == 0);
 }
 IN_CHILD(a_double_free_is_found)
+
+#ifndef MO_SANITIZED
+/* Some file systems can't punch holes: what was freed is still in the file. */
+static void calloc_is_zero_without_holes(void) {
+    write_ini("");
+    needs_a_disk();
+    struct memopt_heap *heap = spilling_heap("libc", 1);
+    no_holes = 1;
+    for (size_t size = 20000; size <= 2 * MIB; size *= 10) {
+        char *p = memopt_heap_alloc(heap, size);
+        CHECK(p != NULL);
+        memset(p, 0x55, size);
+        memopt_heap_free(heap, p);
+        CHECK((p = memopt_heap_calloc(heap, 1, size)) != NULL);
+        for (size_t i = 0; i < size; i++)
+            CHECK(p[i] == 0);
+        memopt_heap_free(heap, p);
+    }
+    CHECK(memopt_heap_destroy(heap, NULL) == 0);
+}
+IN_CHILD(calloc_is_zero_without_holes)
+
+/* Old blocks are lost to a child that could have no copy of them; new ones aren't. */
+static void new_blocks_after_a_lost_copy(void) {
+    write_ini("");
+    needs_a_disk();
+    struct memopt_heap *heap = spilling_heap("libc", 1);
+    char *a = memopt_heap_alloc(heap, 20000), *b = memopt_heap_alloc(heap, 20000);
+    CHECK(a != NULL && b != NULL);
+    faults.kind = FAULT_ALLOCATE, faults.nth = 1, faults.for_good = 1;
+    pid_t pid = fork();
+    faults.nth = 0;
+    if (pid == 0) {
+        memopt_heap_free(heap, a);
+        char *c = memopt_heap_alloc(heap, 20000);
+        CHECK(c != NULL);
+        memset(c, 3, 20000);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(memopt_heap_destroy(heap, NULL) == 0);
+}
+IN_CHILD(new_blocks_after_a_lost_copy)
+#endif
 
 /* --------------------------------------------------------------- no room */
 
@@ -605,6 +658,10 @@ int main(void) {
         cmocka_unit_test(blocks_are_moved_by_hand_test),
         cmocka_unit_test(wrong_pointers_are_found_test),
         cmocka_unit_test(a_double_free_is_found_test),
+#ifndef MO_SANITIZED
+        cmocka_unit_test(calloc_is_zero_without_holes_test),
+        cmocka_unit_test(new_blocks_after_a_lost_copy_test),
+#endif
         cmocka_unit_test(spill_limit_holds_test),
         cmocka_unit_test(a_file_at_its_limit_is_enomem_test),
         cmocka_unit_test(bad_directories_are_refused_test),

@@ -14,6 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cmocka.h>
 
 static struct memopt_error error;
@@ -532,6 +536,32 @@ static void too_many_pairs(void **state) {
     assert_int_equal(memopt_checkpoint_plan(layers, 40, budget - 1, keep, NULL, &error), 0);
 }
 
+#ifndef MO_SANITIZED
+/* The limit is on what is held for all layers together. */
+static void too_many_pairs_take_little_memory(void **state) {
+    (void)state;
+    enum { COUNT = 80 };
+    struct memopt_layer layers[COUNT] = {0};
+    unsigned char keep[COUNT];
+    uint64_t sum = 0, random = 1;
+    for (size_t i = 0; i < COUNT; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        layers[i].activation = 1000000 + (random >> 33) % 100000000;
+        layers[i].cost = layers[i].activation;
+        sum += layers[i].activation;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct rlimit limit = {512 << 20, RLIM_INFINITY};
+        setrlimit(RLIMIT_AS, &limit);
+        _exit(memopt_checkpoint_plan(layers, COUNT, 2 * sum, keep, NULL, &error) == -E2BIG ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+#endif
+
 static void stopped_runs(void **state) {
     (void)state;
     struct memopt_layer layers[7];
@@ -636,6 +666,9 @@ int main(void) {
         cmocka_unit_test(plans_are_best),
         cmocka_unit_test(long_chains),
         cmocka_unit_test(too_many_pairs),
+#ifndef MO_SANITIZED /* their shadow is address space, too */
+        cmocka_unit_test(too_many_pairs_take_little_memory),
+#endif
         cmocka_unit_test(stopped_runs),
         cmocka_unit_test(bad_plans),
         cmocka_unit_test(every_allocation_may_fail),

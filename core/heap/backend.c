@@ -74,7 +74,8 @@ int mo_backend_open(const char *allocator, const struct mo_program_services *ser
         backend->malloc = process_malloc;
     else if ((code = open_plugin(plugin, &backend->malloc, error)) < 0)
         return code;
-    else if (mo_fork_order() < 0) /* its library may have brought fork handlers */
+    else if (mo_library_fork_order() < 0 ||
+             mo_fork_order() < 0) /* its library may have brought fork handlers */
         return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
     backend->next = backends;
     backends = backend;

@@ -231,10 +231,13 @@ void mo_library_event(const char *kind, const char *text);
 struct mo_fork_hooks {
     void (*before)(void);
     void (*after)(int in_child);
+    void (*heap_ends)(const struct memopt_heap *heap); /* or NULL: its blocks are about to go */
     struct mo_fork_hooks *next;
     int there;
 };
 void mo_library_at_fork(struct mo_fork_hooks *hooks);
+/* After a library that may have fork handlers was loaded: ours run before them. 0 or -ENOMEM. */
+int mo_library_fork_order(void);
 /* What plugins have noted, and events, go into the report (under memopt run: into
  * the ledger, at once). */
 int mo_library_notes(struct memopt_report *report, struct memopt_process *process,

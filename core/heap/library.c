@@ -517,6 +517,8 @@ struct memopt_heap *memopt_heap_default(struct memopt_error *error) {
 
 /* ---------------------------------------------------------- ending a heap */
 
+static struct mo_fork_hooks *fork_hooks;
+
 static void destroy_locks(struct memopt_heap *heap) {
     pthread_mutex_destroy(&heap->hook_lock);
     pthread_mutex_destroy(&heap->checked_lock);
@@ -547,6 +549,9 @@ int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
         at = &(*at)->next;
     *at = heap->next;
     mo_pressure_forget(heap);
+    for (struct mo_fork_hooks *hooks = fork_hooks; hooks != NULL; hooks = hooks->next)
+        if (hooks->heap_ends != NULL)
+            hooks->heap_ends(heap);
     heap->ops->destroy(heap);
     end_counters(heap);
     destroy_locks(heap);
@@ -599,8 +604,6 @@ static void each_lock(int (*operation)(pthread_mutex_t *)) {
     }
 }
 
-static struct mo_fork_hooks *fork_hooks;
-
 void mo_library_at_fork(struct mo_fork_hooks *hooks) {
     if (hooks->there)
         return;
@@ -619,8 +622,17 @@ static void each_hook(int after, int in_child) {
 
 /* fork() from inside memopt_heap_each(): the walk has the lock and keeps it. */
 static _Thread_local int walking_fork __attribute__((tls_model("initial-exec")));
+/* The handlers are registered once more after each backend's library, so that ours are
+ * taken before its locks; what is registered last locks, and unlocks when all have run. */
+static _Thread_local int fork_depth __attribute__((tls_model("initial-exec")));
+
+int mo_library_fork_order(void) {
+    return pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0 ? 0 : -ENOMEM;
+}
 
 static void before_fork(void) {
+    if (fork_depth++ > 0)
+        return;
     walking_fork = pthread_mutex_lock(&lock) == EDEADLK;
     each_hook(0, 0);
     pthread_mutex_lock(&mo_pressure_lock);
@@ -630,6 +642,8 @@ static void before_fork(void) {
 }
 
 static void after_fork_parent(void) {
+    if (--fork_depth > 0)
+        return;
     mo_backends_after_fork(0);
     each_spill_after(0);
     each_lock(pthread_mutex_unlock);
@@ -640,6 +654,8 @@ static void after_fork_parent(void) {
 }
 
 static void after_fork_child(void) {
+    if (--fork_depth > 0)
+        return;
     mo_backends_after_fork(1);
     each_spill_after(1);
     each_lock(pthread_mutex_unlock);

@@ -42,6 +42,7 @@ struct segment {
     char *own;            /* the one block of a segment that has no runs */
     size_t own_size;
     size_t page_count;
+    int lost;       /* in a child of fork: not to be touched, and so not to be taken from */
     size_t touched; /* pages from here on were never handed out: they are zero */
     /* At the first page of a run its pages << 1 | USED; elsewhere stale. */
     uint32_t runs[];
@@ -53,6 +54,7 @@ struct mo_spill {
     const struct mo_heap_ops *raw;
     char directory[PATH_MAX];
     int fd;      /* -1: to be opened (in a child of fork) */
+    int stale;   /* the file's freed space may hold old data: it could not be given back */
     int fork_fd; /* the child's file, between before_fork and after_fork; or -1 */
     uint64_t limit;
     _Atomic uint64_t bytes, blocks, spills;
@@ -122,10 +124,11 @@ static int allocate(int fd, uint64_t offset, size_t size) {
 }
 
 /* Gives the range's space back to the disk, where the file system can. */
-static void release(int fd, uint64_t offset, size_t size) {
-    int code =
-        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
-    (void)code; /* the range will be used again by this file */
+static void release(struct mo_spill *spill, uint64_t offset, size_t size) {
+    /* else the range will be used again by this file, as it is */
+    if (fallocate(spill->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                  (off_t)size) < 0)
+        spill->stale = 1;
 }
 
 /* ------------------------------------------------------------- 2. segments */
@@ -206,7 +209,7 @@ static struct segment *add_segment(struct mo_spill *spill, size_t size, size_t p
     if (allocate(spill->fd, offset, size) == 0) {
         base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, spill->fd, (off_t)offset);
         if (base == MAP_FAILED)
-            release(spill->fd, offset, size);
+            release(spill, offset, size);
     }
     if (base == MAP_FAILED) {
         munmap(segment, meta_size);
@@ -217,6 +220,7 @@ static struct segment *add_segment(struct mo_spill *spill, size_t size, size_t p
     segment->offset = offset;
     segment->meta_size = meta_size;
     segment->page_count = page_count;
+    segment->touched = spill->stale ? page_count : 0;
     segment->next = *link;
     *link = segment;
     size_t at = place(spill, base);
@@ -242,7 +246,7 @@ static void remove_segment(struct mo_spill *spill, struct segment *segment) {
     mo_unpoison(segment->base, segment->size);
     munmap(segment->base, segment->size);
     if (spill->fd >= 0)
-        release(spill->fd, segment->offset, segment->size);
+        release(spill, segment->offset, segment->size);
     munmap(segment, segment->meta_size);
 }
 
@@ -271,7 +275,7 @@ static char *take_run(struct segment *segment, size_t pages) {
 static char *take_shared(struct mo_spill *spill, size_t size, struct segment **ret_segment) {
     size_t pages = (size + guard()) / PAGE;
     for (struct segment *segment = spill->by_offset; segment != NULL; segment = segment->next) {
-        char *p = segment->page_count == 0 ? NULL : take_run(segment, pages);
+        char *p = segment->page_count == 0 || segment->lost ? NULL : take_run(segment, pages);
         if (p != NULL) {
             *ret_segment = segment;
             return p;
@@ -309,8 +313,9 @@ static char *take_own(struct mo_spill *spill, size_t size, size_t alignment,
 static void hand_out(struct mo_spill *spill, struct segment *segment, char *p, size_t size,
                      int zeroed) {
     size_t end = (size_t)(p - segment->base) / PAGE + size / PAGE;
-    size_t dirty = 0;
+    size_t dirty = spill->stale ? size : 0;
     if (segment->page_count > 0) {
+        dirty = 0;
         size_t first = (size_t)(p - segment->base) / PAGE;
         if (segment->touched > first)
             dirty = (segment->touched < end ? segment->touched - first : size / PAGE) * PAGE;
@@ -527,13 +532,13 @@ void mo_spill_before_fork(struct memopt_heap *heap) {
 /* Its own file's pages take the place of the parent's, or none do. */
 static void take_copy(struct memopt_heap *heap, struct mo_spill *spill) {
     int lost = 0;
-    for (const struct segment *s = spill->by_offset; s != NULL; s = s->next) {
+    for (struct segment *s = spill->by_offset; s != NULL; s = s->next) {
         void *p = MAP_FAILED;
         if (spill->fork_fd >= 0)
             p = mmap(s->base, s->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                      spill->fork_fd, (off_t)s->offset);
         if (p == MAP_FAILED) {
-            lost = 1;
+            lost = s->lost = 1;
             p = mmap(s->base, s->size, PROT_NONE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
         }

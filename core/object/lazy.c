@@ -98,7 +98,7 @@ static int wait_for(struct memopt_lazy *lazy, void **ret_value, struct memopt_er
         case DESTROYED:
             return mo_fail(error, -EINVAL, "lazy state was destroyed and can't be built again");
         default:
-            if (waited != 0 && lazy->failed_attempt >= waited)
+            if (waited != 0 && lazy->failed_attempt >= waited && lazy->code < 0)
                 return give_failure(lazy, error);
             if (!is_busy(lazy))
                 return 1;

@@ -38,6 +38,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -107,6 +108,12 @@ static int image_new(struct memopt_heap *heap, size_t mapped, struct image **ret
     if (mo_heap_charge(heap, mapped) < 0) {
         code = out_of_memory(heap, mapped, error);
         goto free_image;
+    }
+    struct rlimit limit; /* over it the kernel would send SIGXFSZ */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        mapped > limit.rlim_cur) {
+        code = mo_fail(error, -EFBIG, "a memory file of %zu bytes is over RLIMIT_FSIZE", mapped);
+        goto uncharge;
     }
     image->fd = memfd_create("memopt-cow", MFD_CLOEXEC);
     if (image->fd < 0) {

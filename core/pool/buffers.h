@@ -53,6 +53,7 @@ struct mo_buffer_chunk {
     char *memory, *cut, *end; /* cut: where the next block begins */
     unsigned blocks;          /* cut from it */
     unsigned kept;            /* of those, in the pool's own lists */
+    size_t bytes;             /* of the blocks, without what lies around and between them */
 };
 
 struct mo_buffer {

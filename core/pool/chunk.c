@@ -167,6 +167,7 @@ static char *cut_from(struct memopt_buffers *pool, struct mo_buffer_chunk *chunk
         return NULL;
     chunk->cut = (char *)begin + size;
     chunk->blocks++;
+    chunk->bytes += mo_buffer_class_size(class);
     return (char *)begin + front;
 }
 
@@ -266,8 +267,7 @@ static struct mo_buffer_chunk *take_chunks(struct memopt_buffers *pool, uint64_t
         *at = chunk->next;
         chunk->next = taken;
         taken = chunk;
-        uint64_t cut = (uint64_t)(chunk->cut - chunk->memory);
-        kept -= cut < kept ? cut : kept;
+        kept -= chunk->bytes;
         pool->held_bytes -= (uint64_t)(chunk->end - chunk->memory);
         chunk->blocks = 0; /* marks it for take_blocks() */
     }

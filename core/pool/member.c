@@ -27,7 +27,25 @@ static void after_fork(int in_child) {
     pthread_mutex_unlock(&members_lock);
 }
 
-static struct mo_fork_hooks fork_hooks = {.before = before_fork, .after = after_fork};
+/* Its pools are blocks of the heap: they end with it. */
+static void heap_ends(const struct memopt_heap *heap) {
+    pthread_mutex_lock(&members_lock);
+    for (struct mo_pool_member *m = members, *next; m != NULL; m = next) {
+        next = m->next;
+        if (m->heap != heap)
+            continue;
+        if (m->previous != NULL)
+            m->previous->next = next;
+        else
+            members = next;
+        if (next != NULL)
+            next->previous = m->previous;
+    }
+    pthread_mutex_unlock(&members_lock);
+}
+
+static struct mo_fork_hooks fork_hooks = {
+    .before = before_fork, .after = after_fork, .heap_ends = heap_ends};
 
 /* The heap may call this for a member that has just left: then it does nothing. */
 static uint64_t purge(void *context) {

@@ -343,15 +343,18 @@ acquire_slowly(struct memopt_objects *pool, struct magazine *magazine, int *ret_
         more[extra++] = take_listed(pool);
     if (pool->total - pool->listed > pool->peak)
         pool->peak = pool->total - pool->listed;
-    pthread_mutex_unlock(&pool->lock);
-    if (extra > 0) {
+    if (extra > 0) { /* with the lock: whoever looks for one must not miss these */
         mo_cache_wait(&magazine->lock);
         while (extra > 0 && magazine->count < MAGAZINE)
             magazine->objects[magazine->count++] = more[--extra];
         mo_cache_leave(&magazine->lock);
-        while (extra > 0) /* it was locked, not empty */
-            put_listed(pool, more[--extra]);
+        while (extra > 0) { /* it was locked, not empty */
+            more[--extra]->next = pool->list;
+            pool->list = more[extra];
+            pool->listed++;
+        }
     }
+    pthread_mutex_unlock(&pool->lock);
     *ret_code = code;
     return object;
 }

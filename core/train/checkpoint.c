@@ -241,7 +241,7 @@ static int merge(struct planner *planner, struct frontier *own, const struct seg
         usable++;
     if (usable == 0)
         return 0;
-    if (planner->pairs + own->count + usable > MEMOPT_CHECKPOINT_PAIRS_MAX)
+    if (planner->pairs + usable > MEMOPT_CHECKPOINT_PAIRS_MAX)
         return mo_fail(error, -E2BIG,
                        "more than %u pairs of bytes and cost at layer %zu of %zu; round the sizes "
                        "up or the costs",
@@ -266,6 +266,8 @@ static int merge(struct planner *planner, struct frontier *own, const struct seg
         if (count == 0 || next.cost < merged[count - 1].cost)
             merged[count++] = next;
     }
+    planner->pairs += count;
+    planner->pairs -= own->count;
     free(own->pairs);
     own->pairs = merged;
     own->count = count;
@@ -284,7 +286,6 @@ static int fill_frontiers(struct planner *planner, struct memopt_error *error) {
      * complete before it is the one to start from */
     for (size_t p = 0; p < count; p++) {
         struct segment s = segment_begin(planner->layers, count, p);
-        planner->pairs += planner->frontiers[p].count;
         while (s.q < count && s.other <= planner->budget && planner->frontiers[p].count > 0) {
             segment_extend(&s);
             int r = merge(planner, &planner->frontiers[s.q], &s, error);

@@ -50,7 +50,7 @@
  *
  * Threads: any thread may rent, and return what another rented; the scope of one
  * thread is that thread's. destroy() wants the pool for itself. fork: the child
- * has a copy of the pool. Not for signal handlers.
+ * has a copy of the pool. Not for signal handlers. A pool ends with its heap.
  */
 #ifndef MEMOPT_BUFFERS_H
 #define MEMOPT_BUFFERS_H

@@ -27,7 +27,12 @@ struct memopt_error {
     char message[MEMOPT_ERROR_MAX];
 };
 
-#define MEMOPT_ERROR_INIT {0, {0}}
+#define MEMOPT_ERROR_INIT                                                                          \
+    {                                                                                              \
+        0, {                                                                                       \
+            0                                                                                      \
+        }                                                                                          \
+    }
 
 #ifdef __cplusplus
 }

@@ -29,7 +29,7 @@
  *
  * Memory is the heap's. With GROW the heap's purge gives back slabs that growth
  * added and of which no object is out (as memopt_objects_trim() does); the capacity
- * stays.
+ * stays. A pool ends with its heap, without a call of `destruct`.
  *
  * Misuse (memopt/misuse.h): always, a second release as long as nobody has acquired
  * the object again; in debug, also pointers of elsewhere, writing around an object

@@ -23,7 +23,8 @@
  *           given up with memopt_weak_put(). It may be the last to know the object.
  *   dead    the last strong reference is gone: destroy has run, locking a weak
  *           reference gives NULL, and the contents must not be touched. The block
- *           goes back to its heap with the last reference of either kind.
+ *           goes back to its heap with the last reference of either kind. Destroy
+ *           the heap after that where memopt_ref_track() is on.
  *   cycle   objects that hold strong references to each other around a ring: none
  *           of them dies by itself. A weak reference somewhere in it is the cure.
  *

@@ -85,7 +85,7 @@
  * How: from left to right, for each layer as the last kept one, all pairs (bytes
  * kept, cost) of which no other is as good in both. Nothing is rounded; the
  * number of pairs can grow fast for odd sizes, and is limited (see
- * memopt_checkpoint_plan()). n^2 / 2 steps for equal ones.
+ * memopt_checkpoint_plan()). For n equal layers the time grows with n^3.
  *
  * Ownership: a batch is the caller's to free; it is malloc's. All else is in the
  * caller's memory; memopt_checkpoint_plan() needs some while it works.

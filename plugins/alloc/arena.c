@@ -128,7 +128,7 @@ static void write_head(struct arena *arena, struct head *head, uint64_t units, u
     head->size = units << 8 | word;
     head->previous = previous << 24 | check_sum(arena, head, previous);
     char *written = payload_of(head) + sizeof(struct links);
-    if (written > arena->touched)
+    if (word != STATE_END && written > arena->touched) /* the end head is in nobody's payload */
         arena->touched = written > arena->end ? arena->end : written;
 }
 
@@ -553,9 +553,7 @@ static int arena_new(const struct memopt_host *host, const char *name, void *reg
         arena->top = arena->end - sizeof(struct head);
         struct head *first = (struct head *)arena->start;
         uint64_t units = (uint64_t)(arena->top - arena->start) / UNIT - 1;
-        char *touched = arena->touched;
         write_head(arena, (struct head *)arena->top, 0, STATE_END, units);
-        arena->touched = touched; /* the end head is in nobody's payload */
         write_head(arena, first, units, STATE_FREE, 0);
         list_insert(arena, first);
     }
