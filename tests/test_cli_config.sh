@@ -167,21 +167,34 @@ says err "bad.ini:2: unknown key"
 
 # ---- what is shipped
 conf=$top_srcdir/conf
+optional='\[(monitor|pressure|optimizer|store)\]'
+keys() { sed 's/ *;[^;]*$//' "$1" | awk '/^\[/ { section = $0; next } NF { print section, $0 }'; }
 exits 0 $config show
-cp out builtin
+sed '/; default$/!{/^\[/!d}' out >builtin
 exits 0 $config check -c "$conf/memopt.ini"
+# a key that is set is more than its default, even with the same value: it goes
+# before each optimizer's own, and its section before that of the program
 exits 0 $config show -c "$conf/memopt.ini"
-sed 's/ *;[^;]*$//' out | grep . >shipped
-sed 's/ *; default$//; /; .* is unset$/d' builtin | grep . | while read -r line; do
-    grep -qxF -- "$line" shipped || echo "$line"
-done >missing
-ok "conf/memopt.ini has the defaults" diff /dev/null missing
+sed '/; default$/d; /^; /d' out >set
+keys set | grep -E "^$optional" >optional
+ok "conf/memopt.ini sets no optional key" diff /dev/null optional
+settings() { "$memopt" run -q "$@" -- sh -c 'grep -v " = $" "$MEMOPT_RUN/settings.ini"'; }
+settings >without
+settings -c "$conf/memopt.ini" >with
+ok "memopt run wrote its settings" grep -qxF 'allocator = libc' without
+ok "conf/memopt.ini changes nothing" diff without with
 # the settings that are commented out are right, too
 for allocator in jemalloc tcmalloc mimalloc; do
     has $allocator || echo "/^\\[allocator.$allocator\\]/,/^\$/d"
 done >absent
 sed 's/^;\([^ -]\)/\1/' "$conf/memopt.ini" | sed -f absent >all.ini
 exits 0 $config check -c all.ini
+exits 0 $config show -c all.ini
+keys out >all
+keys builtin | grep -E "^(\[memopt\]|$optional)" | while read -r line; do
+    grep -qxF -- "$line" all || echo "$line"
+done >missing
+ok "conf/memopt.ini has the defaults" diff /dev/null missing
 ok "every section stands in conf/memopt.ini" test "$(grep -c '^\[' all.ini)" -ge 10
 for profile in "$conf"/profiles/*.ini; do
     allocator=$(sed -n 's/^allocator *= *//p' "$profile" | head -1)

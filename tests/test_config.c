@@ -643,19 +643,65 @@ static void writes(void **state) {
     mo_config_free(config);
 }
 
-/* A value from --set that a file could not have reaches the program whole. */
-static void writes_semicolons(void **state) {
+/* Values that would read back from settings.ini as others. */
+static void refuses_unwritable(void **state) {
     (void)state;
-    struct mo_config_set set = {"reporter.text.output=a ; b", "--set"};
-    struct mo_config_request request = {.sets = &set, .set_count = 1};
-    struct mo_config *config;
-    assert_int_equal(mo_config_load(&request, &config, &error), 0);
+    static const struct {
+        const char *assignment, *message;
+    } cases[] = {
+        {"reporter.json.output=\"x\"",
+         "--set reporter.json.output: 'output' is '\"x\"': values are written without quotes"},
+        {"reporter.json.output=;x", "--set reporter.json.output: 'output' is ';x': in an INI a "
+                                    "comment would begin at the ';'"},
+        {"reporter.json.output=a ;b", "--set reporter.json.output: 'output' is 'a ;b': in an INI a "
+                                      "comment would begin at the ';'"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct mo_config_set set = {cases[i].assignment, "--set"};
+        struct mo_config_request request = {.sets = &set, .set_count = 1};
+        struct mo_config *config;
+        assert_int_equal(mo_config_load(&request, &config, &error), -EINVAL);
+        assert_string_equal(error.message, cases[i].message);
+    }
+    static const char in_file[] = "[reporter.json]\noutput =;x\n";
+    refuse(in_file, sizeof(in_file) - 1, -EINVAL,
+           "x.ini:2: 'output' is ';x': in an INI a comment would begin at the ';'");
+    /* these are no comments, and no quotes around the value */
+    struct mo_config *config =
+        load("[reporter.json]\noutput = a;b#c #d\n[reporter.text]\noutput = \"x\n");
     char *text = written(config);
-    struct mo_flat flat;
-    assert_int_equal(mo_flat_parse(text, &mo_sys_allocator, &flat, &error), 0);
-    assert_string_equal(mo_flat_get(&flat, "reporter.text", "output"), "a ; b");
+    mo_config_free(config);
+    config = load(text);
+    assert_string_equal(mo_config_get(config, "reporter.json", "output", NULL), "a;b#c #d");
+    assert_string_equal(mo_config_get(config, "reporter.text", "output", NULL), "\"x");
     mo_config_free(config);
     free(text);
+    /* what the directory brings into a path */
+    static const struct {
+        const char *directory, *text, *message;
+    } paths[] = {
+        {"/a ;b", "[pressure]\nspill_dir = x\n",
+         "x.ini:2: 'spill_dir' is '/a ;b/x': in an INI a comment would begin at the ';'"},
+        {"/a\nb", "[optimizer]\nstate = store:x\n",
+         "x.ini:2: 'state' is 'store:/a?b/x': it has a control character"},
+        {"/a ", "[pressure]\nspill_dir = ./\n",
+         "x.ini:2: 'spill_dir' is '/a ': it ends with a blank"},
+    };
+    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+        assert_int_equal(mo_config_load_text("x.ini", paths[i].directory, paths[i].text,
+                                             strlen(paths[i].text), &config, &error),
+                         -EINVAL);
+        assert_string_equal(error.message, paths[i].message);
+    }
+    /* a line that can't be read back */
+    static char line[9000], directory[400];
+    memset(directory, 'd', sizeof(directory) - 1);
+    directory[0] = '/';
+    int used = snprintf(line, sizeof(line), "[pressure]\nspill_dir = ");
+    memset(line + used, 'x', 7900);
+    assert_int_equal(mo_config_load_text("x.ini", directory, line, strlen(line), &config, &error),
+                     -EINVAL);
+    assert_non_null(strstr(error.message, "': it has 8300 bytes, more than a line may have"));
 }
 
 /* Every row of the core tables: its default is in its own range, its help is as
@@ -711,7 +757,7 @@ int main(void) {
         cmocka_unit_test(plugin_by_path), cmocka_unit_test_setup(precedence, home_here),
         cmocka_unit_test(sets),           cmocka_unit_test(odd_files),
         cmocka_unit_test(unreadable),     cmocka_unit_test(many_errors),
-        cmocka_unit_test(writes),         cmocka_unit_test(writes_semicolons),
+        cmocka_unit_test(writes),         cmocka_unit_test(refuses_unwritable),
         cmocka_unit_test(tables),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -611,23 +611,18 @@ static int take_setting(void *context, const char *inih_section, const char *key
     (void)inih_section;
     struct reader *reader = context;
     struct loader *loader = reader->loader;
-    char quoted[MO_QUOTED_MAX], quoted_key[MO_QUOTED_MAX];
+    char quoted[MO_QUOTED_MAX];
     if (value == NULL || loader->no_memory)
         return 0;
     reader->taken = 1;
-    size_t length = strlen(value);
     if (*key == '\0')
         problem(loader, reader->source, reader->line, -EINVAL, "there is no key before the '='");
     else if (reader->section == NULL)
         problem(loader, reader->source, reader->line, -EINVAL,
                 "'%s' stands before the first [section]", mo_quoted(key, quoted));
-    else if (length >= 2 && value[0] == '"' && value[length - 1] == '"')
-        problem(loader, reader->source, reader->line, -EINVAL,
-                "'%s' is '%s': values are written without quotes", mo_quoted(key, quoted_key),
-                mo_quoted(value, quoted));
     else if (*reader->section != '\0') {
         const char *kept_key = keep(loader, key, strlen(key));
-        const char *kept_value = keep(loader, value, length);
+        const char *kept_value = keep(loader, value, strlen(value));
         if (kept_key != NULL && kept_value != NULL)
             add_raw(loader, reader->source, reader->line, reader->section, kept_key, kept_value);
     }
@@ -908,6 +903,29 @@ static int check_output(const char *text, struct memopt_error *error) {
     return 0;
 }
 
+/* mo_config_write() writes a value as it is: refuses what inih would read back as
+ * another. --set gives any text, and any directory may become part of a path. */
+static int check_writable(const char *key, const char *text, struct memopt_error *error) {
+    char quoted[MO_QUOTED_MAX];
+    const char *wrong = NULL;
+    size_t length = strlen(text);
+    for (const char *p = text; *p != '\0'; p++)
+        if (*p == ';' && (p == text || is_blank(p[-1])))
+            wrong = "in an INI a comment would begin at the ';'";
+        else if (((unsigned char)*p < 0x20 && *p != '\t') || *p == 0x7f)
+            wrong = "it has a control character";
+    if (length >= 2 && text[0] == '"' && text[length - 1] == '"')
+        wrong = "values are written without quotes";
+    else if (length > 0 && is_blank(text[length - 1]))
+        wrong = "it ends with a blank";
+    if (wrong != NULL)
+        return mo_fail(error, -EINVAL, "'%s' is '%s': %s", key, mo_quoted(text, quoted), wrong);
+    if (strlen(key) + strlen(" = ") + length >= LINE_LIMIT)
+        return mo_fail(error, -EINVAL, "'%s' is '%s': it has %zu bytes, more than a line may have",
+                       key, mo_quoted(text, quoted), length);
+    return 0;
+}
+
 /* Checks one value and makes paths in it absolute. */
 static int check_value(struct loader *loader, const struct mo_section *section,
                        const struct memopt_option *option, const struct raw *raw,
@@ -948,7 +966,11 @@ static void check_setting(struct loader *loader, const struct raw *raw, struct s
         return;
     }
     const char *text = NULL;
-    int result = check_value(loader, &section->type, option, raw, &text, &error);
+    int result = check_writable(option->key, raw->value, &error);
+    if (result == 0)
+        result = check_value(loader, &section->type, option, raw, &text, &error);
+    if (result == 0)
+        result = check_writable(option->key, text, &error); /* with its directory */
     if (result < 0) {
         problem(loader, raw->source, raw->line, result, "%s", error.message);
         return;

@@ -198,9 +198,9 @@ struct mo_settings_store {
 };
 
 /* The whole effective configuration as an INI that load() would read back to
- * the same. Every value on one line, `[section]` and `key = value` only: the
- * shim reads this form with a reader of its own (core/config/flat.h). (A path
- * that has " ;" in it is right for the shim and for nobody else.) */
+ * the same: it has refused values that can't be. Every value on one line,
+ * `[section]` and `key = value` only: the shim reads this form with a reader of
+ * its own (core/config/flat.h). */
 int mo_config_write(const struct mo_config *config, FILE *stream, struct memopt_error *error);
 
 #endif
