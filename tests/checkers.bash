@@ -26,7 +26,11 @@ export ASAN_OPTIONS=abort_on_error=0:exitcode=66:detect_leaks=0:handle_segv=1
 ulimit -c 0
 
 sanitized=${SANITIZE_CFLAGS:-}
-case $sanitized in *thread*) echo "ThreadSanitizer goes with no other checker"; exit 77 ;; esac
+case $sanitized in
+*=thread*) echo "ThreadSanitizer goes with no other checker"; exit 77 ;;
+*=address*) ;;
+*) sanitized= ;; # UBSan goes with both
+esac
 
 compile() { # OUTPUT SOURCE FLAGS...
     local output=$1 source=$2

@@ -1,5 +1,5 @@
 # Reporter plugins run in the memopt command only, with its sanitizers.
-report_ldflags = -module -avoid-version -shared -Wl,-z,now $(SANITIZE_CFLAGS)
+report_ldflags = -module -avoid-version -shared -Wl,-z,now $(AM_LDFLAGS)
 
 pkglib_LTLIBRARIES += plugins/report-text.la
 plugins_report_text_la_SOURCES = plugins/report/text.c
