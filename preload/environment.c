@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* "LD_PRELOAD=ours:backend:theirs": memopt run puts its own one or two entries
- * first and says in MEMOPT_PRELOADED how many they are. */
+ * first and says in MEMOPT_PRELOADED how many they are, and then its process number. */
 static void cut_preload(char *variable, int entries) {
     char *list = variable + strlen("LD_PRELOAD=");
     char *rest = list;

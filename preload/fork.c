@@ -46,12 +46,16 @@ static void parent(void) {
 }
 
 static void child(void) {
+    int before_fork;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE,
+                           &before_fork); /* fork() is no cancellation point */
     if (backend() != NULL && backend()->after_fork_child != NULL)
         backend()->after_fork_child();
     if (mo_ledger_after_fork_child(own_slot()) < 0 && stop_tracking != NULL)
         stop_tracking();
     for (unsigned i = count(); i-- > 0;)
         added[i].child();
+    pthread_setcancelstate(before_fork, NULL);
 }
 
 void mo_fork_add(void (*on_before)(void), void (*on_parent)(void), void (*on_child)(void)) {

@@ -18,10 +18,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
+#include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -140,10 +143,25 @@ static int load(const struct mo_flat *flat, enum memopt_plugin_kind kind, const 
 
 /* ------------------------------------------------------------------- start */
 
+/* Whether memopt run itself started this process. Those that the program has started and
+ * that can't get at the run directory, having other rights, are silent about it: their
+ * stderr is the program's own. */
+static bool is_the_program;
+static void find_parent(char *const *envp) {
+    static const char name[] = "MEMOPT_PRELOADED=";
+    for (; *envp != NULL; envp++)
+        if (strncmp(*envp, name, sizeof(name) - 1) == 0) {
+            const char *colon = strchr(*envp, ':');
+            is_the_program = colon != NULL && atoi(colon + 1) == getppid();
+        }
+}
+
 static void fall_back_to_libc(const struct memopt_error *error) {
     /* with the agent malloc is bound already, to what is preloaded behind it */
     bool agent = own_kind == MO_PROCESS_AGENT;
-    notef(MEMOPT_NOTE_ERROR, "%s\nthis process %s", error->message,
+    bool is_locked_out = error->code == -EACCES || error->code == -EPERM || error->code == -ENOSYS;
+    notef(is_locked_out && !is_the_program ? MEMOPT_NOTE_WARNING : MEMOPT_NOTE_ERROR,
+          "%s\nthis process %s", error->message,
           agent ? "keeps the malloc that it is bound to, with no settings of memopt's"
                 : "runs on the C library's malloc");
     if (agent)
@@ -166,6 +184,8 @@ static void create_ledger(void *const *tracker_settings) {
     }
     if (mo_ledger_create(&plan, &error) < 0) {
         mo_process.tracker_count = 0;
+        if (mo_ledger_left_word() || !is_the_program)
+            return;
         for (size_t i = 0; i < pending_used; i += strlen(pending + i) + 1)
             if (pending[i] < MEMOPT_NOTE_ERROR) /* those have been said */
                 say_on_stderr(pending + i + 1);
@@ -307,6 +327,7 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
             run_directory = *e + 11;
     if (run_directory != NULL)
         run_directory = mo_sys_strdup(run_directory);
+    find_parent(envp);
     int follow = 1;
     mo_process.limit = UINT64_MAX;
     if (run_directory == NULL) {
@@ -355,6 +376,8 @@ void mo_process_start(enum mo_process_kind kind, char **envp,
 
 /* --------------------------------------------------------------------- end */
 
+static _Atomic bool shut_in;
+
 /* Only the shim has a boot range. */
 extern uint64_t mo_boot_used(void) __attribute__((weak));
 
@@ -370,13 +393,38 @@ static bool may_ask_backend(void) {
     return false;
 }
 
-static void end(int status, bool with_figures) {
+/* A filter that takes no system call of ours may kill the process for one. What gives
+ * up privileges for good says so here first, libseccomp included. */
+MEMOPT_EXPORT int prctl(int option, ...) {
+    va_list arguments;
+    va_start(arguments, option);
+    unsigned long a = va_arg(arguments, unsigned long), b = va_arg(arguments, unsigned long),
+                  c = va_arg(arguments, unsigned long), d = va_arg(arguments, unsigned long);
+    va_end(arguments);
+    if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP) {
+        shut_in = true;
+        mo_ledger_shut_in();
+    }
+    return (int)syscall(SYS_prctl, option, a, b, c, d);
+}
+
+static void record_end(int status, bool with_figures) {
     struct memopt_figures figures = MEMOPT_FIGURES_INIT;
     if (mo_ledger() == NULL || mo_ledger()->pid != getpid())
         return;
     bool known = with_figures && may_ask_backend() &&
                  mo_process.allocator->ops.allocator.figures(&figures) == 0;
     mo_ledger_end(known ? &figures : NULL, mo_boot_used != NULL ? mo_boot_used() : 0, status);
+}
+
+/* Neither exit() nor _exit() is a cancellation point; open() and read() are. */
+static void end(int status, bool with_figures) {
+    int before;
+    if (shut_in)
+        return;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    record_end(status, with_figures);
+    pthread_setcancelstate(before, NULL);
 }
 
 static void at_exit(void) {

@@ -25,6 +25,8 @@
  * may fill it: whoever is last, the call arrives. operator new is not turned: it throws,
  * which the table's malloc doesn't.
  */
+#include "config.h"
+
 #include "preload/rebind.h"
 
 #include "core/dispatch/dispatch.h"
@@ -37,6 +39,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#if HAVE_VALGRIND_MEMCHECK_H
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
 
 #ifdef __x86_64__
 
@@ -201,7 +209,8 @@ void mo_rebind(const void *backend) {
         .left = objects_before,
         .not_in = {(void *)mo_rebind, &_r_debug, libc, backend, cxx_runtime},
     };
-    if (getenv("LD_AUDIT") != NULL)
+    /* Valgrind replaces functions by their names: malloc, not what it would lead to. */
+    if (getenv("LD_AUDIT") != NULL || RUNNING_ON_VALGRIND)
         return;
     for (size_t i = 0; i < TURNS; i++)
         walk.turns[i].unbound_too = mo_program_calls(walk.turns[i].name, walk.turns[i].from);

@@ -325,6 +325,25 @@ for library in agent preload; do
     rm odd/settings.ini
 done
 
+programs=$top_builddir/tests/programs
+# ---- an unusual umask
+exits 0 $run -t stats -- sh -c 'umask 0777; exec "$0" fork-exit' "$programs/behaviour"
+never err "Permission denied"
+exits 0 sh -c "umask 0177; exec $run -- true"
+never err "Permission denied"
+
+# ---- children that have other rights are silent, and ended ones take little room
+if [ "$(id -u)" = 0 ] && su -s /bin/sh nobody -c true 2>/dev/null; then
+    exits 0 $run -q -a libc -- su -s /bin/sh nobody -c '/bin/echo one'
+    ok "a child of another user says nothing" test ! -s err
+fi
+if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
+    exits 0 unshare -m sh -c 'mount -t tmpfs -o size=16m none /dev/shm && exec "$@"' - \
+        $run -q -t stats -- sh -c 'for i in $(seq 300); do /bin/true; done; df -k /dev/shm'
+    used=$(awk 'END { print $3 }' out)
+    ok "ended children leave room in /dev/shm ($used KiB are used)" test "$used" -lt 12300
+fi
+
 # ---- dead runs are cleaned up, living ones and others' things are not
 if [ -w /dev/shm ]; then
     stale=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")

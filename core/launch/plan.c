@@ -35,8 +35,7 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
                  "the program is linked with '%s', whose malloc comes before the C library's",
                  facts->links_malloc);
         against = reason;
-    } else if (facts->has_library && facts->part_of_new &&
-               !(facts->flags & MEMOPT_ALLOCATOR_C_NEW))
+    } else if (facts->has_library && facts->part_of_new && !(facts->flags & MEMOPT_ALLOCATOR_C_NEW))
         against = "the program has its own operator new, but not all forms of it, and the library "
                   "would bring the others";
     if (facts->wanted == MO_BINDING_DIRECT && against != NULL)
@@ -120,7 +119,7 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
     if (users != NULL && (old = strdup(users)) == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
     mo_environment_set(&plan->environment, "LD_PRELOAD", plain);
-    const char *entries = "1"; /* of the list are memopt's: preload/environment.c reads it */
+    const char *entries = "1"; /* of the list are memopt's */
     if (backend[0] != '\0' &&
         (direct || (plan->allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD) != 0)) {
         r = plain_path(&plan->session, backend, plain, error);
@@ -129,7 +128,9 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
         mo_environment_append(&plan->environment, "LD_PRELOAD", plain, ":");
         entries = "2";
     }
-    mo_environment_set(&plan->environment, "MEMOPT_PRELOADED", entries);
+    char preloaded[32]; /* preload/environment.c and process.c read it */
+    snprintf(preloaded, sizeof(preloaded), "%s:%d", entries, (int)getpid());
+    mo_environment_set(&plan->environment, "MEMOPT_PRELOADED", preloaded);
     if (old != NULL && old[0] != '\0')
         mo_environment_append(&plan->environment, "LD_PRELOAD", old, ":");
     mo_environment_set(&plan->environment, "MEMOPT_RUN", plan->session.directory);

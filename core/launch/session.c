@@ -1,6 +1,7 @@
 /* session.c - see session.h. */
 #include "core/launch/session.h"
 #include "core/base/error.h"
+#include "core/ledger/ledger.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -34,6 +35,7 @@ static int create_in(const char *base, struct mo_session *ret_session) {
         return -ENAMETOOLONG;
     if (mkdtemp(session.directory) == NULL)
         return -errno;
+    chmod(session.directory, 0700); /* whatever the umask */
     session.fd = open(session.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (session.fd < 0 || flock(session.fd, LOCK_EX | LOCK_NB) != 0) {
         int code = -errno;
@@ -49,7 +51,8 @@ static int create_in(const char *base, struct mo_session *ret_session) {
 static int has_room(const char *base) {
     struct statvfs space;
     return base != NULL && statvfs(base, &space) == 0 &&
-           (uint64_t)space.f_bavail * space.f_frsize >= ROOM &&
+           (uint64_t)space.f_bavail * space.f_frsize >=
+               ROOM + mo_ledger_reserve((uint64_t)space.f_blocks * space.f_frsize) &&
            (space.f_files == 0 || space.f_favail >= 64); /* btrfs and others count no files */
 }
 

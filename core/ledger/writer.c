@@ -14,11 +14,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -91,6 +93,14 @@ static uint64_t grown_end(const struct mo_ledger_header *header, uint32_t slots)
     return round_up(header->threads_offset + slots * header->thread_stride, PAGE);
 }
 
+static int is_nearly_full(int fd) {
+    struct statfs space;
+    if (fstatfs(fd, &space) != 0 || space.f_bsize <= 0)
+        return 0;
+    uint64_t size = (uint64_t)space.f_bsize;
+    return space.f_bavail * size < mo_ledger_reserve(space.f_blocks * size);
+}
+
 /* The file of the calling process, its first blocks allocated. */
 static int create_file(const struct mo_ledger_header *header, uint32_t slots,
                        struct memopt_error *error) {
@@ -105,6 +115,7 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots,
     if (fd < 0)
         return mo_fail(error, -errno, "cannot create the ledger '%s': %s", path,
                        strerrordesc_np(errno));
+    fchmod(fd, 0600); /* whatever the program's umask */
     uint64_t backed = grown_end(header, slots);
     uint64_t size = backed > header->file_size ? backed : header->file_size;
     struct rlimit limit;
@@ -112,6 +123,8 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots,
     /* beyond the limit the kernel sends SIGXFSZ, and the program would die of us */
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)
         code = EFBIG;
+    else if (is_nearly_full(fd))
+        code = ENOSPC;
     else if (ftruncate(fd, (off_t)size) != 0)
         code = errno;
     else
@@ -127,12 +140,16 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots,
 
 /* Why there is none, for the report: as the text of a link, which a full disk
  * still takes. */
+static int word_left;
 static void leave_word(const char *why) {
     char text[128];
     snprintf(path, sizeof(path), "%s/%d.missing", directory, (int)getpid());
     snprintf(text, sizeof(text), "%s", why);
-    int ignored = symlink(text, path);
-    (void)ignored;
+    word_left = symlink(text, path) == 0;
+}
+
+int mo_ledger_left_word(void) {
+    return word_left;
 }
 
 static void describe_process(struct mo_ledger_header *header) {
@@ -153,6 +170,13 @@ static void describe_process(struct mo_ledger_header *header) {
         header->command[length > 0 ? length : 0] = '\0';
     }
     atomic_store(&header->state, MO_LEDGER_RUNNING);
+}
+
+/* What has no blocks yet is out of bounds, so that mlockall() brings none. */
+static void guard_rest(void *map, const struct mo_ledger_header *header, uint32_t slots) {
+    uint64_t end = grown_end(header, slots);
+    if (end < mapped)
+        mprotect((char *)map + end, mapped - end, PROT_NONE);
 }
 
 int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *error) {
@@ -177,6 +201,7 @@ int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *err
         leave_word(strerrordesc_np(code));
         return mo_fail(error, -code, "cannot map the ledger: %s", strerrordesc_np(code));
     }
+    guard_rest(map, &header, slots);
     atomic_store(&header.threads_grown, slots);
     describe_process(&header);
     memcpy(map, &header, sizeof(header));
@@ -207,6 +232,17 @@ size_t mo_ledger_thread_offset(size_t tracker) {
 
 void mo_ledger_set_self(size_t tracker, void *self) {
     links[tracker].self = self;
+}
+
+/* The process has shut itself in (seccomp): no system call is ours any more. */
+static _Atomic int shut_in;
+
+void mo_ledger_shut_in(void) {
+    if (atomic_exchange(&shut_in, 1) != 0 || ledger == NULL)
+        return;
+    mo_ledger_note(MEMOPT_NOTE_INFO,
+                   "this process has given up privileges for good (seccomp, no_new_privs): its "
+                   "end, its children and the allocator's own figures are not recorded");
 }
 
 /* ----------------------------------------------------------------- threads */
@@ -249,20 +285,46 @@ static void reclaim(int64_t own_tid) {
 static int grow(uint32_t from) {
     uint32_t to = from + MO_LEDGER_GROW;
     if (to > MO_LEDGER_THREADS)
-        return -1;
+        return ENOSPC;
+    uint64_t start = grown_end(ledger, from), size = grown_end(ledger, to) - start;
+    if (size == 0) { /* all in pages that are there */
+        atomic_compare_exchange_strong(&ledger->threads_grown, &from, to);
+        return 0;
+    }
+    int before; /* malloc() is no cancellation point */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
     int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    int code = posix_fallocate(fd, 0, (off_t)grown_end(ledger, to));
-    close(fd);
-    if (code != 0)
-        return -1;
-    atomic_compare_exchange_strong(&ledger->threads_grown, &from, to);
-    return 0;
+    int code = fd < 0 ? errno : posix_fallocate(fd, (off_t)start, (off_t)size);
+    if (fd >= 0)
+        close(fd);
+    pthread_setcancelstate(before, NULL);
+    if (code == 0 && mprotect(at(start), size, PROT_READ | PROT_WRITE) != 0)
+        code = errno;
+    if (code == 0)
+        atomic_compare_exchange_strong(&ledger->threads_grown, &from, to);
+    return code;
+}
+
+/* Some threads share a slot. */
+static void say_full(int code) {
+    static char text[160];
+    if (atomic_exchange(&said_full, 1) != 0)
+        return;
+    if (atomic_load(&ledger->threads_grown) + MO_LEDGER_GROW > MO_LEDGER_THREADS)
+        snprintf(text, sizeof(text), "more threads at once than the ledger has room for");
+    else
+        snprintf(text, sizeof(text), "no room for more threads in the ledger (%s)",
+                 code == EPERM ? "the process has shut itself in" : strerrordesc_np(code));
+    strcat(text, ": some share their counters, which may miss events");
+    mo_ledger_note(MEMOPT_NOTE_WARNING, text);
 }
 
 void *mo_ledger_attach(void) {
     int saved_errno = errno;
+    if (atomic_load(&shut_in)) {
+        say_full(EPERM);
+        return slot_at(atomic_load(&ledger->threads_grown) - 1);
+    }
     int64_t tid = syscall(SYS_gettid);
     struct mo_ledger_thread *found = NULL;
     reclaim(tid);
@@ -275,12 +337,10 @@ void *mo_ledger_attach(void) {
                 atomic_compare_exchange_strong(&slot->tid, &free_slot, tid))
                 found = slot;
         }
-        if (found == NULL && grow(grown) != 0) {
+        int code = 0;
+        if (found == NULL && (code = grow(grown)) != 0) {
             found = slot_at(grown - 1);
-            if (atomic_exchange(&said_full, 1) == 0)
-                mo_ledger_note(MEMOPT_NOTE_WARNING,
-                               "more threads at once than the ledger has room for: some share "
-                               "their counters, which may miss events");
+            say_full(code);
         }
     }
     errno = saved_errno;
@@ -351,7 +411,7 @@ static size_t head_size(void) {
 
 void mo_ledger_before_fork(void *own_slot) {
     (void)own_slot;
-    if (ledger == NULL)
+    if (ledger == NULL || atomic_load(&shut_in))
         return;
     uint32_t slots = atomic_load(&ledger->threads_grown);
     while (slots > 1 && atomic_load(&slot_at(slots - 1)->tid) == 0)
@@ -387,8 +447,10 @@ static int replace_mapping(struct mo_ledger_header *header) {
         void *map = mmap(ledger, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
         int code = errno;
         close(fd);
-        if (map != MAP_FAILED)
+        if (map != MAP_FAILED) {
+            guard_rest(map, header, atomic_load(&header->threads_grown));
             return 0;
+        }
         unlink(path);
         mo_fail(&error, -code, "cannot map the ledger: %s", strerrordesc_np(code));
     }
@@ -402,6 +464,10 @@ static int replace_mapping(struct mo_ledger_header *header) {
 int mo_ledger_after_fork_child(void *own_slot) {
     if (ledger == NULL)
         return 0;
+    if (atomic_load(&shut_in)) {
+        ledger = NULL;
+        return -EPERM;
+    }
     static struct mo_ledger_header header;
     memcpy(&header, ledger, sizeof(header));
     atomic_store(&header.notes_used, 0);
@@ -475,8 +541,28 @@ static uint64_t peak_rss(void) {
     return kib * 1024;
 }
 
+/* Whole pages of [from, to) that hold nothing go back to the file system: it may be small, and
+ * the program needs room there, too. A hole reads as zeros. */
+static void give_back(uint64_t from, uint64_t to) {
+    from = round_up(from, PAGE);
+    to &= ~(uint64_t)(PAGE - 1);
+    if (from < to)
+        madvise(at(from), to - from, MADV_REMOVE);
+}
+
+static void give_back_unused(void) {
+    uint32_t heaps = atomic_load(&ledger->heaps_used), slots = atomic_load(&ledger->threads_grown);
+    while (slots > 1 && atomic_load(&slot_at(slots - 1)->tid) == 0)
+        slots--;
+    give_back(ledger->notes_offset + atomic_load(&ledger->notes_used), ledger->heaps_offset);
+    give_back(ledger->heaps_offset + heaps * sizeof(struct mo_ledger_heap), ledger->process_offset);
+    if (ledger->tracker_count > 0)
+        give_back(ledger->threads_offset + slots * ledger->thread_stride,
+                  grown_end(ledger, atomic_load(&ledger->threads_grown)));
+}
+
 void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status) {
-    if (ledger == NULL || ledger->pid != getpid())
+    if (ledger == NULL || atomic_load(&shut_in) || ledger->pid != getpid())
         return; /* a vfork child shares our memory, not our end */
     if (figures != NULL) {
         ledger->figures = (struct mo_ledger_figures){
@@ -494,4 +580,5 @@ void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, in
     ledger->peak_rss = peak_rss();
     ledger->end_time = now_ns();
     atomic_store(&ledger->state, MO_LEDGER_EXITED);
+    give_back_unused();
 }

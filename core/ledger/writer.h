@@ -34,6 +34,13 @@ struct mo_ledger_plan {
 /* Creates and maps DIRECTORY/PID.N.ledger. Call once. */
 int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *error);
 
+/* create() failed, and the report will say so. */
+int mo_ledger_left_word(void);
+
+/* From here on nothing in this file makes a system call: the process has shut itself in,
+ * and one might be its last. Async-signal-safe. */
+void mo_ledger_shut_in(void);
+
 /* The mapping, or NULL if there is none. */
 struct mo_ledger_header *mo_ledger(void);
 
@@ -64,8 +71,8 @@ void mo_ledger_before_fork(void *own_slot);
 void mo_ledger_after_fork_parent(void);
 /* Gives the child a ledger of its own. If no file can be made, the child counts
  * into private memory that nobody reads, and the parent's ledger gets a note.
- * `own_slot` stays valid. -ENOMEM: not even that memory is there (RLIMIT_AS); the
- * child has no ledger, and as the parent's is still mapped, must not count. */
+ * `own_slot` stays valid. -ENOMEM: not even that memory is there (RLIMIT_AS); -EPERM:
+ * it is shut in; the child has no ledger, and as the parent's is still mapped, must not count. */
 int mo_ledger_after_fork_child(void *own_slot);
 
 /* The process is about to end: figures (NULL: unknown), peak RSS, time, state.

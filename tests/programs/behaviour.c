@@ -20,7 +20,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -493,6 +497,112 @@ static void close_all(void) {
     printf("all closed\n");
 }
 
+/* ----------------------------------------------------------------- cancelled */
+
+static atomic_int cancelled_now, idlers;
+static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+
+static void *idle(void *unused) {
+    (void)unused;
+    free(malloc(10));
+    atomic_fetch_add(&idlers, 1);
+    pause();
+    return NULL;
+}
+
+static void *allocates(void *unused) {
+    (void)unused;
+    while (!atomic_load(&cancelled_now))
+        ;
+    pthread_mutex_lock(&held);
+    void *p = malloc(100);
+    pthread_mutex_unlock(&held);
+    free(p);
+    return NULL;
+}
+
+static void *forks(void *unused) {
+    (void)unused;
+    while (!atomic_load(&cancelled_now))
+        ;
+    pid_t pid = fork();
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    if (pid == 0)
+        _exit(5);
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 5);
+    return NULL;
+}
+
+static void *exits(void *unused) {
+    (void)unused;
+    while (!atomic_load(&cancelled_now))
+        ;
+    exit(5);
+}
+
+static void cancel(void *(*body)(void *)) {
+    pthread_t thread;
+    atomic_store(&cancelled_now, 0);
+    CHECK(pthread_create(&thread, NULL, body, NULL) == 0);
+    CHECK(pthread_cancel(thread) == 0);
+    atomic_store(&cancelled_now, 1);
+    pthread_join(thread, NULL);
+}
+
+/* malloc, fork and exit are no cancellation points, however many threads came before. */
+static void cancelled(void) {
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, idle, NULL) == 0);
+        while (atomic_load(&idlers) <= i)
+            ;
+        cancel(allocates);
+        pthread_mutex_lock(&held);
+        pthread_mutex_unlock(&held);
+    }
+    cancel(forks);
+    pid_t pid = fork();
+    if (pid == 0) {
+        cancel(exits);
+        _exit(6);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 5);
+    puts("cancelled");
+    fflush(stdout);
+    _exit(0);
+}
+
+/* ------------------------------------------------------------------- shut in */
+
+/* Allows what malloc, write and the end of a process need; all else kills. */
+static void shut_in(void) {
+    static const unsigned allowed[] = {SYS_read,        SYS_write,    SYS_exit,   SYS_exit_group,
+                                       SYS_brk,         SYS_mmap,     SYS_munmap, SYS_madvise,
+                                       SYS_futex,       SYS_mprotect, SYS_mremap, SYS_newfstatat,
+                                       SYS_rt_sigreturn};
+    enum { ALLOWED = sizeof(allowed) / sizeof(allowed[0]) };
+    struct sock_filter filter[ALLOWED + 3];
+    unsigned n = 0;
+    filter[n++] =
+        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    for (unsigned i = 0; i < ALLOWED; i++)
+        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i],
+                                                   (uint8_t)(ALLOWED - i), 0);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {(unsigned short)n, filter};
+    puts("shut in");
+    fflush(stdout);
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    errno = 0;
+    CHECK(prctl(-1, 0, 0, 0, 0) == -1 && errno == EINVAL);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    for (int i = 0; i < 1000; i++)
+        free(malloc((size_t)i * 10));
+}
+
 int main(int argc, char **argv) {
     const char *scenario = argc > 1 ? argv[1] : "";
     const char *argument = argc > 2 ? argv[2] : NULL;
@@ -515,6 +625,8 @@ int main(int argc, char **argv) {
         {"killed", wait_to_be_killed},
         {"preloaded", preloaded},
         {"close-all", close_all},
+        {"cancelled", cancelled},
+        {"shut-in", shut_in},
     };
     if (strcmp(scenario, "nothing") == 0) /* the constructor has allocated */
         _exit(0);
