@@ -156,6 +156,9 @@ static void test_defects(void **state) {
         {"alloc-bad-offset.so",
          "plugin '@': the field of its option 'size' ends outside its settings of 16 bytes"},
         {"alloc-bad-enum.so", "plugin '@': its option 'word' is an enum without choices"},
+        {"alloc-empty-enum.so", "plugin '@': its option 'word' is an enum without choices"},
+        {"alloc-no-help.so", "plugin '@': its option 'size' has no help text"},
+        {"alloc-same-key.so", "plugin '@': it has two options with the key 'size'"},
         {"alloc-undefined.so",
          "plugin '@' cannot be loaded: undefined symbol: this_function_is_nowhere; link it against "
          "all that it uses (-Wl,-z,defs says what is missing)"},
@@ -165,6 +168,30 @@ static void test_defects(void **state) {
         print_message("  %s\n", rows[i].file);
         refuse(plugin_path(rows[i].file), -ENOEXEC, rows[i].message);
     }
+}
+
+static void test_ranges(void **state) {
+    static const struct {
+        const char *file, *message;
+    } rows[] = {
+        {"alloc-bad-min.so", "plugin '@': a bound of its options is wrong: 'size' is '4 KIBI', not "
+                             "a size (bytes, or a number with KiB, MiB, GiB, TiB)"},
+        {"alloc-bad-max.so", "plugin '@': a bound of its options is wrong: 'size' is '1KiB', not "
+                             "within 4KiB or more"},
+    };
+    (void)state;
+    refuse(plugin_path(rows[0].file), -EINVAL, rows[0].message);
+    refuse(plugin_path(rows[1].file), -ERANGE, rows[1].message);
+}
+
+static void test_output_key(void **state) {
+    struct mo_plugin *plugin;
+    (void)state;
+    const char *path = plugin_path("alloc-output-key.so");
+    assert_int_equal(mo_plugin_load(MEMOPT_REPORTER, path, &plugin, &error), -ENOEXEC);
+    assert_message("plugin '@': its option 'output' is one that every reporter has from memopt: "
+                   "give it another key",
+                   path);
 }
 
 static void test_bad_default(void **state) {
@@ -337,6 +364,13 @@ static void test_other_name(void **state) {
     put(wanted, sizeof(wanted),
         "plugin '%s' calls itself 'another': its file must be alloc-another.so", path);
     assert_string_equal(error.message, wanted);
+    /* also if the object is there already, under its own name */
+    assert_int_equal(mo_plugin_load(MEMOPT_ALLOCATOR, "libc", &plugin, &error), 0);
+    assert_int_equal(symlink(plugin->path, scratch_path("alloc-mine.so")), 0);
+    assert_int_equal(setenv("MEMOPT_PLUGIN_PATH", scratch, 1), 0);
+    assert_int_equal(mo_plugin_load(MEMOPT_ALLOCATOR, "mine", &plugin, &error), -ENOEXEC);
+    assert_message("plugin '@' calls itself 'libc': its file must be alloc-libc.so",
+                   scratch_path("alloc-mine.so"));
     assert_int_equal(unsetenv("MEMOPT_PLUGIN_PATH"), 0);
     /* by path the file's name does not matter */
     assert_int_equal(mo_plugin_load(MEMOPT_ALLOCATOR, path, &plugin, &error), 0);
@@ -739,6 +773,7 @@ int main(int argc, char **argv) {
         return 99;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defects),         cmocka_unit_test(test_bad_default),
+        cmocka_unit_test(test_ranges),          cmocka_unit_test(test_output_key),
         cmocka_unit_test(test_files),           cmocka_unit_test(test_by_name),
         cmocka_unit_test(test_unknown_name),    cmocka_unit_test(test_relative_directories),
         cmocka_unit_test(test_search),          cmocka_unit_test(test_other_name),

@@ -519,6 +519,20 @@ static bool good_key(const char *key) {
     return true;
 }
 
+/* Both are values of the option, and the upper one is not below the lower one. */
+static int check_bounds(const struct memopt_option *option, struct memopt_error *error) {
+    struct memopt_option row = *option;
+    int r = 0;
+    row.value = ""; /* so that an empty bound isn't "unset" */
+    row.min = row.max = NULL;
+    if (option->min != NULL)
+        r = mo_option_parse(&row, option->min, NULL, NULL, NULL, error);
+    row.min = option->min;
+    if (option->max != NULL && r == 0)
+        r = mo_option_parse(&row, option->max, NULL, NULL, NULL, error);
+    return r;
+}
+
 static int check_options(const struct memopt_plugin *descriptor, const char *path,
                          struct memopt_error *error) {
     if (descriptor->options == NULL)
@@ -557,11 +571,28 @@ static int check_options(const struct memopt_plugin *descriptor, const char *pat
                            "plugin '%s': the field of its option '%s' ends outside its settings of "
                            "%zu bytes",
                            path, option->key, descriptor->settings_size);
-        if (option->type == MEMOPT_ENUM && option->choices == NULL)
+        if (option->type == MEMOPT_ENUM && (option->choices == NULL || option->choices[0] == NULL))
             return mo_fail(error, -ENOEXEC,
                            "plugin '%s': its option '%s' is an enum without "
                            "choices",
                            path, option->key);
+        if (option->help == NULL)
+            return mo_fail(error, -ENOEXEC, "plugin '%s': its option '%s' has no help text", path,
+                           option->key);
+        if (descriptor->kind == MEMOPT_REPORTER && strcmp(option->key, "output") == 0)
+            return mo_fail(error, -ENOEXEC,
+                           "plugin '%s': its option 'output' is one that every reporter has from "
+                           "memopt: give it another key",
+                           path);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(descriptor->options[j].key, option->key) == 0)
+                return mo_fail(error, -ENOEXEC, "plugin '%s': it has two options with the key '%s'",
+                               path, option->key);
+        int r = check_bounds(option, error);
+        if (r < 0) {
+            mo_error_prefix(error, "plugin '%s': a bound of its options is wrong", path);
+            return r;
+        }
     }
     struct mo_option_table table = {descriptor->options, descriptor->option_size};
     void *scratch = mo_sys_alloc(descriptor->settings_size);
@@ -837,22 +868,23 @@ int mo_plugin_load(enum memopt_plugin_kind kind, const char *name_or_path,
     char path[PATH_MAX];
     void *handle = NULL;
     const struct memopt_plugin *found = NULL;
+    struct mo_plugin *plugin = NULL;
     int r = find_plugin(kind, name_or_path, path, error);
     if (r < 0)
         return r;
     r = open_object(kind, path, &handle, &found, error);
     if (r < 0)
         return r;
-    struct mo_plugin *plugin = find_loaded(handle);
-    if (plugin != NULL) {
-        dlclose(handle);
-        *ret_plugin = plugin;
-        return 0;
-    }
     if (strchr(name_or_path, '/') == NULL && strcmp(found->name, name_or_path) != 0) {
         r = mo_fail(error, -ENOEXEC, "plugin '%s' calls itself '%s': its file must be %s%s.so",
                     path, found->name, mo_plugin_kind_prefix(kind), found->name);
         goto close;
+    }
+    plugin = find_loaded(handle);
+    if (plugin != NULL) {
+        dlclose(handle);
+        *ret_plugin = plugin;
+        return 0;
     }
     r = check_options(found, path, error);
     if (r < 0)

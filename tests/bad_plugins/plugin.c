@@ -67,6 +67,24 @@ static const struct memopt_option options[] = {
 #elif defined(DEFECT_bad_enum)
 static const struct memopt_option options[] = {
     MEMOPT_OPT_ENUM(struct settings, word, "word", NULL, NULL, "a word"), MEMOPT_OPT_END};
+#elif defined(DEFECT_empty_enum)
+static const char *const no_words[] = {NULL};
+static const struct memopt_option options[] = {
+    MEMOPT_OPT_ENUM(struct settings, word, "word", NULL, no_words, "a word"), MEMOPT_OPT_END};
+#elif defined(DEFECT_no_help)
+static const struct memopt_option options[] = {
+    MEMOPT_OPT_SIZE(struct settings, size, "size", NULL, NULL, NULL, NULL), MEMOPT_OPT_END};
+#elif defined(DEFECT_bad_min)
+static const struct memopt_option options[] = {
+    MEMOPT_OPT_SIZE(struct settings, size, "size", NULL, "4 KIBI", NULL, "a size"), MEMOPT_OPT_END};
+#elif defined(DEFECT_bad_max)
+static const struct memopt_option options[] = {
+    MEMOPT_OPT_SIZE(struct settings, size, "size", NULL, "4KiB", "1KiB", "a size"), MEMOPT_OPT_END};
+#elif defined(DEFECT_same_key)
+static const struct memopt_option options[] = {OPTION, OPTION, MEMOPT_OPT_END};
+#elif defined(DEFECT_output_key)
+static const struct memopt_option options[] = {
+    MEMOPT_OPT_BOOL(struct settings, word, "output", NULL, "a word"), MEMOPT_OPT_END};
 #elif defined(DEFECT_bad_default)
 static const struct memopt_option options[] = {
     MEMOPT_OPT_SIZE(struct settings, size, "size", "12Q", NULL, NULL, "a size"), MEMOPT_OPT_END};
@@ -79,7 +97,7 @@ extern void this_function_is_nowhere(void);
 void (*needed)(void) = this_function_is_nowhere;
 #endif
 
-static void *no_heap(void *heap, size_t size) {
+__attribute__((unused)) static void *no_heap(void *heap, size_t size) {
     (void)heap, (void)size;
     return NULL;
 }
@@ -120,6 +138,15 @@ static const struct memopt_tracker_ops ops = {
     .report = report,
     .bounds = bounds,
 };
+#elif defined(DEFECT_output_key)
+#define KIND MEMOPT_REPORTER
+static int write_it(const struct memopt_host *host, const void *settings,
+                    const struct memopt_report *report, struct memopt_output *output,
+                    struct memopt_error *error) {
+    (void)host, (void)settings, (void)report, (void)output, (void)error;
+    return 0;
+}
+static const struct memopt_reporter_ops ops = {.size = sizeof(ops), .write = write_it};
 #else
 #define KIND MEMOPT_ALLOCATOR
 static const struct memopt_allocator_ops ops = {
