@@ -49,6 +49,7 @@ struct value {
     const char *text; /* NULL: the default counts */
     struct mo_origin origin;
     int source;
+    int refused; /* a text that is not the value */
 };
 
 struct section {
@@ -939,6 +940,12 @@ static int check_value(struct loader *loader, const struct mo_section *section,
         result = absolute_path(loader, option->key, text, directory, &text, error);
     else
         result = mo_option_parse(option, text, directory, NULL, NULL, error);
+    if (result == 0 && strcmp(section->name, "pressure") == 0 &&
+        strcmp(option->key, "sources") == 0 && *text == '\0') {
+        char allowed[256];
+        mo_option_describe(option, allowed, sizeof(allowed));
+        result = mo_fail(error, -EINVAL, "'sources' is empty, not %s", allowed);
+    }
     if (result == 0 && option == &section->output)
         result = check_output(text, error);
     if (result == 0 && section->plugin == NULL && strcmp(option->key, "state") == 0 &&
@@ -973,11 +980,50 @@ static void check_setting(struct loader *loader, const struct raw *raw, struct s
         result = check_writable(option->key, text, &error); /* with its directory */
     if (result < 0) {
         problem(loader, raw->source, raw->line, result, "%s", error.message);
+        value->refused = 1;
         return;
     }
     value->text = text;
     value->source = raw->source;
     value->origin = (struct mo_origin){source->kind, source->origin, raw->line};
+}
+
+static int comes_after(const struct value *a, const struct value *b) {
+    return a->source != b->source ? a->source > b->source : a->origin.line > b->origin.line;
+}
+
+/* [pressure]: a step that comes after another can't be due before it. Of two values
+ * in the wrong order the later one is told of, by layer and line. */
+static void check_thresholds(struct loader *loader) {
+    static const char *const pairs[][2] = {{"warn", "high"},
+                                           {"high", "critical"},
+                                           {"psi_warn", "psi_high"},
+                                           {"psi_high", "psi_critical"}};
+    const struct section *section = find_section(loader->config, "pressure");
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
+        const struct value *values[2];
+        const char *texts[2];
+        char quoted[MO_QUOTED_MAX], quoted_other[MO_QUOTED_MAX];
+        double numbers[2];
+        for (int j = 0; j < 2; j++) {
+            size_t row = row_of(&section->type, pairs[i][j]);
+            struct memopt_option at_zero = *mo_section_option(&section->type, row);
+            at_zero.offset = 0;
+            values[j] = &section->values[row];
+            texts[j] = values[j]->text != NULL ? values[j]->text : at_zero.value;
+            if (mo_option_parse(&at_zero, texts[j], NULL, &numbers[j], NULL, NULL) < 0)
+                loader->no_memory = 1; /* it was checked before */
+        }
+        if (loader->no_memory || values[0]->refused || values[1]->refused ||
+            numbers[0] <= numbers[1])
+            continue;
+        int later = values[1]->text != NULL &&
+                    (values[0]->text == NULL || comes_after(values[1], values[0]));
+        problem(loader, values[later]->source, values[later]->origin.line, -EINVAL,
+                "'%s' is '%s', %s '%s', which is '%s'", pairs[i][later],
+                mo_quoted(texts[later], quoted), later ? "below" : "above", pairs[i][!later],
+                mo_quoted(texts[!later], quoted_other));
+    }
 }
 
 static int is_plugin_section(const char *name) {
@@ -1132,6 +1178,8 @@ static int loader_finish(struct loader *loader, const struct mo_config_request *
     struct mo_config *config = loader->config;
     if (!loader->no_memory)
         check_settings(loader, 0);
+    if (!loader->no_memory)
+        check_thresholds(loader);
     if (!loader->no_memory)
         add_plugin_directories(loader);
     size_t before_plugins = config->section_count;
