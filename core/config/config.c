@@ -335,7 +335,8 @@ int mo_section_describe(const struct mo_config *config, const char *name,
 static int add_section(struct mo_config *config, const struct mo_section *type,
                        struct section **ret_section, struct memopt_error *error) {
     if (config->section_count == SECTION_LIMIT)
-        return mo_fail(error, -E2BIG, "more than %d sections", SECTION_LIMIT);
+        return mo_fail(error, -E2BIG, "more than %d sections, with those of the plugins in use",
+                       SECTION_LIMIT);
     size_t rows = 0;
     while (mo_section_option(type, rows) != NULL)
         rows++;
@@ -383,6 +384,7 @@ struct loader {
     size_t raw_count, raw_room;
     struct problem *problems;
     size_t problem_count, problem_room;
+    int no_room; /* for one more section: that is told once */
     int no_memory;
 };
 
@@ -1035,6 +1037,19 @@ static int is_plugin_section(const char *name) {
     return 0;
 }
 
+/* NULL: it could not be made, and is a problem. */
+static struct section *new_section(struct loader *loader, const struct mo_section *type, int source,
+                                   int line) {
+    struct memopt_error error;
+    struct section *section = NULL;
+    int result = add_section(loader->config, type, &section, &error);
+    if (result < 0 && !loader->no_room)
+        problem(loader, source, line, result, "%s", error.message);
+    if (result == -E2BIG)
+        loader->no_room = 1;
+    return section;
+}
+
 /* All raw settings of plugins' sections, or all others. */
 static void check_settings(struct loader *loader, int plugins) {
     struct mo_config *config = loader->config;
@@ -1049,13 +1064,13 @@ static void check_settings(struct loader *loader, int plugins) {
             section = (struct section *)find_section(config, raw->section);
             if (section == NULL) {
                 int result = mo_section_describe(config, raw->section, &type, &error);
-                if (result == 0)
-                    result = add_section(config, &type, &section, &error);
-                if (result < 0) {
+                if (result < 0)
                     problem(loader, raw->source, raw->line, result, "%s", error.message);
-                    continue;
-                }
+                else
+                    section = new_section(loader, &type, raw->source, raw->line);
             }
+            if (section == NULL)
+                continue;
             section->mentioned = 1;
         } else if (section != NULL)
             check_setting(loader, raw, section);
@@ -1090,11 +1105,8 @@ static void check_plugin(struct loader *loader, const struct value *value,
     if (find_section(config, section_name) != NULL)
         return;
     struct mo_section type;
-    struct section *section;
     describe_plugin(plugin, section_name, &type);
-    result = add_section(config, &type, &section, &error);
-    if (result < 0)
-        problem(loader, source, value->origin.line, result, "%s", error.message);
+    new_section(loader, &type, source, value->origin.line);
 }
 
 /* The values of [memopt] or a heap that name plugins. */
