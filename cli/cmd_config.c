@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "cli/cmd.h"
+#include "cli/json.h"
 #include "cli/settings.h"
 #include "core/base/error.h"
 #include "core/config/config.h"
@@ -126,31 +127,45 @@ static void show_text(const struct mo_config *config) {
     }
 }
 
+static json_t *entry_json(const struct memopt_option *option, const char *value,
+                          const struct mo_origin *origin) {
+    static const char *const kinds[] = {
+        [MO_ORIGIN_DEFAULT] = "default", [MO_ORIGIN_FILE] = "file", [MO_ORIGIN_SET] = "set"};
+    json_t *entry = json_pack("{s:s, s:o, s:s}", "type", mo_option_type_name(option->type), "value",
+                              mo_json_string(value), "origin", kinds[origin->kind]);
+    int failed = 0;
+    if (origin->kind == MO_ORIGIN_FILE) {
+        failed |= json_object_set_new(entry, "file", mo_json_string(origin->file));
+        failed |= json_object_set_new(entry, "line", json_integer(origin->line));
+    } else if (origin->kind == MO_ORIGIN_SET)
+        failed |= json_object_set_new(entry, "option", mo_json_string(origin->file));
+    if (failed == 0)
+        return entry;
+    json_decref(entry);
+    return NULL;
+}
+
 /* {"sections": {"memopt": {"allocator": {"value": "libc", "origin": "default"}}}} */
 static int show_json(const struct mo_config *config) {
     const struct mo_section *section;
     const struct memopt_option *option;
     json_t *sections = json_object();
+    int failed = 0;
     for (size_t i = 0; (section = mo_config_section_at(config, i)) != NULL; i++) {
         json_t *keys = json_object();
         for (size_t j = 0; (option = mo_section_option(section, j)) != NULL; j++) {
             struct mo_origin origin;
             const char *value = mo_config_get(config, section->name, option->key, &origin);
-            static const char *const kinds[] = {[MO_ORIGIN_DEFAULT] = "default",
-                                                [MO_ORIGIN_FILE] = "file",
-                                                [MO_ORIGIN_SET] = "set"};
-            json_t *entry = json_pack("{s:s, s:s?, s:s}", "type", mo_option_type_name(option->type),
-                                      "value", value, "origin", kinds[origin.kind]);
-            if (origin.kind == MO_ORIGIN_FILE) {
-                json_object_set_new(entry, "file", json_string(origin.file));
-                json_object_set_new(entry, "line", json_integer(origin.line));
-            } else if (origin.kind == MO_ORIGIN_SET)
-                json_object_set_new(entry, "option", json_string(origin.file));
-            json_object_set_new(keys, option->key, entry);
+            failed |= json_object_set_new(keys, option->key, entry_json(option, value, &origin));
         }
-        json_object_set_new(sections, section->name, keys);
+        failed |= json_object_set_new(sections, section->name, keys);
     }
-    return mo_print_json("config", json_pack("{s:i, s:o}", "version", 1, "sections", sections));
+    json_t *root = json_pack("{s:i, s:o}", "version", 1, "sections", sections);
+    if (failed != 0) {
+        json_decref(root);
+        root = NULL;
+    }
+    return mo_print_json("config", root);
 }
 
 static int show(struct options *options) {

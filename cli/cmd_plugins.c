@@ -3,6 +3,7 @@
  * be used, and what options they have.
  */
 #include "cli/cmd.h"
+#include "cli/json.h"
 #include "cli/settings.h"
 #include "core/config/config.h"
 #include "core/plugin/registry.h"
@@ -27,6 +28,7 @@ struct listing {
     const struct mo_config *config; /* NULL: it has errors */
     const char *only;               /* NULL: all */
     json_t *json;                   /* NULL: text */
+    int failed;                     /* memory was short: something is missing in `json` */
     size_t found;
     struct mo_nearest nearest;
     char near[64]; /* nearest.best, whose text is gone when the callback returns */
@@ -70,17 +72,23 @@ static json_t *option_json(const struct listing *listing, const struct mo_sectio
                            const struct memopt_option *option) {
     char from[PATH_MAX + 16];
     const char *value = effective(listing, section, option, from, sizeof(from));
-    json_t *json = json_pack("{s:s, s:s, s:s?, s:s?, s:s, s:s?, s:s?, s:s?, s:s}", "key",
-                             option->key, "type", mo_option_type_name(option->type), "default",
-                             option->value, "value", value, "origin", from, "min", option->min,
-                             "max", option->max, "unit", option->unit, "help", option->help);
-    if (option->choices != NULL) {
-        json_t *choices = json_array();
-        for (size_t i = 0; option->choices[i] != NULL; i++)
-            json_array_append_new(choices, json_string(option->choices[i]));
-        json_object_set_new(json, "choices", choices);
-    }
-    return json;
+    json_t *json =
+        json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "key", option->key, "type",
+                  mo_option_type_name(option->type), "default", mo_json_string(option->value),
+                  "value", mo_json_string(value), "origin", mo_json_string(from), "min",
+                  mo_json_string(option->min), "max", mo_json_string(option->max), "unit",
+                  mo_json_string(option->unit), "help", mo_json_string(option->help));
+    if (option->choices == NULL)
+        return json;
+    json_t *choices = json_array();
+    int failed = 0;
+    for (size_t i = 0; option->choices[i] != NULL; i++)
+        failed |= json_array_append_new(choices, mo_json_string(option->choices[i]));
+    failed |= json_object_set_new(json, "choices", choices);
+    if (failed == 0)
+        return json;
+    json_decref(json);
+    return NULL;
 }
 
 static void print_options(const struct listing *listing, const struct mo_section *section) {
@@ -149,18 +157,19 @@ static int list_plugin(void *context, enum memopt_plugin_kind kind, const char *
     const struct memopt_plugin *descriptor =
         tried.plugin != NULL ? &tried.plugin->descriptor : NULL;
     json_t *json = json_pack(
-        "{s:s, s:s, s:s?, s:s?, s:s, s:b, s:s?, s:s?}", "kind", mo_plugin_kind_name(kind), "name",
-        name, "version", descriptor != NULL ? descriptor->version : NULL, "summary",
-        descriptor != NULL ? descriptor->summary : NULL, "path", path, "available", tried.available,
-        "why_not", tried.available ? NULL : tried.error.message, "library",
-        tried.library[0] != '\0' ? tried.library : NULL);
+        "{s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o}", "kind", mo_plugin_kind_name(kind), "name", name,
+        "version", mo_json_string(descriptor != NULL ? descriptor->version : NULL), "summary",
+        mo_json_string(descriptor != NULL ? descriptor->summary : NULL), "path",
+        mo_json_string(path), "available", tried.available, "why_not",
+        mo_json_string(tried.available ? NULL : tried.error.message), "library",
+        mo_json_string(tried.library[0] != '\0' ? tried.library : NULL));
     json_t *options = json_array();
     const struct memopt_option *option;
     for (size_t i = 0; section.name != NULL && (option = mo_section_option(&section, i)) != NULL;
          i++)
-        json_array_append_new(options, option_json(listing, &section, option));
-    json_object_set_new(json, "options", options);
-    json_array_append_new(listing->json, json);
+        listing->failed |= json_array_append_new(options, option_json(listing, &section, option));
+    listing->failed |= json_object_set_new(json, "options", options);
+    listing->failed |= json_array_append_new(listing->json, json);
     return 0;
 }
 
@@ -192,9 +201,14 @@ static int list(const struct mo_config_request *request, const char *only, int a
             mo_say("plugins", "there is no plugin '%s'; 'memopt plugins' lists them", only);
         json_decref(listing.json);
         status = MO_EXIT_USAGE;
-    } else if (as_json)
-        status = mo_print_json("plugins",
-                               json_pack("{s:i, s:o}", "version", 1, "plugins", listing.json));
+    } else if (as_json) {
+        json_t *root = json_pack("{s:i, s:o}", "version", 1, "plugins", listing.json);
+        if (listing.failed != 0) {
+            json_decref(root);
+            root = NULL;
+        }
+        status = mo_print_json("plugins", root);
+    }
     mo_config_free(config);
     return status != 0 ? status : mo_close_stdout("plugins", 1);
 }

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "cli/compare.h"
+#include "cli/json.h"
 
 #include "core/base/error.h"
 #include "core/launch/contest.h"
@@ -369,32 +370,11 @@ static json_t *number(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-/* Any bytes: what is not UTF-8 becomes U+FFFD. */
-static json_t *string(const char *text) {
-    json_t *whole = json_string(text);
-    if (whole != NULL)
-        return whole;
-    char *clean = malloc(strlen(text) * 3 + 1);
-    size_t used = 0;
-    for (; clean != NULL && *text != '\0'; text++) {
-        if (((unsigned char)*text & 0x80) == 0)
-            clean[used++] = *text;
-        else
-            used += (size_t)sprintf(clean + used, "\xef\xbf\xbd");
-    }
-    if (clean != NULL) {
-        clean[used] = '\0';
-        whole = json_string(clean);
-        free(clean);
-    }
-    return whole;
-}
-
 static json_t *names(const struct mo_comparison *comparison, const int *leads) {
     json_t *array = json_array();
     for (size_t i = 0; i < comparison->count; i++)
         if (leads[i])
-            json_array_append_new(array, string(comparison->candidates[i].label));
+            json_array_append_new(array, mo_json_string(comparison->candidates[i].label));
     return array;
 }
 
@@ -415,12 +395,11 @@ static json_t *metric_object(const struct mo_comparison *comparison,
 static json_t *candidate_object(const struct mo_comparison *comparison,
                                 const struct mo_candidate *candidate) {
     json_t *object =
-        json_pack("{s:o, s:s, s:o, s:o, s:b, s:i, s:o}", "name", string(candidate->label),
-                  "allocator", candidate->allocator, "config",
-                  candidate->file == NULL ? json_null() : string(candidate->file), "binding",
-                  candidate->binding == NULL ? json_null() : json_string(candidate->binding),
+        json_pack("{s:o, s:o, s:o, s:o, s:b, s:i, s:o}", "name", mo_json_string(candidate->label),
+                  "allocator", mo_json_string(candidate->allocator), "config",
+                  mo_json_string(candidate->file), "binding", mo_json_string(candidate->binding),
                   "left_out", candidate->left_out, "failed_runs", (int)candidate->failed, "note",
-                  candidate->note[0] == '\0' ? json_null() : string(candidate->note));
+                  mo_json_string(candidate->note[0] == '\0' ? NULL : candidate->note));
     for (enum mo_metric metric = 0; metric < MO_METRICS && !candidate->left_out; metric++)
         json_object_set_new(object, metrics[metric].key,
                             metric_object(comparison, candidate, metric));
@@ -428,14 +407,14 @@ static json_t *candidate_object(const struct mo_comparison *comparison,
 }
 
 static json_t *winner_of(const struct mo_comparison *comparison, int winner) {
-    return winner < 0 ? json_null() : string(comparison->candidates[winner].label);
+    return winner < 0 ? json_null() : mo_json_string(comparison->candidates[winner].label);
 }
 
 static int write_json(const struct mo_comparison *comparison, struct memopt_output *output,
                       struct memopt_error *error) {
     json_t *command = json_array(), *candidates = json_array();
     for (size_t i = 0; comparison->argv[i] != NULL; i++)
-        json_array_append_new(command, string(comparison->argv[i]));
+        json_array_append_new(command, mo_json_string(comparison->argv[i]));
     for (size_t i = 0; i < comparison->count; i++)
         json_array_append_new(candidates, candidate_object(comparison, &comparison->candidates[i]));
     json_t *root =

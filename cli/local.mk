@@ -8,6 +8,7 @@ cli_memopt_SOURCES = \
 	cli/cmd_run.c \
 	cli/compare.h \
 	cli/compare_print.c \
+	cli/json.c cli/json.h \
 	cli/main.c \
 	cli/settings.c cli/settings.h
 cli_memopt_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)

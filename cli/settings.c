@@ -52,14 +52,3 @@ void mo_core_as_section(const struct mo_core_section *core, struct mo_section *r
                                        .table = core->table,
                                        .settings_size = core->settings_size};
 }
-
-int mo_print_json(const char *command, json_t *json) {
-    if (json == NULL || json_dumpf(json, stdout, JSON_INDENT(2)) < 0) {
-        mo_say(command, json == NULL ? "out of memory" : "can't write to standard output");
-        json_decref(json);
-        return 1;
-    }
-    putchar('\n');
-    json_decref(json);
-    return 0;
-}

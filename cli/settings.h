@@ -1,13 +1,11 @@
 /*
  * settings.h - what `memopt config` and `memopt plugins` share: telling of
- * option tables in words, JSON output.
+ * option tables in words.
  */
 #ifndef MO_CLI_SETTINGS_H
 #define MO_CLI_SETTINGS_H
 
 #include "core/config/config.h"
-
-#include <jansson.h>
 
 /* "size, 4KiB .. 1GiB, in pages": all but the default. */
 void mo_key_type(const struct memopt_option *option, char *buffer, size_t size);
@@ -17,7 +15,5 @@ void mo_key_summary(const struct memopt_option *option, char *buffer, size_t siz
 void mo_print_wrapped(const char *text, int indent);
 /* A core section's table, [heap.NAME] as "heap". */
 void mo_core_as_section(const struct mo_core_section *core, struct mo_section *ret_section);
-/* Prints and frees it; NULL: memory was short. Returns the exit status. */
-int mo_print_json(const char *command, json_t *json);
 
 #endif

@@ -41,6 +41,19 @@ assert s["memopt"]["plugin_path"] == {"type": "list", "value": None, "origin": "
 assert s["heap.x"]["limit"]["value"] == "1GiB"
 PY
 fi
+# nothing is left out for bytes that are not UTF-8
+odd=$'d\xfc\xc3\xbc'
+mkdir "$odd"
+cp c.ini "$odd"
+exits 0 $config show --json -c "$odd/c.ini" --set reporter.text.output="$odd"
+if [ -n "$python" ]; then
+    ok "show --json has odd bytes" "$python" - <<'PY'
+import json
+s = json.load(open("out", encoding="utf-8"))["sections"]
+assert s["memopt"]["follow"]["file"] == "d\ufffd\u00fc/c.ini", s["memopt"]
+assert s["reporter.text"]["output"]["value"] == "d\ufffd\u00fc", s["reporter.text"]
+PY
+fi
 if [ -w /dev/full ]; then
     exits 1 sh -c "$config show >/dev/full"
     says err "can't write to standard output"
@@ -160,6 +173,25 @@ echo nonsense >broken/alloc-broken.so
 MEMOPT_PLUGIN_PATH=$work/broken exits 0 $plugins broken
 says out "not available: "
 says out "$work/broken/alloc-broken.so"
+cp broken/alloc-broken.so "$odd"
+MEMOPT_PLUGIN_PATH=$work/$odd exits 0 $plugins --json broken
+if [ -n "$python" ]; then
+    ok "plugins --json has odd bytes" "$python" - <<'PY'
+import json
+plugin = json.load(open("out", encoding="utf-8"))["plugins"][0]
+assert plugin["path"].endswith("/d\ufffd\u00fc/alloc-broken.so"), plugin
+assert "/d\ufffd\u00fc/alloc-broken.so" in plugin["why_not"], plugin
+PY
+fi
+printf '[allocator.libc]\narena_max = 3\n' >"$odd/c.ini"
+exits 0 $plugins --json -c "$odd/c.ini" libc
+if [ -n "$python" ]; then
+    ok "plugins --json has every option" "$python" - <<'PY'
+import json
+options = json.load(open("out", encoding="utf-8"))["plugins"][0]["options"]
+assert [o["origin"] for o in options if o["key"] == "arena_max"] == ["d\ufffd\u00fc/c.ini:2"]
+PY
+fi
 printf '[memopt]\nplugin_path = %s/broken\n' "$work" >c.ini
 exits 0 $plugins -c c.ini broken
 MEMOPT_CONF=bad.ini exits 0 $plugins libc

@@ -89,6 +89,21 @@ static void refuses(void **state) {
          "unit is missing"},
         {"[monitor]\ninterval = 2h\n", "x.ini:2: 'interval' is '2h', not within 10ms .. 1h"},
         {"[pressure]\nwarn = 101%\n", "x.ini:2: 'warn' is '101%', not within 1% .. 100%"},
+        {"[pressure]\nsources =\n",
+         "x.ini:2: 'sources' is empty, not any of: heap, rss, address_space, cgroup, psi"},
+        /* thresholds in the order of what is done; what is unset has its default */
+        {"[pressure]\nwarn = 90%\nhigh = 85%\n",
+         "x.ini:3: 'high' is '85%', below 'warn', which is '90%'"},
+        {"[pressure]\nhigh = 85%\nwarn = 90%\n",
+         "x.ini:3: 'warn' is '90%', above 'high', which is '85%'"},
+        {"[pressure]\nwarn = 99%\n", "x.ini:2: 'warn' is '99%', above 'high', which is '90%'"},
+        {"[pressure]\ncritical = 0.85\n",
+         "x.ini:2: 'critical' is '0.85', below 'high', which is '90%'"},
+        {"[pressure]\npsi_critical = 20%\npsi_high = 25%\n[memopt]\nfollow = x\n",
+         "x.ini:3: 'psi_high' is '25%', above 'psi_critical', which is '20%'\n"
+         "x.ini:5: 'follow' is 'x', not yes or no"},
+        {"[pressure]\nwarn = 40 %\nhigh = 50%\n",
+         "x.ini:2: 'warn' is '40 %', not a ratio (0.8 or 80%)"},
         {"[optimizer]\nlr = fast\n", "x.ini:2: 'lr' is 'fast', not a number (such as 0.5 or 1e-3)"},
         {"[optimizer]\nstate = ram\n", "x.ini:2: 'state' is 'ram', not heap:NAME or store:PATH"},
         {"[optimizer]\nstate = store:\n",
@@ -377,8 +392,16 @@ static void precedence(void **state) {
     expect(&request, "6s", MO_ORIGIN_SET, "--set");
     request.set_count = 2;
     expect(&request, "7s", MO_ORIGIN_SET, "-i");
-    /* keys of other layers are still there, but not for only_file */
+    /* thresholds of two layers, whichever comes later is wrong */
+    put(in_top("c.ini"), "[monitor]\ninterval = 56ms\n[pressure]\nhigh = 45%\n");
     struct mo_config *config;
+    assert_int_equal(mo_config_load(&request, &config, &error), -EINVAL);
+    assert_string_equal(error.message, "c.ini:4: 'high' is '45%', below 'warn', which is '50%'");
+    put(in_top("c.ini"), "[pressure]\nwarn = 60%\nhigh = 60%\ncritical = 60%\n");
+    assert_int_equal(mo_config_load(&request, &config, &error), 0);
+    mo_config_free(config);
+    put(in_top("c.ini"), "[monitor]\ninterval = 56ms\n");
+    /* keys of other layers are still there, but not for only_file */
     struct mo_origin origin;
     assert_int_equal(mo_config_load(&request, &config, &error), 0);
     assert_string_equal(mo_config_get(config, "pressure", "warn", &origin), "50%");
@@ -582,8 +605,20 @@ static void many_errors(void **state) {
     for (int i = 0; i < 300; i++)
         fprintf(f, "[heap.h%d]\n", i);
     fclose(f);
+    told.count = 0;
     assert_int_equal(mo_config_load(&request, &config, &error), -E2BIG);
-    assert_non_null(strstr(error.message, "more than 256 sections"));
+    assert_int_equal(told.count, 1);
+    assert_non_null(strstr(told.last, "many.ini:252: more than 256 sections"));
+    /* if it is the plugins' that have no room, no line is to blame */
+    f = fopen(in_top("many.ini"), "w");
+    for (int i = 0; i < 251; i++)
+        fprintf(f, "[heap.h%d]\n", i);
+    fclose(f);
+    told.count = 0;
+    assert_int_equal(mo_config_load(&request, &config, &error), -E2BIG);
+    assert_int_equal(told.count, 1);
+    assert_string_equal(told.last, "built-in defaults: more than 256 sections, with those of the "
+                                   "plugins in use");
 }
 
 /* ----------------------------------------------------------------- writing */

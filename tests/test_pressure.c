@@ -923,7 +923,7 @@ static void the_ini_is_checked(void) {
     write_ini("[pressure]\nwarn = 90%\nhigh = 80%\n");
     struct memopt_error error;
     CHECK(memopt_pressure_start(NULL, &error) == -EINVAL);
-    CHECK_TEXT(error.message, "must not fall");
+    CHECK_TEXT(error.message, ":3: 'high' is '80%', below 'warn', which is '90%'");
     remove_proc();
 }
 IN_CHILD(the_ini_is_checked)

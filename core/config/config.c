@@ -49,6 +49,7 @@ struct value {
     const char *text; /* NULL: the default counts */
     struct mo_origin origin;
     int source;
+    int refused; /* a text that is not the value */
 };
 
 struct section {
@@ -334,7 +335,8 @@ int mo_section_describe(const struct mo_config *config, const char *name,
 static int add_section(struct mo_config *config, const struct mo_section *type,
                        struct section **ret_section, struct memopt_error *error) {
     if (config->section_count == SECTION_LIMIT)
-        return mo_fail(error, -E2BIG, "more than %d sections", SECTION_LIMIT);
+        return mo_fail(error, -E2BIG, "more than %d sections, with those of the plugins in use",
+                       SECTION_LIMIT);
     size_t rows = 0;
     while (mo_section_option(type, rows) != NULL)
         rows++;
@@ -382,6 +384,7 @@ struct loader {
     size_t raw_count, raw_room;
     struct problem *problems;
     size_t problem_count, problem_room;
+    int no_room; /* for one more section: that is told once */
     int no_memory;
 };
 
@@ -939,6 +942,12 @@ static int check_value(struct loader *loader, const struct mo_section *section,
         result = absolute_path(loader, option->key, text, directory, &text, error);
     else
         result = mo_option_parse(option, text, directory, NULL, NULL, error);
+    if (result == 0 && strcmp(section->name, "pressure") == 0 &&
+        strcmp(option->key, "sources") == 0 && *text == '\0') {
+        char allowed[256];
+        mo_option_describe(option, allowed, sizeof(allowed));
+        result = mo_fail(error, -EINVAL, "'sources' is empty, not %s", allowed);
+    }
     if (result == 0 && option == &section->output)
         result = check_output(text, error);
     if (result == 0 && section->plugin == NULL && strcmp(option->key, "state") == 0 &&
@@ -973,11 +982,50 @@ static void check_setting(struct loader *loader, const struct raw *raw, struct s
         result = check_writable(option->key, text, &error); /* with its directory */
     if (result < 0) {
         problem(loader, raw->source, raw->line, result, "%s", error.message);
+        value->refused = 1;
         return;
     }
     value->text = text;
     value->source = raw->source;
     value->origin = (struct mo_origin){source->kind, source->origin, raw->line};
+}
+
+static int comes_after(const struct value *a, const struct value *b) {
+    return a->source != b->source ? a->source > b->source : a->origin.line > b->origin.line;
+}
+
+/* [pressure]: a step that comes after another can't be due before it. Of two values
+ * in the wrong order the later one is told of, by layer and line. */
+static void check_thresholds(struct loader *loader) {
+    static const char *const pairs[][2] = {{"warn", "high"},
+                                           {"high", "critical"},
+                                           {"psi_warn", "psi_high"},
+                                           {"psi_high", "psi_critical"}};
+    const struct section *section = find_section(loader->config, "pressure");
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
+        const struct value *values[2];
+        const char *texts[2];
+        char quoted[MO_QUOTED_MAX], quoted_other[MO_QUOTED_MAX];
+        double numbers[2];
+        for (int j = 0; j < 2; j++) {
+            size_t row = row_of(&section->type, pairs[i][j]);
+            struct memopt_option at_zero = *mo_section_option(&section->type, row);
+            at_zero.offset = 0;
+            values[j] = &section->values[row];
+            texts[j] = values[j]->text != NULL ? values[j]->text : at_zero.value;
+            if (mo_option_parse(&at_zero, texts[j], NULL, &numbers[j], NULL, NULL) < 0)
+                loader->no_memory = 1; /* it was checked before */
+        }
+        if (loader->no_memory || values[0]->refused || values[1]->refused ||
+            numbers[0] <= numbers[1])
+            continue;
+        int later = values[1]->text != NULL &&
+                    (values[0]->text == NULL || comes_after(values[1], values[0]));
+        problem(loader, values[later]->source, values[later]->origin.line, -EINVAL,
+                "'%s' is '%s', %s '%s', which is '%s'", pairs[i][later],
+                mo_quoted(texts[later], quoted), later ? "below" : "above", pairs[i][!later],
+                mo_quoted(texts[!later], quoted_other));
+    }
 }
 
 static int is_plugin_section(const char *name) {
@@ -987,6 +1035,19 @@ static int is_plugin_section(const char *name) {
             strncmp(families[i].prefix, name, (size_t)(dot - name)) == 0)
             return families[i].kind != 0;
     return 0;
+}
+
+/* NULL: it could not be made, and is a problem. */
+static struct section *new_section(struct loader *loader, const struct mo_section *type, int source,
+                                   int line) {
+    struct memopt_error error;
+    struct section *section = NULL;
+    int result = add_section(loader->config, type, &section, &error);
+    if (result < 0 && !loader->no_room)
+        problem(loader, source, line, result, "%s", error.message);
+    if (result == -E2BIG)
+        loader->no_room = 1;
+    return section;
 }
 
 /* All raw settings of plugins' sections, or all others. */
@@ -1003,13 +1064,13 @@ static void check_settings(struct loader *loader, int plugins) {
             section = (struct section *)find_section(config, raw->section);
             if (section == NULL) {
                 int result = mo_section_describe(config, raw->section, &type, &error);
-                if (result == 0)
-                    result = add_section(config, &type, &section, &error);
-                if (result < 0) {
+                if (result < 0)
                     problem(loader, raw->source, raw->line, result, "%s", error.message);
-                    continue;
-                }
+                else
+                    section = new_section(loader, &type, raw->source, raw->line);
             }
+            if (section == NULL)
+                continue;
             section->mentioned = 1;
         } else if (section != NULL)
             check_setting(loader, raw, section);
@@ -1044,11 +1105,8 @@ static void check_plugin(struct loader *loader, const struct value *value,
     if (find_section(config, section_name) != NULL)
         return;
     struct mo_section type;
-    struct section *section;
     describe_plugin(plugin, section_name, &type);
-    result = add_section(config, &type, &section, &error);
-    if (result < 0)
-        problem(loader, source, value->origin.line, result, "%s", error.message);
+    new_section(loader, &type, source, value->origin.line);
 }
 
 /* The values of [memopt] or a heap that name plugins. */
@@ -1132,6 +1190,8 @@ static int loader_finish(struct loader *loader, const struct mo_config_request *
     struct mo_config *config = loader->config;
     if (!loader->no_memory)
         check_settings(loader, 0);
+    if (!loader->no_memory)
+        check_thresholds(loader);
     if (!loader->no_memory)
         add_plugin_directories(loader);
     size_t before_plugins = config->section_count;

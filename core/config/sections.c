@@ -169,7 +169,8 @@ static const struct memopt_option optimizer_options[] = {
                      "sharpness-aware: how far memopt_optimizer_perturb(3) goes; 0: not at all"),
     OPTIMIZER_BOOL(sam_adaptive, "scale the perturbation by the parameters"),
     MEMOPT_OPT_STRING(struct mo_settings_optimizer, state, "state", NULL,
-                      "where its state lives: heap:NAME or store:PATH; unset: the default heap"),
+                      "where its state lives: heap:NAME; unset: the default heap; store:PATH: in a "
+                      "later version"),
     MEMOPT_OPT_END,
 };
 
