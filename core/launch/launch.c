@@ -242,6 +242,9 @@ static void pass_on(struct wait *wait, const siginfo_t *info) {
     int signal = info->si_signo;
     if (signal == SIGCHLD)
         return;
+    /* a write of memopt's own brought it on: SIGPIPE, SIGXFSZ */
+    if (info->si_code == SI_USER && info->si_pid == getpid())
+        return;
     if (signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT)
         wait->interrupted = signal;
     pid_t group = getpgid(wait->pid);
