@@ -139,6 +139,26 @@ assert p.returncode == 130, p.returncode
 assert out == b"", out
 PY
     ok "interruption" "$python" interrupt.py $compare -n 50 -a pool -- sh -c 'touch started; sleep 5'
+fi
+# ... unless it was started to ignore it: under nohup, in the background
+for signal in HUP INT TERM; do
+    rm -f started
+    (trap '' $signal; exec $compare -n 1 -a pool -- sh -c 'touch started; sleep 0.5') >out 2>err &
+    until [ -e started ]; do sleep 0.01; done
+    kill -$signal $!
+    wait $!
+    ok "$signal is ignored" test $? = 0
+    says out "peak RSS"
+done
+rm -f started
+$compare -n 1 -a pool -- sh -c 'touch started; sleep 5' >out 2>err &
+until [ -e started ]; do sleep 0.01; done
+kill -TERM $!
+wait $!
+ok "SIGTERM interrupts" test $? = 143
+ok "no table" test ! -s out
+
+if [ -n "$python" ]; then
     cat >terminal.py <<'PY'
 import os, pty, sys
 pid, fd = pty.fork()
