@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 const char mo_compare_usage[] =
@@ -306,17 +307,26 @@ static int take_figures(struct compare *compare, size_t i, size_t run, const str
     if (r == 0)
         r = mo_report_read_run(report, plan->session.directory, result->pid,
                                compare->entries[i].config, error);
+    /* its last ledger has no end, though the program has (and mo_report_end() will say so) */
+    int went_away = r == 0 && report->process_count > 0 && WIFEXITED(result->wait_status) &&
+                    report->processes[0].end == MEMOPT_END_UNKNOWN;
     if (r == 0)
         r = mo_report_end(report, result->pid, result->wait_status, &result->usage,
                           result->wall_time, error);
     if (r == 0) {
         const struct memopt_process *first = &report->processes[0];
         const struct memopt_process *heap = largest_heap(report);
-        if (first->allocator == NULL || strcmp(first->allocator, candidate->allocator) != 0)
+        int stranger =
+            first->allocator == NULL || strcmp(first->allocator, candidate->allocator) != 0;
+        if (stranger)
             snprintf(candidate->note, sizeof(candidate->note),
-                     "its allocator did not get into the program%s%s",
+                     "its allocator was not seen in the program%s%s",
                      report->note_count > 0 ? ": " : "",
                      report->note_count > 0 ? report->notes[0].text : "");
+        else if (went_away)
+            snprintf(candidate->note, sizeof(candidate->note),
+                     "the program became one that isn't watched, or left without exit()");
+        candidate->unfit |= stranger || went_away;
         candidate->values[MO_METRIC_WALL][run] = (double)result->wall_time;
         candidate->values[MO_METRIC_CPU][run] =
             seconds_of(result->usage.ru_utime) + seconds_of(result->usage.ru_stime);

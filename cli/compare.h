@@ -33,6 +33,7 @@ struct mo_candidate {
     int failed_status; /* the exit status of the last of those */
     char note[512];    /* "" or why it was left out, or what went wrong with it */
     int left_out;
+    int unfit; /* not all of its runs were its allocator's, as far as that is seen; see note */
 };
 
 struct mo_comparison {
@@ -48,7 +49,8 @@ struct mo_comparison {
 };
 
 /* Fills in the winners: by wall time and by peak RSS, among those whose every
- * run ended as the first one did; nobody wins if that failed. */
+ * run was on their allocator and ended as the first one did; nobody wins if that
+ * failed. */
 void mo_comparison_judge(struct mo_comparison *comparison);
 
 enum mo_compare_format { MO_COMPARE_TEXT, MO_COMPARE_JSON, MO_COMPARE_MARKDOWN };

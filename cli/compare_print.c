@@ -43,7 +43,7 @@ static int judge(const struct mo_comparison *comparison, enum mo_metric metric, 
         const struct mo_candidate *candidate = &comparison->candidates[i];
         /* how fast a program fails says nothing */
         int fit = comparison->status == 0 && !candidate->left_out && candidate->failed == 0 &&
-                  is_known(candidate, metric);
+                  !candidate->unfit && is_known(candidate, metric);
         contestants[i] =
             (struct mo_contestant){candidate->values[metric], fit ? candidate->count : 0, 0};
     }
@@ -220,7 +220,8 @@ static int complaint(const struct mo_comparison *comparison, const struct mo_can
                  candidate->failed_status, comparison->status,
                  candidate->note[0] != '\0' ? "; " : "", candidate->note);
     else if (candidate->note[0] != '\0')
-        snprintf(text, size, "%s: %s", candidate->label, candidate->note);
+        snprintf(text, size, "%s: %s%s", candidate->label, candidate->note,
+                 candidate->unfit ? "; it can't win" : "");
     else
         return 0;
     return 1;

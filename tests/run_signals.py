@@ -5,6 +5,7 @@ that matters, and looks at what the program and the shell see.
 """
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -128,6 +129,19 @@ class Signals(unittest.TestCase):
                        signal.SIGABRT, signal.SIGPIPE, signal.SIGXCPU, 34, 64):
             done = subprocess.run(RUN + ["sh", "-c", "ulimit -c 0; kill -%d $$" % number])
             self.assertEqual(done.returncode, 128 + number)
+
+    def test_what_memopts_own_writes_bring_on_is_not_passed_on(self):
+        def prepare():
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        # memopt has something to say, and a file to write, before the program starts
+        reader, broken = os.pipe()
+        os.close(reader)
+        done = subprocess.run([MEMOPT, "run", "--json", "/nowhere/x.json", "--", "sleep", "0.3"],
+                              stderr=broken, preexec_fn=prepare)
+        os.close(broken)
+        self.assertEqual(done.returncode, 0)
 
     def test_memopt_stopped_with_its_program(self):
         started = Started()

@@ -117,6 +117,35 @@ SH
 exits 0 $compare -n 4 -a pool -- sh slow.sh
 says out "time: pool, 0."
 
+# ---- a candidate that was not measured can't win
+cat >away.sh <<'SH'
+case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.3 ;; esac
+exec env -i "$@"
+SH
+exits 0 $compare -n 4 -a pool -- sh away.sh true
+says out "libc: the program became one that isn't watched, or left without exit(); it can't win"
+says out "pool: the program became one that isn't watched"
+says out "time: no winner; fewer than two candidates took part to the end"
+says out "memory: no winner; fewer than two"
+cat >own.c <<'C'
+#include <stddef.h>
+static char heap[1 << 20]; static size_t used;
+void *malloc(size_t n) { void *p = heap + used; used += (n + 31) & ~(size_t)15; return p; }
+void free(void *p) { (void)p; }
+void *calloc(size_t a, size_t b) { return malloc(a * b); }
+void *realloc(void *p, size_t n) { (void)p; return malloc(n); }
+int main(void) { return 0; }
+C
+if have "${CC:-cc}" && ${CC:-cc} -O0 -fno-builtin own.c -o own 2>/dev/null; then
+    cat >partly.sh <<'SH'
+case $LD_PRELOAD in *preload.so*) exec ./own ;; esac
+sleep 0.3
+SH
+    exits 0 $compare -n 4 -a pool -- sh partly.sh
+    says out "pool: its allocator was not seen in the program: this program brings a malloc"
+    says out "time: no winner; fewer than two"
+fi
+
 # ---- a run that is far off is named, whatever the spread says
 cat >once.sh <<'SH'
 echo >>runs
@@ -139,6 +168,26 @@ assert p.returncode == 130, p.returncode
 assert out == b"", out
 PY
     ok "interruption" "$python" interrupt.py $compare -n 50 -a pool -- sh -c 'touch started; sleep 5'
+fi
+# ... unless it was started to ignore it: under nohup, in the background
+for signal in HUP INT TERM; do
+    rm -f started
+    (trap '' $signal; exec $compare -n 1 -a pool -- sh -c 'touch started; sleep 0.5') >out 2>err &
+    until [ -e started ]; do sleep 0.01; done
+    kill -$signal $!
+    wait $!
+    ok "$signal is ignored" test $? = 0
+    says out "peak RSS"
+done
+rm -f started
+$compare -n 1 -a pool -- sh -c 'touch started; sleep 5' >out 2>err &
+until [ -e started ]; do sleep 0.01; done
+kill -TERM $!
+wait $!
+ok "SIGTERM interrupts" test $? = 143
+ok "no table" test ! -s out
+
+if [ -n "$python" ]; then
     cat >terminal.py <<'PY'
 import os, pty, sys
 pid, fd = pty.fork()

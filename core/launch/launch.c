@@ -238,11 +238,21 @@ static void stop_likewise(struct wait *wait, int signal) {
     }
 }
 
+/* Whether `signal` would have ended memopt: under nohup, say, it would not. */
+static int interrupts(int signal) {
+    struct sigaction action;
+    return (signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT) &&
+           sigaction(signal, NULL, &action) == 0 && action.sa_handler != SIG_IGN;
+}
+
 static void pass_on(struct wait *wait, const siginfo_t *info) {
     int signal = info->si_signo;
     if (signal == SIGCHLD)
         return;
-    if (signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT)
+    /* a write of memopt's own brought it on: SIGPIPE, SIGXFSZ */
+    if (info->si_code == SI_USER && info->si_pid == getpid())
+        return;
+    if (interrupts(signal))
         wait->interrupted = signal;
     pid_t group = getpgid(wait->pid);
     int to_all = sent_to_all(&wait->sentinel, signal) || info->si_code == SI_KERNEL;

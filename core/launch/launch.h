@@ -61,7 +61,9 @@ struct mo_launch_result {
      * smaller than that is unknown (UINT64_MAX). */
     uint64_t peak_rss;
     uint64_t wall_time; /* ns, from execve() to the end */
-    int interrupted;    /* the last SIGINT, SIGTERM, SIGHUP or SIGQUIT memopt got; 0: none */
+    /* The last SIGINT, SIGTERM, SIGHUP or SIGQUIT memopt got, of those that it was not started to
+     * ignore; 0: none. */
+    int interrupted;
 };
 
 /* Runs it to its end. -ENOENT, -EACCES, -ENOEXEC, …: execve() refused. */
