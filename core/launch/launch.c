@@ -212,8 +212,28 @@ struct wait {
     int interrupted;
 };
 
+/* fg goes through the group one by one: memopt can be awake, and see the stop that it
+ * did not know of yet (the key came while it was in raise() below), before the program
+ * is. A SIGCONT is pending then; one that is older than the key is not, as a stop takes
+ * it away. */
+static int is_past(const struct wait *wait) {
+    enum { PATIENCE = 100 }; /* milliseconds */
+    sigset_t pending;
+    if (sigpending(&pending) != 0 || !sigismember(&pending, SIGCONT))
+        return 0;
+    for (int i = 0; i < PATIENCE; i++) {
+        siginfo_t info = {.si_pid = 0};
+        if (waitid(P_PID, (id_t)wait->pid, &info, WCONTINUED | WNOHANG) == 0 && info.si_pid != 0)
+            return 1;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return 0;
+}
+
 /* The program has stopped: so do we, in the same way, until we are continued. */
 static void stop_likewise(struct wait *wait, int signal) {
+    if (is_past(wait))
+        return;
     /* the stops until now are this one; see sent_to_all() */
     sentinel_ask(&wait->sentinel);
     wait->sentinel.seen &= ~(bit_of(SIGTSTP) | bit_of(SIGTTIN) | bit_of(SIGTTOU));
