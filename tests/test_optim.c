@@ -8,6 +8,7 @@
 #include "tests/optim_noise.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <math.h>
 
 enum { COUNT = 1031 };
@@ -598,7 +599,6 @@ static void saves_and_loads(void **state) {
     unlink(state_path());
 }
 
-/* What does not fit is refused and changes nothing. */
 /* Before there are parameters there are settings. */
 static void saves_settings_alone(void **state) {
     (void)state;
@@ -613,6 +613,49 @@ static void saves_settings_alone(void **state) {
     unlink(state_path());
 }
 
+static void write_claims(const char *name, const char *settings, uint64_t updates) {
+    static const uint64_t two = 2;
+    const char *const metadata[][2] = {{"format", "memopt-optimizer-1"},
+                                       {"optimizer", name},
+                                       {"updates", "1"},
+                                       {"accumulated", "0"},
+                                       {"groups", "1"},
+                                       {"group.0", settings}};
+    const double carry[2] = {0};
+    struct memopt_tensors_writer *writer;
+    assert_int_equal(memopt_tensors_writer_open(state_path(), &writer, &error), 0);
+    for (size_t i = 0; i < sizeof(metadata) / sizeof(metadata[0]); i++)
+        assert_int_equal(
+            memopt_tensors_writer_metadata(writer, metadata[i][0], metadata[i][1], &error), 0);
+    assert_int_equal(
+        memopt_tensors_writer_add(writer, "w.updates", MEMOPT_DTYPE_U64, 0, NULL, &error), 0);
+    assert_int_equal(
+        memopt_tensors_writer_add(writer, "w.carry", MEMOPT_DTYPE_F64, 1, &two, &error), 1);
+    assert_int_equal(memopt_tensors_writer_write(writer, 0, 0, &updates, 8, &error), 0);
+    assert_int_equal(memopt_tensors_writer_write(writer, 1, 0, carry, 16, &error), 0);
+    assert_int_equal(memopt_tensors_writer_commit(writer, &error), 0);
+    memopt_tensors_writer_close(writer);
+}
+
+/* A file may claim any state: it is looked for before there is memory for it. */
+static void claims_too_much(void **state) {
+    (void)state;
+    write_claims("lbfgs", "history=1000", 1);
+    struct memopt_optimizer *optimizer = create("lbfgs", "");
+    assert_int_equal(add(optimizer, "w", data, grad, 1ull << 40), 0);
+    assert_int_equal(memopt_optimizer_load(optimizer, state_path(), &error), -ENOENT);
+    assert_non_null(strstr(error.message, "there is no tensor 'w."));
+    memopt_optimizer_destroy(optimizer);
+    write_claims("sgd", "", UINT64_MAX);
+    optimizer = create("sgd", "");
+    assert_int_equal(add(optimizer, "w", data, grad, COUNT), 0);
+    assert_int_equal(memopt_optimizer_load(optimizer, state_path(), &error), -EINVAL);
+    assert_non_null(strstr(error.message, "'w.updates' is 18446744073709551615"));
+    memopt_optimizer_destroy(optimizer);
+    unlink(state_path());
+}
+
+/* What does not fit is refused and changes nothing. */
 static void bad_files(void **state) {
     (void)state;
     struct memopt_optimizer *saved = create("adamw", "");
@@ -658,6 +701,111 @@ static void bad_files(void **state) {
     assert_int_equal(memopt_optimizer_load(saved, state_path(), &error), -ENOENT);
     assert_int_equal(memopt_optimizer_save(saved, "/nowhere/there/s", &error), -ENOENT);
     memopt_optimizer_destroy(saved);
+}
+
+static int null_optimizer(int function) {
+    struct memopt_param param = MEMOPT_PARAM_INIT;
+    struct memopt_sparse_grad sparse = {0};
+    double number;
+    switch (function) {
+    case 0:
+        return memopt_optimizer_add_group(NULL, "", &error);
+    case 1:
+        return memopt_optimizer_set(NULL, 0, "lr=1", &error);
+    case 2:
+        return memopt_optimizer_set_number(NULL, 0, "lr", 1, &error);
+    case 3:
+        return memopt_optimizer_get_number(NULL, 0, "lr", &number, &error);
+    case 4:
+        return memopt_optimizer_add(NULL, &param, NULL, &error);
+    case 5:
+        return memopt_optimizer_set_data(NULL, 0, data, &error);
+    case 6:
+        return memopt_optimizer_set_grad(NULL, 0, grad, &error);
+    case 7:
+        return memopt_optimizer_set_sparse_grad(NULL, 0, &sparse, &error);
+    case 8:
+        return memopt_optimizer_step(NULL, NULL, &error);
+    case 9:
+        return memopt_optimizer_minimize(NULL, NULL, NULL, NULL, &error);
+    case 10:
+        return memopt_optimizer_perturb(NULL, NULL, &error);
+    case 11:
+        return memopt_optimizer_restore(NULL, &error);
+    case 12:
+        return memopt_optimizer_save(NULL, state_path(), &error);
+    case 13:
+        return memopt_optimizer_load(NULL, state_path(), &error);
+    default:
+        return 0;
+    }
+}
+
+static void no_optimizer(void **state) {
+    (void)state;
+    int function = 0, code;
+    for (; (code = null_optimizer(function)) != 0; function++) {
+        assert_int_equal(code, -EINVAL);
+        assert_string_equal(error.message, "the optimizer is NULL");
+    }
+    assert_int_equal(function, 14);
+    assert_null(memopt_optimizer_name(NULL));
+    assert_int_equal(memopt_optimizer_state_bytes(NULL), 0);
+    memopt_optimizer_data_changed(NULL);
+    memopt_optimizer_destroy(NULL);
+}
+
+static void numbers_are_exact(void **state) {
+    (void)state;
+    static const struct {
+        const char *key;
+        double value;
+    } rows[] = {{"lr", 3e-4},
+                {"lr", 0.1},
+                {"lr", 1e-30},
+                {"lr", 123456.25},
+                {"seed", 5e9},
+                {"accumulate", 3},
+                {"seed", 4503599627370497.0},
+                {"clip_norm", 0}};
+    struct memopt_optimizer *optimizer = create("adamw", "threads=2");
+    double number;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (memopt_optimizer_set_number(optimizer, -1, rows[i].key, rows[i].value, &error) < 0)
+            fail_msg("%s", error.message);
+        assert_int_equal(memopt_optimizer_get_number(optimizer, 0, rows[i].key, &number, &error),
+                         0);
+        assert_true(number == rows[i].value);
+    }
+    assert_int_equal(memopt_optimizer_set_number(optimizer, 0, "lr", INFINITY, &error), -EINVAL);
+    assert_non_null(strstr(error.message, "'lr' is no finite number"));
+    assert_int_equal(memopt_optimizer_get_number(optimizer, 0, "threads", &number, &error), 0);
+    assert_true(number == 2);
+    memopt_optimizer_destroy(optimizer);
+    optimizer = create("adamw", "");
+    assert_int_equal(memopt_optimizer_get_number(optimizer, 0, "threads", &number, &error), 0);
+    assert_true(number >= 1);
+    memopt_optimizer_destroy(optimizer);
+}
+
+/* The program's locale may have a decimal comma. */
+static void numbers_in_a_locale(void **state) {
+    char locales[] = "/tmp/memopt-locale-XXXXXX", command[256];
+    assert_non_null(mkdtemp(locales));
+    snprintf(command, sizeof(command), "localedef -c -i de_DE -f UTF-8 %s/de_DE.UTF-8 >%s/log 2>&1",
+             locales, locales);
+    int made = system(command);
+    setenv("LOCPATH", locales, 1);
+    int there = setlocale(LC_ALL, "de_DE.UTF-8") != NULL;
+    if (there)
+        numbers_are_exact(state);
+    setlocale(LC_ALL, "C");
+    unsetenv("LOCPATH");
+    snprintf(command, sizeof(command), "rm -r %s", locales);
+    made |= system(command);
+    (void)made;
+    if (!there)
+        skip();
 }
 
 /* ----------------------------------------------------------- in a child each */
@@ -798,6 +946,10 @@ int main(void) {
         cmocka_unit_test(saves_and_loads),
         cmocka_unit_test(saves_settings_alone),
         cmocka_unit_test(bad_files),
+        cmocka_unit_test(claims_too_much),
+        cmocka_unit_test(no_optimizer),
+        cmocka_unit_test(numbers_are_exact),
+        cmocka_unit_test(numbers_in_a_locale),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

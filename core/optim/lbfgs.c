@@ -424,6 +424,8 @@ static int check_minimize(const struct memopt_optimizer *optimizer, memopt_loss_
 int memopt_optimizer_minimize(struct memopt_optimizer *optimizer, memopt_loss_fn loss,
                               void *context, struct memopt_minimized *ret_minimized,
                               struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     int code = check_minimize(optimizer, loss, ret_minimized, error);
     if (code == 0)
         code = mo_workers_ready(optimizer->workers, error);

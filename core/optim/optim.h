@@ -337,6 +337,9 @@ int mo_settings_number(const struct mo_method *method, const char *key, double v
 int mo_settings_get(const struct mo_method *method, const char *key,
                     const struct mo_settings_optimizer *settings, double *ret_value,
                     struct memopt_error *error);
+/* What every function says that is given NULL for one: -EINVAL. */
+int mo_no_optimizer(struct memopt_error *error);
+
 /* Copies what belongs to the whole optimizer. */
 void mo_settings_share(struct mo_settings_optimizer *to, const struct mo_settings_optimizer *from);
 
@@ -352,6 +355,9 @@ int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tens
 /* The parts of a tensor, the method's first; returns how many. */
 size_t mo_state_parts(const struct mo_method *method, const struct mo_settings_optimizer *settings,
                       const struct mo_tensor *tensor, struct mo_part *ret_parts);
+/* Describes the state without its memory: all of its pointers are to be compared with
+ * NULL only. mo_state_forget() ends that. */
+void mo_state_outline(struct memopt_optimizer *optimizer, struct mo_tensor *tensor);
 void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor);
 void mo_state_forget(struct mo_tensor *tensor); /* frees nothing */
 /* Masters and slow weights from parameters that the program wrote. */

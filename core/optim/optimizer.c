@@ -15,6 +15,10 @@
 #include <stddef.h>
 #include <string.h>
 
+int mo_no_optimizer(struct memopt_error *error) {
+    return mo_fail(error, -EINVAL, "the optimizer is NULL");
+}
+
 /* ------------------------------------------------------- beginning and end */
 
 int memopt_optimizer_create(const struct memopt_optimizer_options *given,
@@ -51,6 +55,7 @@ int memopt_optimizer_create(const struct memopt_optimizer_options *given,
     optimizer->groups = groups;
     optimizer->group_count = 1;
     unsigned threads = settings.threads > 0 ? (unsigned)settings.threads : mo_cpu_count();
+    groups->settings.threads = threads;
     code = mo_workers_create(heap, threads, &optimizer->workers, error);
     if (code < 0) {
         memopt_optimizer_destroy(optimizer);
@@ -77,13 +82,15 @@ void memopt_optimizer_destroy(struct memopt_optimizer *optimizer) {
 }
 
 const char *memopt_optimizer_name(const struct memopt_optimizer *optimizer) {
-    return optimizer->method->name;
+    return optimizer == NULL ? NULL : optimizer->method->name;
 }
 
 /* ------------------------------------------------------ groups and settings */
 
 int memopt_optimizer_add_group(struct memopt_optimizer *optimizer, const char *text,
                                struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     struct mo_settings_optimizer settings = optimizer->groups[0].settings;
     if (optimizer->method->by_loss)
         return mo_fail(error, -EINVAL, "%s has no groups: its parameters are one vector",
@@ -170,6 +177,8 @@ static int change_group(struct memopt_optimizer *optimizer, size_t group, int wh
 
 static int change_groups(struct memopt_optimizer *optimizer, int group, const struct change *change,
                          struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     if (group < MEMOPT_ALL_GROUPS || group >= (int)optimizer->group_count)
         return mo_fail(error, -EINVAL, "there is no group %d, the last is %zu", group,
                        optimizer->group_count - 1);
@@ -196,6 +205,8 @@ int memopt_optimizer_set_number(struct memopt_optimizer *optimizer, int group, c
 
 int memopt_optimizer_get_number(const struct memopt_optimizer *optimizer, int group,
                                 const char *key, double *ret_value, struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     if (group < 0 || group >= (int)optimizer->group_count)
         return mo_fail(error, -EINVAL, "there is no group %d, the last is %zu", group,
                        optimizer->group_count - 1);
@@ -311,6 +322,8 @@ static int make_room(struct memopt_optimizer *optimizer, size_t chunks) {
 
 int memopt_optimizer_add(struct memopt_optimizer *optimizer, const struct memopt_param *given,
                          size_t *ret_index, struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     struct memopt_param param = MEMOPT_PARAM_INIT;
     if (given == NULL || given->size < offsetof(struct memopt_param, name) ||
         given->size > sizeof(param))
@@ -365,6 +378,8 @@ static int check_index(const struct memopt_optimizer *optimizer, size_t index,
 
 int memopt_optimizer_set_data(struct memopt_optimizer *optimizer, size_t index, void *data,
                               struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     int code = check_index(optimizer, index, error);
     if (code < 0)
         return code;
@@ -378,6 +393,8 @@ int memopt_optimizer_set_data(struct memopt_optimizer *optimizer, size_t index, 
 
 int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index, const void *grad,
                               struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     int code = check_index(optimizer, index, error);
     if (code < 0)
         return code;
@@ -393,7 +410,7 @@ int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index, 
 }
 
 void memopt_optimizer_data_changed(struct memopt_optimizer *optimizer) {
-    for (size_t i = 0; i < optimizer->tensor_count; i++)
+    for (size_t i = 0; optimizer != NULL && i < optimizer->tensor_count; i++)
         optimizer->tensors[i].master_stale = 1;
 }
 
@@ -491,6 +508,8 @@ static void update(struct mo_pass *pass, double scale) {
 
 static int check_step(const struct memopt_optimizer *optimizer, const struct memopt_step *ret_step,
                       struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     if (ret_step != NULL && (ret_step->size < offsetof(struct memopt_step, updated) ||
                              ret_step->size > sizeof(*ret_step)))
         return mo_fail(error, -EINVAL, "the step's size is %zu: begin with MEMOPT_STEP_INIT",

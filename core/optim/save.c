@@ -100,6 +100,8 @@ static char *make_key(struct memopt_optimizer *optimizer, const struct mo_tensor
 
 /* While parameters are perturbed there is something to put back first. */
 static int check_settled(const struct memopt_optimizer *optimizer, struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     if (!optimizer->perturbed)
         return 0;
     return mo_fail(error, -EBUSY, "the parameters are perturbed: a step comes first");
@@ -241,8 +243,9 @@ static int read_metadata(const struct memopt_tensors *file, struct memopt_optimi
     return code;
 }
 
+/* With `contents`, reads it; without, looks whether it is there as it should be. */
 static int read_part(const struct memopt_tensors *file, const char *key, const struct part *part,
-                     struct memopt_error *error) {
+                     int contents, struct memopt_error *error) {
     struct memopt_tensor found = MEMOPT_TENSOR_INIT;
     ssize_t index = memopt_tensors_find(file, key, &found, error);
     if (index < 0)
@@ -254,13 +257,29 @@ static int read_part(const struct memopt_tensors *file, const char *key, const s
         (part->rank > 0 &&
          memcmp(found.shape, part->shape, part->rank * sizeof(part->shape[0])) != 0))
         return mo_fail(error, -EINVAL, "its tensor '%s' has another shape than the parameter", key);
-    return memopt_tensors_read(file, (size_t)index, 0, part->data, part->bytes, error);
+    return !contents ? 0
+                     : memopt_tensors_read(file, (size_t)index, 0, part->data, part->bytes, error);
+}
+
+static int read_parts(const struct memopt_tensors *file, struct memopt_optimizer *next,
+                      struct mo_tensor *tensor, int contents, size_t *ret_count,
+                      struct memopt_error *error) {
+    struct part parts[PARTS];
+    int code = 0;
+    *ret_count = list_parts(next, tensor, parts);
+    for (size_t i = 0; i < *ret_count && code == 0; i++) {
+        char *key = make_key(next, tensor, &parts[i], error);
+        code = key == NULL ? -ENOMEM : read_part(file, key, &parts[i], contents, error);
+        memopt_heap_free(next->heap, key);
+    }
+    return code;
 }
 
 /* The state of one parameter; `*read` counts the file's tensors. */
 static int read_tensor(const struct memopt_tensors *file, struct memopt_optimizer *next,
                        struct mo_tensor *tensor, size_t *read, struct memopt_error *error) {
-    struct part parts[PARTS], updates = {.suffix = ".updates"};
+    enum { UPDATES_MAX = 53 }; /* bits: a count of steps that was reached by counting */
+    struct part updates = {.suffix = ".updates"};
     char *key = make_key(next, tensor, &updates, error);
     if (key == NULL)
         return -ENOMEM;
@@ -268,13 +287,18 @@ static int read_tensor(const struct memopt_tensors *file, struct memopt_optimize
     memopt_heap_free(next->heap, key);
     if (there == -ENOENT)
         return 0; /* had not taken part */
-    int code = mo_state_make_one(next, tensor, error);
-    size_t count = code == 0 ? list_parts(next, tensor, parts) : 0;
-    for (size_t i = 0; i < count && code == 0; i++) {
-        key = make_key(next, tensor, &parts[i], error);
-        code = key == NULL ? -ENOMEM : read_part(file, key, &parts[i], error);
-        memopt_heap_free(next->heap, key);
-    }
+    /* All of it is there before memory is taken for it: the file may say what it likes. */
+    size_t count = 0;
+    mo_state_outline(next, tensor);
+    int code = read_parts(file, next, tensor, 0, &count, error);
+    mo_state_forget(tensor);
+    if (code == 0)
+        code = mo_state_make_one(next, tensor, error);
+    if (code == 0)
+        code = read_parts(file, next, tensor, 1, &count, error);
+    if (code == 0 && tensor->updates >> UPDATES_MAX != 0)
+        code = mo_fail(error, -EINVAL, "its tensor '%s.updates' is %" PRIu64 ": is it damaged?",
+                       tensor->name, tensor->updates);
     tensor->master_stale = 0;
     const struct mo_method *method = next->method;
     const char *wrong = code == 0 && method->check_parts != NULL

@@ -11,6 +11,7 @@
 #include "core/heap/heap.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -141,9 +142,15 @@ int mo_settings_number(const struct mo_method *method, const char *key, double v
     char text[VALUE_MAX];
     if (key == NULL)
         return mo_fail(error, -EINVAL, "a setting's name is NULL");
-    if (isnan(value))
-        return mo_fail(error, -EINVAL, "'%s' is NaN, not a number", key);
-    snprintf(text, sizeof(text), "%.17g", value);
+    if (!isfinite(value))
+        return mo_fail(error, -EINVAL, "'%s' is no finite number", key);
+    /* not printf's, whose decimal point is the locale's */
+    if (value == floor(value) && fabs(value) < 0x1p63) {
+        snprintf(text, sizeof(text), "%" PRId64, (int64_t)value);
+    } else {
+        struct memopt_option number = {.key = key, .type = MEMOPT_NUMBER};
+        mo_option_print(&number, &value, text, sizeof(text));
+    }
     int code = assign(method, key, text, whole, settings, error);
     return code < 0 ? code : check(method, settings, error);
 }

@@ -250,6 +250,8 @@ int mo_sparse_begin(struct memopt_optimizer *optimizer, struct memopt_error *err
 int memopt_optimizer_set_sparse_grad(struct memopt_optimizer *optimizer, size_t index,
                                      const struct memopt_sparse_grad *given,
                                      struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     struct memopt_sparse_grad sparse = MEMOPT_SPARSE_GRAD_INIT;
     if (!optimizer->method->sparse)
         return mo_fail(error, -EINVAL, "%s takes dense gradients", optimizer->method->name);

@@ -74,6 +74,15 @@ static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_te
         settings->accumulate > 1 ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
 }
 
+static void put_initial(const struct mo_tensor *tensor, const struct layout *layout) {
+    for (size_t i = 0; i < layout->slot_count; i++) {
+        const struct mo_stored_slot *slot = &tensor->slots[i];
+        float initial = layout->slots[i].initial;
+        for (uint64_t k = 0; initial != 0 && slot->absmax == NULL && k < tensor->count; k++)
+            ((float *)slot->data)[k] = initial;
+    }
+}
+
 static void fill(struct mo_tensor *tensor, const struct layout *layout, char *block) {
     tensor->state = block;
     tensor->state_bytes = layout->bytes;
@@ -84,9 +93,6 @@ static void fill(struct mo_tensor *tensor, const struct layout *layout, char *bl
         slot->absmax =
             layout->absmax[i] == SIZE_MAX ? NULL : (float *)(void *)(block + layout->absmax[i]);
         slot->kind = layout->slots[i].kind;
-        float initial = layout->slots[i].initial;
-        for (uint64_t k = 0; initial != 0 && slot->absmax == NULL && k < tensor->count; k++)
-            ((float *)slot->data)[k] = initial;
     }
     tensor->part_count = layout->part_count;
     for (size_t i = 0; i < layout->part_count; i++) {
@@ -122,7 +128,14 @@ int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tens
                        tensor->name, tensor->count, memopt_heap_name(optimizer->heap));
     memset(block, 0, layout.bytes);
     fill(tensor, &layout, block);
+    put_initial(tensor, &layout);
     return 0;
+}
+
+void mo_state_outline(struct memopt_optimizer *optimizer, struct mo_tensor *tensor) {
+    struct layout layout;
+    lay_out(optimizer, tensor, &layout);
+    fill(tensor, &layout, (char *)LINE);
 }
 
 void mo_state_forget(struct mo_tensor *tensor) {
@@ -168,7 +181,7 @@ void mo_state_refresh(struct memopt_optimizer *optimizer) {
 
 uint64_t memopt_optimizer_state_bytes(const struct memopt_optimizer *optimizer) {
     uint64_t bytes = 0;
-    for (size_t i = 0; i < optimizer->tensor_count; i++)
+    for (size_t i = 0; optimizer != NULL && i < optimizer->tensor_count; i++)
         bytes += optimizer->tensors[i].state_bytes;
     return bytes;
 }

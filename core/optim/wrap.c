@@ -125,6 +125,8 @@ static void sam_chunk(void *context, size_t chunk) {
 }
 
 static int check_perturb(const struct memopt_optimizer *optimizer, struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     if (optimizer->groups[0].settings.sam <= 0)
         return mo_fail(error, -EINVAL, "the setting 'sam' is 0: there is nothing to perturb by");
     if (optimizer->perturbed)
@@ -186,6 +188,8 @@ void mo_unperturb(struct memopt_optimizer *optimizer) {
 }
 
 int memopt_optimizer_restore(struct memopt_optimizer *optimizer, struct memopt_error *error) {
+    if (optimizer == NULL)
+        return mo_no_optimizer(error);
     int code = mo_workers_ready(optimizer->workers, error);
     if (code == 0)
         mo_unperturb(optimizer);

@@ -85,6 +85,8 @@
  * may go on with its copy, unless the parent was inside a function of it in
  * another thread; workers are started anew at its first step. Not for signal
  * handlers.
+ *
+ * An optimizer of NULL is -EINVAL, or nothing where a function can't say so.
  */
 #ifndef MEMOPT_OPTIM_H
 #define MEMOPT_OPTIM_H
