@@ -1,7 +1,7 @@
 /* session.c - see session.h. */
 #include "core/launch/session.h"
 #include "core/base/error.h"
-#include "core/ledger/ledger.h"
+#include "core/base/reserve.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -52,7 +52,7 @@ static int has_room(const char *base) {
     struct statvfs space;
     return base != NULL && statvfs(base, &space) == 0 &&
            (uint64_t)space.f_bavail * space.f_frsize >=
-               ROOM + mo_ledger_reserve((uint64_t)space.f_blocks * space.f_frsize) &&
+               ROOM + mo_reserve((uint64_t)space.f_blocks * space.f_frsize) &&
            (space.f_files == 0 || space.f_favail >= 64); /* btrfs and others count no files */
 }
 

@@ -104,11 +104,4 @@ struct mo_ledger_thread {
     uint32_t reserved[13];
 };
 
-/* Of a file system of that many bytes, what is left to the program, which may have
- * memory of its own there: where that can't be backed, it dies of SIGBUS. */
-static inline uint64_t mo_ledger_reserve(uint64_t size) {
-    uint64_t most = UINT64_C(64) << 20;
-    return size / 4 < most ? size / 4 : most;
-}
-
 #endif

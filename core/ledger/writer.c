@@ -10,6 +10,7 @@
 #include "core/ledger/writer.h"
 
 #include "core/base/error.h"
+#include "core/base/reserve.h"
 #include "core/base/sysmem.h"
 
 #include <errno.h>
@@ -98,7 +99,7 @@ static int is_nearly_full(int fd) {
     if (fstatfs(fd, &space) != 0 || space.f_bsize <= 0)
         return 0;
     uint64_t size = (uint64_t)space.f_bsize;
-    return space.f_bavail * size < mo_ledger_reserve(space.f_blocks * size);
+    return space.f_bavail * size < mo_reserve(space.f_blocks * size);
 }
 
 /* The file of the calling process, its first blocks allocated. */
