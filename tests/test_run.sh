@@ -344,6 +344,16 @@ if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
     ok "ended children leave room in /dev/shm ($used KiB are used)" test "$used" -lt 12300
 fi
 
+# ---- as the first process of a container
+if [ "$(id -u)" = 0 ] && unshare -pf --mount-proc true 2>/dev/null; then
+    exits 5 unshare -pf --mount-proc $run -q -- sh -c '
+        for i in 1 2 3; do sh -c "sleep 0.1 &"; done
+        sleep 1
+        grep -l "^State:.*Z" /proc/[0-9]*/status
+        exit 5'
+    ok "orphans are waited for" test ! -s out
+fi
+
 # ---- dead runs are cleaned up, living ones and others' things are not
 if [ -w /dev/shm ]; then
     stale=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")

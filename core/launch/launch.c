@@ -296,6 +296,16 @@ static void pass_on(struct wait *wait, const siginfo_t *info) {
         kill(wait->pid, signal);
 }
 
+/* The first process of a container is given what others leave behind. */
+static void reap_orphans(const struct wait *wait) {
+    siginfo_t gone = {.si_pid = 0};
+    while (waitid(P_ALL, 0, &gone, WEXITED | WNOHANG | WNOWAIT) == 0 && gone.si_pid > 0 &&
+           gone.si_pid != wait->pid && gone.si_pid != wait->sentinel.pid) {
+        waitpid(gone.si_pid, NULL, WNOHANG);
+        gone.si_pid = 0;
+    }
+}
+
 static void wait_for(const struct mo_launch *launch, struct wait *wait, int *ret_status,
                      struct rusage *ret_usage) {
     sigset_t set;
@@ -312,6 +322,8 @@ static void wait_for(const struct mo_launch *launch, struct wait *wait, int *ret
             }
             stop_likewise(wait, WSTOPSIG(status));
         }
+        if (getpid() == 1)
+            reap_orphans(wait);
         siginfo_t info;
         int signal;
         if (launch->tick != NULL) {
