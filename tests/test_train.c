@@ -3,6 +3,8 @@
  * of gradients to the bit; plans of checkpoints against every other plan, and
  * against a run that counts what it holds.
  */
+#include "config.h"
+
 #include <memopt/memopt.h>
 
 #include "tests/report_faults.h"
