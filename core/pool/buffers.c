@@ -326,7 +326,7 @@ int memopt_buffers_create(const struct memopt_buffers_options *options,
                        memopt_heap_name(heap));
     memset(pool, 0, sizeof(*pool));
     pool->member = (struct mo_pool_member){
-        .trim = trim_member, .lock = lock_all, .unlock = unlock_all, .heap = heap};
+        .trim = trim_member, .lock = lock_all, .unlock = unlock_all, .heap = heap, .pool = pool};
     pool->heap = heap;
     pool->debug = debug;
     pool->huge_pages = options->huge_pages == 0;

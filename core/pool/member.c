@@ -2,6 +2,7 @@
 #include "core/pool/member.h"
 
 #include "core/base/error.h"
+#include "core/base/poison.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -34,6 +35,7 @@ static void heap_ends(const struct memopt_heap *heap) {
         next = m->next;
         if (m->heap != heap)
             continue;
+        mo_mempool_destroy(m->pool);
         if (m->previous != NULL)
             m->previous->next = next;
         else

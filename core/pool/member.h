@@ -23,6 +23,7 @@ struct mo_pool_member {
     void (*lock)(struct mo_pool_member *member);     /* all locks of the pool */
     void (*unlock)(struct mo_pool_member *member, int in_child);
     struct memopt_heap *heap;
+    void *pool; /* what checkers know it by (core/base/poison.h) */
     /* member.c's */
     unsigned purging;
     struct mo_pool_member *previous, *next;

@@ -563,7 +563,7 @@ int memopt_objects_create(const struct memopt_objects_options *options,
                        memopt_heap_name(heap));
     memset(pool, 0, sizeof(*pool));
     pool->member = (struct mo_pool_member){
-        .trim = trim_member, .lock = lock_all, .unlock = unlock_all, .heap = heap};
+        .trim = trim_member, .lock = lock_all, .unlock = unlock_all, .heap = heap, .pool = pool};
     pool->options = *options;
     pool->debug = debug;
     size_t alignment = options->alignment < 16 ? 16 : options->alignment;
