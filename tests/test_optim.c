@@ -644,7 +644,9 @@ static void claims_too_much(void **state) {
     struct memopt_optimizer *optimizer = create("lbfgs", "");
     assert_int_equal(add(optimizer, "w", data, grad, 1ull << 40), 0);
     assert_int_equal(memopt_optimizer_load(optimizer, state_path(), &error), -ENOENT);
-    assert_non_null(strstr(error.message, "there is no tensor 'w."));
+    assert_memory_equal(error.message, state_path(), strlen(state_path()));
+    assert_string_equal(error.message + strlen(state_path()),
+                        ": it has no tensor 'w.prev_flat_grad'");
     memopt_optimizer_destroy(optimizer);
     write_claims("sgd", "", UINT64_MAX);
     optimizer = create("sgd", "");
@@ -753,6 +755,16 @@ static void no_optimizer(void **state) {
     assert_int_equal(memopt_optimizer_state_bytes(NULL), 0);
     memopt_optimizer_data_changed(NULL);
     memopt_optimizer_destroy(NULL);
+}
+
+static void no_result(void **state) {
+    (void)state;
+    assert_int_equal(memopt_optimizer_create(NULL, NULL, &error), -EINVAL);
+    assert_string_equal(error.message, "memopt_optimizer_create: a result is needed");
+    struct memopt_optimizer *optimizer = create("adamw", "");
+    assert_int_equal(memopt_optimizer_get_number(optimizer, 0, "lr", NULL, &error), -EINVAL);
+    assert_string_equal(error.message, "memopt_optimizer_get_number: a result is needed");
+    memopt_optimizer_destroy(optimizer);
 }
 
 static void numbers_are_exact(void **state) {
@@ -948,6 +960,7 @@ int main(void) {
         cmocka_unit_test(bad_files),
         cmocka_unit_test(claims_too_much),
         cmocka_unit_test(no_optimizer),
+        cmocka_unit_test(no_result),
         cmocka_unit_test(numbers_are_exact),
         cmocka_unit_test(numbers_in_a_locale),
     };

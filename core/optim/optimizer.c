@@ -27,6 +27,8 @@ int memopt_optimizer_create(const struct memopt_optimizer_options *given,
     struct memopt_optimizer_options options = MEMOPT_OPTIMIZER_OPTIONS_INIT;
     if (error == NULL)
         error = &unwanted;
+    if (ret_optimizer == NULL)
+        return mo_fail(error, -EINVAL, "memopt_optimizer_create: a result is needed");
     if (given != NULL) {
         if (given->size < offsetof(struct memopt_optimizer_options, name) ||
             given->size > sizeof(options))
@@ -207,6 +209,8 @@ int memopt_optimizer_get_number(const struct memopt_optimizer *optimizer, int gr
                                 const char *key, double *ret_value, struct memopt_error *error) {
     if (optimizer == NULL)
         return mo_no_optimizer(error);
+    if (ret_value == NULL)
+        return mo_fail(error, -EINVAL, "memopt_optimizer_get_number: a result is needed");
     if (group < 0 || group >= (int)optimizer->group_count)
         return mo_fail(error, -EINVAL, "there is no group %d, the last is %zu", group,
                        optimizer->group_count - 1);

@@ -247,9 +247,9 @@ static int read_metadata(const struct memopt_tensors *file, struct memopt_optimi
 static int read_part(const struct memopt_tensors *file, const char *key, const struct part *part,
                      int contents, struct memopt_error *error) {
     struct memopt_tensor found = MEMOPT_TENSOR_INIT;
-    ssize_t index = memopt_tensors_find(file, key, &found, error);
+    ssize_t index = memopt_tensors_find(file, key, &found, NULL);
     if (index < 0)
-        return (int)index;
+        return mo_fail(error, (int)index, "it has no tensor '%s'", key);
     if (found.dtype != part->dtype)
         return mo_fail(error, -EINVAL, "its tensor '%s' is of type %s, not %s", key,
                        memopt_dtype_name(found.dtype), memopt_dtype_name(part->dtype));
@@ -257,8 +257,11 @@ static int read_part(const struct memopt_tensors *file, const char *key, const s
         (part->rank > 0 &&
          memcmp(found.shape, part->shape, part->rank * sizeof(part->shape[0])) != 0))
         return mo_fail(error, -EINVAL, "its tensor '%s' has another shape than the parameter", key);
-    return !contents ? 0
-                     : memopt_tensors_read(file, (size_t)index, 0, part->data, part->bytes, error);
+    if (!contents)
+        return 0;
+    int code = memopt_tensors_read(file, (size_t)index, 0, part->data, part->bytes, NULL);
+    return code < 0 ? mo_fail(error, code, "its tensor '%s' can't be read: %s", key, strerror(-code))
+                    : 0;
 }
 
 static int read_parts(const struct memopt_tensors *file, struct memopt_optimizer *next,

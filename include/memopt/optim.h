@@ -86,7 +86,8 @@
  * another thread; workers are started anew at its first step. Not for signal
  * handlers.
  *
- * An optimizer of NULL is -EINVAL, or nothing where a function can't say so.
+ * An optimizer of NULL is -EINVAL, or nothing where a function can't say so; so is
+ * a result of NULL, unless it says that it may be.
  */
 #ifndef MEMOPT_OPTIM_H
 #define MEMOPT_OPTIM_H
@@ -183,7 +184,8 @@ struct memopt_param {
     }
 
 /* Gives its index, from 0 on, in *ret_index (NULL: not wanted). Not between the
- * steps of one accumulation: -EBUSY. Other errors: -EINVAL says what is wrong
+ * steps of one accumulation, nor while parameters are perturbed: -EBUSY. Other
+ * errors: -EINVAL says what is wrong
  * with the parameter, -EEXIST: the name, -ENOMEM. */
 MEMOPT_EXPORT int memopt_optimizer_add(struct memopt_optimizer *optimizer,
                                        const struct memopt_param *param, size_t *ret_index,
@@ -293,15 +295,16 @@ MEMOPT_EXPORT int memopt_optimizer_restore(struct memopt_optimizer *optimizer,
 MEMOPT_EXPORT uint64_t memopt_optimizer_state_bytes(const struct memopt_optimizer *optimizer);
 
 /* Writes the state and the settings of all groups into a safetensors file, whole
- * or not at all (memopt/store.h); not the parameters. Errors are those of the
- * writer. */
+ * or not at all (memopt/store.h); not the parameters. -EBUSY: they are perturbed.
+ * Other errors are those of the writer. */
 MEMOPT_EXPORT int memopt_optimizer_save(struct memopt_optimizer *optimizer, const char *path,
                                         struct memopt_error *error);
 /* Takes state and settings from such a file: an optimizer of the same name, with
  * the same parameters by name and shape and as many groups, goes on as the saved
  * one would have, bit for bit, given the parameters' values of then. -EINVAL: the
  * file is not of this optimizer, in what the message says; -ENOENT: it lacks
- * something; -ENOMEM; or what reading gave. On failure nothing has changed. */
+ * something; -EBUSY: parameters are perturbed; -ENOMEM; or what reading gave. On
+ * failure nothing has changed. */
 MEMOPT_EXPORT int memopt_optimizer_load(struct memopt_optimizer *optimizer, const char *path,
                                         struct memopt_error *error);
 
