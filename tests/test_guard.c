@@ -889,11 +889,20 @@ static void ignored_sent(void) {
     raise(SIGSEGV);
 }
 
+/* What sigaction() does not write of a mask then differs each time. */
+NAMED void dirty_the_stack(int i);
+NAMED void dirty_the_stack(int i) {
+    char stack[1 << 14];
+    memset(stack, i, sizeof(stack));
+    __asm__ volatile("" : : "r"(stack) : "memory");
+}
+
 /* As a program does that brings its handler again and again. */
 static void many_handlers(void) {
     opened();
     for (int i = 0; i < 100; i++) {
         install(jump_back, NULL, 0);
+        dirty_the_stack(i);
         churn_a_little();
         if (sigsetjmp(back, 1) == 0)
             write_here((void *)16, 0);

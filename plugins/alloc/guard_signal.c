@@ -105,6 +105,14 @@ static int is_ours(const struct sigaction *action) {
     return 0;
 }
 
+/* The kernel fills in as much of a mask as there are signals; of the C library's
+ * larger one sigaction() leaves the rest as it was. */
+static int is_same(const struct sigaction *a, const struct sigaction *b) {
+    enum { MASK_BYTES = (_NSIG - 1) / 8 };
+    return a->sa_sigaction == b->sa_sigaction && a->sa_flags == b->sa_flags &&
+           memcmp(&a->sa_mask, &b->sa_mask, MASK_BYTES) == 0;
+}
+
 static void step_in_front(int level, const struct sigaction *of) {
     struct sigaction action = {.sa_sigaction = handlers[level]};
     displaced[level] = *of;
@@ -124,9 +132,7 @@ void guard_signal_check(void) {
     if (sigaction(SIGSEGV, NULL, &now) != 0 || is_ours(&now) || atomic_exchange(&busy, 1))
         return;
     int level = 0, count = atomic_load(&levels), saved = errno;
-    while (level < count && (displaced[level].sa_sigaction != now.sa_sigaction ||
-                             displaced[level].sa_flags != now.sa_flags ||
-                             memcmp(&displaced[level].sa_mask, &now.sa_mask, sizeof(now.sa_mask))))
+    while (level < count && !is_same(&displaced[level], &now))
         level++;
     if (level < LEVELS) {
         step_in_front(level, &now);
