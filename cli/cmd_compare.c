@@ -274,10 +274,6 @@ static void find_input(struct compare *compare) {
         compare->comparison.input = "the file on standard input, read anew for each run";
 }
 
-static double seconds_of(struct timeval time) {
-    return (double)time.tv_sec * 1e9 + (double)time.tv_usec * 1e3;
-}
-
 static double or_nan(uint64_t value) {
     return value == MEMOPT_UNKNOWN ? NAN : (double)value;
 }
@@ -327,9 +323,9 @@ static int take_figures(struct compare *compare, size_t i, size_t run, const str
             snprintf(candidate->note, sizeof(candidate->note),
                      "the program became one that isn't watched, or left without exit()");
         candidate->unfit |= stranger || went_away;
-        candidate->values[MO_METRIC_WALL][run] = (double)result->wall_time;
+        candidate->values[MO_METRIC_WALL][run] = (double)report->wall_time;
         candidate->values[MO_METRIC_CPU][run] =
-            seconds_of(result->usage.ru_utime) + seconds_of(result->usage.ru_stime);
+            (double)(report->user_time + report->system_time);
         candidate->values[MO_METRIC_RSS][run] = or_nan(report->peak_rss);
         candidate->values[MO_METRIC_FAULTS][run] =
             (double)(result->usage.ru_minflt + result->usage.ru_majflt);

@@ -412,9 +412,11 @@ static void record_end(int status, bool with_figures) {
     struct memopt_figures figures = MEMOPT_FIGURES_INIT;
     if (mo_ledger() == NULL || mo_ledger()->pid != getpid())
         return;
+    uint64_t began = mo_ledger_clock();
     bool known = with_figures && may_ask_backend() &&
                  mo_process.allocator->ops.allocator.figures(&figures) == 0;
-    mo_ledger_end(known ? &figures : NULL, mo_boot_used != NULL ? mo_boot_used() : 0, status);
+    mo_ledger_end(known ? &figures : NULL, mo_boot_used != NULL ? mo_boot_used() : 0, status,
+                  began);
 }
 
 /* Neither exit() nor _exit() is a cancellation point; open() and read() are. */

@@ -122,7 +122,7 @@ static void header_body(void) {
     check(seen->heaps_used == 1 && strcmp(heaps[0].name, "gradients") == 0);
     check(heaps[0].live_bytes == 42 && heaps[0].limit == UINT64_MAX);
     struct memopt_figures figures = {.size = sizeof(figures), .live = 5, .committed = 10};
-    mo_ledger_end(&figures, 7, 3);
+    mo_ledger_end(&figures, 7, 3, mo_ledger_clock());
     check(seen->state == MO_LEDGER_EXITED && seen->exit_status == 3);
     check(seen->figures.valid && seen->figures.committed == 10 && seen->boot_bytes == 7);
     check(seen->peak_rss > 100000 && seen->end_time >= seen->start_time);
@@ -196,7 +196,7 @@ static void fork_body(void) {
         mo_ledger_after_fork_child(slot);
         check(in_slot(slot)->n == 15);
         in_slot(slot)->n += 1;
-        mo_ledger_end(NULL, 0, 0);
+        mo_ledger_end(NULL, 0, 0, mo_ledger_clock());
         _exit(0);
     }
     mo_ledger_after_fork_parent();
@@ -252,7 +252,7 @@ static void vfork_body(void) {
     create();
     pid_t pid = vfork();
     if (pid == 0) {
-        mo_ledger_end(NULL, 0, 1);
+        mo_ledger_end(NULL, 0, 1, mo_ledger_clock());
         _exit(0);
     }
     waitpid(pid, NULL, 0);
@@ -293,7 +293,7 @@ static void refused_body(void) {
     check(strstr(error.message, "cannot allocate") != NULL);
     check(open_ledger(getpid(), 0) == NULL); /* nothing is left behind */
     mo_ledger_note(1, "no ledger");
-    mo_ledger_end(NULL, 0, 0);
+    mo_ledger_end(NULL, 0, 0, mo_ledger_clock());
     check(mo_ledger_heap_slot("a", "b") == NULL);
     small.rlim_cur = RLIM_INFINITY; /* a coverage build writes files at exit */
     check(setrlimit(RLIMIT_FSIZE, &small) == 0);

@@ -376,6 +376,19 @@ if [ -w /dev/shm ]; then
     rm -rf "$stale" "$fresh" "$alive"
 fi
 
+# ---- what memopt does at the program's end is not the program's time
+if [ -n "$python" ]; then
+    cat >own_time.py <<'PY'
+import json
+report = json.load(open("own_time.json"))
+assert report["processes"][0]["heap_live"] == 1, report
+assert report["user_time"] + report["system_time"] < 300_000_000, report
+PY
+    exits 0 $run -q -a slow-figures --set memopt.plugin_path="$top_builddir/tests/bad_plugins" \
+        --json own_time.json -- true
+    ok "asking a slow backend is not the program's time" "$python" own_time.py
+fi
+
 # ---- signals and job control
 if [ -n "$python" ]; then
     ok "signals and job control" timeout 600 "$python" "$top_srcdir/tests/run_signals.py" "$memopt"

@@ -93,7 +93,7 @@ struct mo_ledger_header {
     uint64_t boot_bytes;       /* served before the backend was there */
     _Atomic uint64_t failures; /* allocations the backend refused; counted by dispatch */
     int32_t exit_status;       /* what on_exit() was told, when state is EXITED; else 0 */
-    uint32_t reserved;
+    uint32_t own_time;         /* CPU time of the exit hook, in us: not the program's */
 };
 _Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page");
 

@@ -562,7 +562,14 @@ static void give_back_unused(void) {
                   grown_end(ledger, atomic_load(&ledger->threads_grown)));
 }
 
-void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status) {
+uint64_t mo_ledger_clock(void) {
+    struct timespec time = {0, 0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
+
+void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status,
+                   uint64_t began) {
     if (ledger == NULL || atomic_load(&shut_in) || ledger->pid != getpid())
         return; /* a vfork child shares our memory, not our end */
     if (figures != NULL) {
@@ -582,4 +589,6 @@ void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, in
     ledger->end_time = now_ns();
     atomic_store(&ledger->state, MO_LEDGER_EXITED);
     give_back_unused();
+    uint64_t took = mo_ledger_clock() - began;
+    ledger->own_time = took > UINT32_MAX ? UINT32_MAX : (uint32_t)took;
 }

@@ -75,8 +75,12 @@ void mo_ledger_after_fork_parent(void);
  * it is shut in; the child has no ledger, and as the parent's is still mapped, must not count. */
 int mo_ledger_after_fork_child(void *own_slot);
 
-/* The process is about to end: figures (NULL: unknown), peak RSS, time, state.
- * Does nothing in a vfork child. Async-signal-safe. */
-void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status);
+/* CPU time of this thread, in us. */
+uint64_t mo_ledger_clock(void);
+/* The process is about to end: figures (NULL: unknown), peak RSS, time, state, and
+ * what it all took since the clock was `began`. Does nothing in a vfork child.
+ * Async-signal-safe. */
+void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status,
+                   uint64_t began);
 
 #endif

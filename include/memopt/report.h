@@ -114,6 +114,9 @@ struct memopt_process {
     size_t heap_count, heap_size;
     const struct memopt_event_report *events;
     size_t event_count, event_size;
+    /* CPU time that memopt took in it at its end, to ask the backend for its figures;
+     * the times of the report are without it */
+    uint64_t own_time;
 };
 
 struct memopt_note {

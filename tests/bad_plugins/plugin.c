@@ -6,6 +6,7 @@
 #include <memopt/plugin.h>
 
 #include <string.h>
+#include <time.h>
 
 /* A bump pointer over a fixed buffer: the size, then the block. */
 static _Alignas(16) char memory[1 << 16];
@@ -149,6 +150,17 @@ static int write_it(const struct memopt_host *host, const void *settings,
 static const struct memopt_reporter_ops ops = {.size = sizeof(ops), .write = write_it};
 #else
 #define KIND MEMOPT_ALLOCATOR
+#ifdef DEFECT_slow_figures
+/* Takes half a second of CPU time. */
+static int slow_figures(struct memopt_figures *figures) {
+    struct timespec time;
+    do {
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    } while (time.tv_sec == 0 && time.tv_nsec < 500000000);
+    figures->live = 1;
+    return 0;
+}
+#endif
 static const struct memopt_allocator_ops ops = {
 #if defined(DEFECT_truncated_ops)
     .size = offsetof(struct memopt_allocator_ops, open),
@@ -172,6 +184,9 @@ static const struct memopt_allocator_ops ops = {
 #endif
 #ifndef DEFECT_no_open
     .open = open_it,
+#endif
+#ifdef DEFECT_slow_figures
+    .figures = slow_figures,
 #endif
 #ifdef DEFECT_missing_backend
     .libraries = (const char *const[]){"libmemopt-not-there.so.1", NULL},
