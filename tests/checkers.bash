@@ -73,7 +73,7 @@ expect() {
 
 asan() {
     [ $has_asan = yes ] || return
-    timeout 60 "$work/with_asan" "$1" >"$work/said" 2>&1
+    timeout 600 "$work/with_asan" "$1" >"$work/said" 2>&1
     got=$?
     expect asan "$@"
 }
@@ -87,7 +87,7 @@ memcheck() {
 
 clean() {
     if [ $has_asan = yes ]; then
-        timeout 60 "$work/with_asan" "$1" >"$work/said" 2>&1 || { bad "asan, $1: reports something"; cat "$work/said"; }
+        timeout 600 "$work/with_asan" "$1" >"$work/said" 2>&1 || { bad "asan, $1: reports something"; cat "$work/said"; }
         checks=$((checks + 1))
     fi
     if [ $has_valgrind = yes ]; then

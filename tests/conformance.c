@@ -593,7 +593,7 @@ static int forking(void) {
         pid_t pid = fork();
         CHECK(pid >= 0, "fork: %s", strerror(errno));
         if (pid == 0) {
-            alarm(120);
+            alarm(600);
             check(inherited, size, round, "a block inherited by a child");
             t_free(inherited);
             walk(round + 1, 50, 500 / scale, 10000);

@@ -65,7 +65,7 @@ static inline void write_ini(const char *text) {
 static inline int run_in_child(void (*body)(void)) {
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(300);
+        alarm(600);
         body();
         exit(0);
     }

@@ -95,14 +95,14 @@ static int fork_storm(void) {
     enum { FORKS = 100, THREADS = 3 };
     struct memopt_heap *heaps[] = {open_heap("a"), open_heap("b")};
     pthread_t threads[THREADS];
-    alarm(300);
+    alarm(600);
     for (int i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, flushing_thread, heaps[i % 2]) != 0)
             return 12;
     for (int i = 0; i < FORKS; i++) {
         pid_t pid = fork();
         if (pid == 0) {
-            alarm(120);
+            alarm(600);
             for (int h = 0; h < 2; h++)
                 memopt_heap_free(heaps[h], take(heaps[h], 1000));
             FILE *stream = fopen("/dev/null", "w");

@@ -32,7 +32,7 @@ static inline int open_test_heap(void **state) {
     (void)state;
     struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
     setenv("MEMOPT_CONF", "/dev/null", 1);
-    alarm(120); /* a deadlock is a failure, too */
+    alarm(600); /* a deadlock is a failure, too */
     options.allocator = "libc";
     options.limit = 256 << 20;
     int code = memopt_heap_open("test", &options, &heap, &error);
@@ -109,7 +109,7 @@ static inline int run_child(void (*body)(void)) {
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(60);
+        alarm(600);
         body();
         _exit(0);
     }

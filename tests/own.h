@@ -118,7 +118,7 @@ static inline int own_child(void (*body)(void)) {
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
         close(ends[1]);
-        alarm(300);
+        alarm(600);
 #ifndef MO_SANITIZED /* cmocka's handler is not part of the test */
         signal(SIGSEGV, SIG_DFL);
 #endif

@@ -268,7 +268,7 @@ static void a_pool_ends_with_its_heap(void **state) {
     struct memopt_buffers *pool = create(heap, MEMOPT_DEBUG_OFF);
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(60);
+        alarm(600);
         _exit(memopt_buffers_destroy(pool, NULL) == 0 ? 0 : 1);
     }
     int status;
@@ -521,7 +521,7 @@ static void fork_while_busy(void **state) {
     for (int i = 0; i < 20; i++) {
         pid_t pid = fork();
         if (pid == 0) {
-            alarm(60);
+            alarm(600);
             struct memopt_buffer *b[3];
             for (int k = 0; k < 3; k++)
                 b[k] = rent(common, k == 2 ? 1 << 20 : 4096);

@@ -94,7 +94,7 @@ static void all_first_uses_at_once(void **state) {
 
 int main(int argc, char **argv) {
     setenv("MEMOPT_CONF", "/dev/null", 1);
-    alarm(120); /* a deadlock is a failure, too */
+    alarm(600); /* a deadlock is a failure, too */
     if (argc == 2 && strcmp(argv[1], "once") == 0) {
         run_threads(COUNT(uses), use);
         return 0;

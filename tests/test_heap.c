@@ -737,7 +737,7 @@ static void fork_child_has_the_heap(void **state) {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        alarm(120);
+        alarm(600);
         if (strcmp(backend, "arena") == 0)
             _exit(holds(p, 5000, 4) && memopt_heap_alloc(heap, 100) != NULL ? 0 : 3);
         _exit(use_after_fork(heap, p, 1));
@@ -767,7 +767,7 @@ static void fork_among_threads(void **state) {
         pid_t pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {
-            alarm(120);
+            alarm(600);
             _exit(use_after_fork(shared.heap, p, 0));
         }
         int status;
@@ -802,7 +802,7 @@ static void fork_among_walks(void **state) {
     if (strcmp(backend, "arena") == 0)
         skip(); /* has one lock, and asks the kernel about each page for its figures */
     struct memopt_heap *heap = open_heap("walked", 0);
-    alarm(120); /* a deadlock is a failure, too */
+    alarm(600); /* a deadlock is a failure, too */
     atomic_int stop = 0;
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, walk, &stop), 0);
@@ -810,7 +810,7 @@ static void fork_among_walks(void **state) {
         pid_t pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {
-            alarm(120);
+            alarm(600);
             memopt_heap_each(look, NULL);
             _exit(0);
         }

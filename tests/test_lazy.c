@@ -414,7 +414,7 @@ static void a_child_does_not_wait_for_a_thread_it_lacks(void **state) {
     sem_wait(&begun);
     pid_t pid = fork(); /* the thread is in the midst of it */
     if (pid == 0) {
-        alarm(60);
+        alarm(600);
         CHECK(memopt_lazy_peek(&done) == value);
         builds = 7; /* so that it is not slow again */
         CHECK(memopt_lazy_get(&contended, &value, &error) == 0);

@@ -405,7 +405,7 @@ static void fork_while_busy(void **state) {
     for (int i = 0; i < 20; i++) {
         pid_t pid = fork();
         if (pid == 0) {
-            alarm(60);
+            alarm(600);
             void *p[4]; /* all but what the others may have had */
             for (int k = 0; k < 4; k++)
                 p[k] = memopt_objects_acquire(common);

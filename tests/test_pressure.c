@@ -802,7 +802,7 @@ static void a_thread_polls(void) {
         CHECK(pressure().level == MEMOPT_PRESSURE_CALM);
         pid_t pid = fork();
         if (pid == 0) { /* goes on without the thread */
-            alarm(60);
+            alarm(600);
             CHECK(memopt_pressure_poll() >= 0);
             CHECK(memopt_pressure_stop() == 0);
             _exit(0);

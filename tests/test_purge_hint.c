@@ -190,7 +190,7 @@ static void a_thread_watches_idleness(void) {
     /* the child has the hint and no thread */
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(60);
+        alarm(600);
         while (memopt_purge_hint_idle(hint, NULL) == 0 && hint_stats(hint).purges < 4)
             ;
         memopt_purge_hint_free(hint);

@@ -20,7 +20,7 @@ fails=0
 leads() {
     local what=$1 want=$2 status got
     shift 2
-    timeout -k 5 60 "$@" >out 2>err
+    timeout -k 5 600 "$@" >out 2>err
     status=$?
     [ $status = 77 ] && { echo "skipped: $what: $(cat out)"; return; }
     got=$(sed -n 's/^program malloc: //p' out)" "$(sed -n 's/^program free: //p' out)

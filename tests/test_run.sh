@@ -320,7 +320,7 @@ for library in agent preload; do
     [ $library = preload ] && says err "runs on the C library's malloc"
     mkfifo odd/settings.ini
     # shellcheck disable=SC2086
-    exits 3 timeout -k 1 120 env $preloaded sh -c 'exit 3'
+    exits 3 timeout -k 1 600 env $preloaded sh -c 'exit 3'
     says err "is not what memopt run wrote"
     rm odd/settings.ini
 done

@@ -433,7 +433,7 @@ static void a_child_has_a_copy(void) {
     char byte = 0;
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(60);
+        alarm(600);
         CHECK(read(to_child[0], &byte, 1) == 1); /* the parent has written since */
         CHECK(holds(small, 5000, 1) && holds(large, 3 * MIB, 2));
         fill(small, 5000, 11);
