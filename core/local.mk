@@ -73,5 +73,6 @@ core_libcore_launch_la_SOURCES = \
 	core/launch/plan.c core/launch/plan.h \
 	core/launch/session.c core/launch/session.h \
 	core/launch/target.c core/launch/target.h \
+	core/launch/trial.c core/launch/trial.h \
 	core/launch/watch.c core/launch/watch.h
 core_libcore_launch_la_CFLAGS = $(AM_CFLAGS)

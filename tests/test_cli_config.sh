@@ -73,6 +73,19 @@ bad.ini:4: section [heap] lacks a name: [heap.NAME] was expected
 bad.ini:6: 'kind' is not a setting: 'key = value' was expected
 END
 ok "all errors are told" diff expected err
+# what only the plugin can tell
+printf '[memopt]\nallocator = libc\n\n[allocator.guard]\nalign = 3\n' >bad.ini
+exits 2 $config check -c bad.ini
+echo "bad.ini:5: 'align' is 3, not a power of two" >expected
+ok "a value that the plugin refuses" diff expected err
+exits 125 $memopt run -a guard --set allocator.guard.align=3 -- touch ran
+says err "memopt run: --set allocator.guard.align: 'align' is 3, not a power of two"
+ok "and nothing is run" test ! -e ran
+printf '[heap.a]\nallocator = mmap\n[allocator.mmap]\nnuma = 7-3\n' >bad.ini
+exits 125 $memopt run -c bad.ini -- true
+says err "bad.ini:4: 'numa' is '7-3'"
+exits 0 $config check --set allocator.guard.align=16
+printf '[memopt]\nalocator = libc\n' >bad.ini
 exits 2 $config show -c bad.ini
 exits 2 $config check --set memopt.trackers=stts
 says err "--set memopt.trackers: 'trackers': there is no tracker plugin 'stts'"
@@ -99,7 +112,7 @@ refused '[memopt]\nallocator = libc\ntrackers = stats\nbinding = direct\n' "toge
 refused '[memopt]\nbinding = direct\nallocator = pool\n' "together.ini:2: binding = direct"
 refused '[memopt]\nbinding = direct\n[heap.default]\nlimit = 1GiB\n' "together.ini:2: binding = direct"
 exits 2 $config check --set memopt.binding=direct --set memopt.trackers=stats
-says err "--set: binding = direct"
+says err "--set memopt.binding: binding = direct"
 exits 0 $config check --set memopt.binding=direct
 
 # ---- explain

@@ -336,6 +336,8 @@ never err "Permission denied"
 if [ "$(id -u)" = 0 ] && su -s /bin/sh nobody -c true 2>/dev/null; then
     exits 0 $run -q -a libc -- su -s /bin/sh nobody -c '/bin/echo one'
     ok "a child of another user says nothing" test ! -s err
+    exits 0 $run -q -a pool -- su -s /bin/sh nobody -c 'grep -c alloc-pool /proc/self/maps'
+    ok "and is on the same allocator" test "$(cat out)" -gt 0
 fi
 if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
     exits 0 unshare -m sh -c 'mount -t tmpfs -o size=16m none /dev/shm && exec "$@"' - \

@@ -148,6 +148,18 @@ const char *mo_config_get(const struct mo_config *config, const char *section_na
     return text;
 }
 
+int mo_config_blame(const struct mo_config *config, const char *section, const char *key,
+                    struct memopt_error *error) {
+    struct mo_origin origin;
+    if (mo_config_get(config, section, key, &origin) == NULL || origin.kind == MO_ORIGIN_DEFAULT)
+        return error->code;
+    if (origin.kind == MO_ORIGIN_FILE)
+        return mo_error_prefix(error, "%s:%d", origin.file, origin.line);
+    return strcmp(origin.file, "--set") == 0
+               ? mo_error_prefix(error, "--set %s.%s", section, key)
+               : mo_error_prefix(error, "%s", origin.file);
+}
+
 int mo_config_fill(struct mo_config *config, const char *section_name, struct mo_option_table table,
                    void *settings, struct memopt_error *error) {
     int result = mo_options_init(table, settings, &config->allocator, error);

@@ -76,6 +76,10 @@ void mo_config_free(struct mo_config *config); /* NULL: nothing */
  * those are known that are in use or have values. */
 const char *mo_config_get(const struct mo_config *config, const char *section, const char *key,
                           struct mo_origin *ret_origin);
+/* Puts before the message where the value stands, if it is not the default; gives
+ * error->code. */
+int mo_config_blame(const struct mo_config *config, const char *section, const char *key,
+                    struct memopt_error *error);
 /* Fills a settings struct from a section by its table. Strings live as long as
  * the config. A section that is nowhere gives the defaults. */
 int mo_config_fill(struct mo_config *config, const char *section, struct mo_option_table table,

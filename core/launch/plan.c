@@ -11,11 +11,13 @@
 
 #include "core/base/error.h"
 #include "core/launch/lsan.h"
+#include "core/launch/trial.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* --------------------------------------------------------- 1. the binding */
@@ -179,6 +181,9 @@ static int ask_heaps(struct mo_plan *plan, struct mo_config *config, struct memo
             return r;
         if (plugin == plan->allocator)
             continue;
+        r = mo_try_settings(config, plugin, error);
+        if (r < 0)
+            return r;
         r = ask_plugin(plan, config, plugin, error);
         if (r < 0)
             return r;
@@ -220,20 +225,11 @@ static int write_settings(const struct mo_plan *plan, const struct mo_config *co
     FILE *stream = fopen(path, "wxe");
     if (stream == NULL)
         return mo_fail(error, -errno, "can't create '%s': %s", path, strerror(errno));
+    fchmod(fileno(stream), 0644); /* whatever the umask: see mo_session_create() */
     int r = mo_config_write(config, stream, error);
     if (fclose(stream) != 0 && r == 0)
         r = mo_fail(error, -errno, "can't write '%s': %s", path, strerror(errno));
     return r;
-}
-
-/* The message says where the value stands that can't be. */
-static int blame(const struct mo_config *config, const char *key, struct memopt_error *error) {
-    struct mo_origin origin;
-    if (mo_config_get(config, "memopt", key, &origin) == NULL || origin.kind == MO_ORIGIN_DEFAULT)
-        return error->code;
-    if (origin.kind == MO_ORIGIN_FILE)
-        return mo_error_prefix(error, "%s:%d", origin.file, origin.line);
-    return mo_error_prefix(error, "%s", origin.file);
 }
 
 static int choose_allocator(struct mo_config *config, struct mo_plan *plan,
@@ -257,7 +253,7 @@ static int choose_allocator(struct mo_config *config, struct mo_plan *plan,
                 "allocator '%s' serves named heaps only ([heap.NAME] allocator = %s), not a "
                 "program's malloc",
                 allocator->descriptor.name, allocator->descriptor.name);
-        return blame(config, "allocator", error);
+        return mo_config_blame(config, "memopt", "allocator", error);
     }
     return 0;
 }
@@ -281,7 +277,7 @@ static int choose_binding(struct mo_config *config, struct mo_plan *plan,
         .part_of_new = plan->target.part_of_new,
     };
     int r = mo_choose_binding(&facts, &plan->binding, error);
-    return r < 0 ? blame(config, "binding", error) : 0;
+    return r < 0 ? mo_config_blame(config, "memopt", "binding", error) : 0;
 }
 
 static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
@@ -310,7 +306,9 @@ static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt
     plan->preloads =
         obstacle == MO_OBSTACLE_NONE || (obstacle == MO_OBSTACLE_STATIC && plan->settings.follow);
     if (plan->preloads) {
-        r = set_preload(plan, error);
+        r = mo_try_settings(config, plan->allocator, error);
+        if (r == 0)
+            r = set_preload(plan, error);
         if (r == 0)
             r = ask_plugin(plan, config, plan->allocator, error);
         if (r == 0)
@@ -326,7 +324,16 @@ static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt
 int mo_plan_check(struct mo_config *config, struct memopt_error *error) {
     struct mo_plan plan = {.session = MO_SESSION_NONE};
     int r = choose_allocator(config, &plan, error);
-    return r < 0 ? r : choose_binding(config, &plan, error);
+    if (r == 0)
+        r = choose_binding(config, &plan, error);
+    const char *name;
+    for (size_t i = 0; r == 0 && (name = mo_config_section(config, "allocator.", i)) != NULL; i++) {
+        struct mo_plugin *plugin;
+        r = mo_plugin_load(MEMOPT_ALLOCATOR, name, &plugin, error);
+        if (r == 0)
+            r = mo_try_settings(config, plugin, error);
+    }
+    return r;
 }
 
 int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,

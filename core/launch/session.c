@@ -21,6 +21,7 @@
 #define PREFIX "memopt-"
 /* Younger directories are left alone: their memopt may not have the lock yet. */
 enum { SETTLED = 60 };
+enum { MODE = 0711 };
 /* A ledger takes some 100 KiB, more with many threads: a place with less than
  * this left is the last resort. */
 #define ROOM (UINT64_C(8) << 20)
@@ -35,7 +36,9 @@ static int create_in(const char *base, struct mo_session *ret_session) {
         return -ENAMETOOLONG;
     if (mkdtemp(session.directory) == NULL)
         return -errno;
-    chmod(session.directory, 0700); /* whatever the umask */
+    /* Whatever the umask. Who has become another user may go through it, to what
+     * there is for all (settings.ini): that needs the name, as the program has it. */
+    chmod(session.directory, MODE);
     session.fd = open(session.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (session.fd < 0 || flock(session.fd, LOCK_EX | LOCK_NB) != 0) {
         int code = -errno;
@@ -162,7 +165,7 @@ void mo_session_clean_stale(const struct mo_session *session) {
         /* rmdir() by name is safe: in a sticky directory nobody else can have
          * put another directory of ours under it */
         if (fstat(fd, &status) == 0 && status.st_uid == geteuid() &&
-            (status.st_mode & 0777) == 0700 && time(NULL) - status.st_mtime > SETTLED &&
+            (status.st_mode & 0066) == 0 && time(NULL) - status.st_mtime > SETTLED &&
             flock(fd, LOCK_EX | LOCK_NB) == 0 && !has_living(fd)) {
             empty(fd);
             unlinkat(dirfd(directory), entry->d_name, AT_REMOVEDIR);

@@ -8,8 +8,8 @@
  *     DIR/lib….so            a link, where a library's path is none for LD_PRELOAD
  *
  * It is memory, not disk, where there is such a file system: /dev/shm, else
- * $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp; the first of them with some room left. Mode 0700, flat, locked (flock on
- * the directory) for as long as memopt lives. One whose memopt has died without
+ * $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp; the first of them with some room left. Mode
+ * 0711, flat, locked (flock on the directory) for as long as memopt lives. One whose memopt has died without
  * removing it, and whose programs are gone too, is removed by a later run.
  *
  * Used by the memopt command only.

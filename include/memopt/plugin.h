@@ -283,7 +283,10 @@ struct memopt_allocator_ops {
     /* [program] Must be there. Loads the library, applies the settings and
      * fills `ret_malloc`. Called once a process, before any other thread can
      * call into the plugin, never from inside malloc. May use dlopen. After a
-     * failure nothing else of the plugin is called. */
+     * failure nothing else of the plugin is called. Values that can't be are refused
+     * with -EINVAL, -ERANGE or -ENOTSUP and a message that has the 'key': of a plugin
+     * without `libraries` memopt finds them before the program starts, by an open()
+     * in a process of its own. */
     int (*open)(const struct memopt_host *host, const void *settings,
                 struct memopt_malloc *ret_malloc, struct memopt_error *error);
 
