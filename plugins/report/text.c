@@ -286,7 +286,8 @@ static void say_heap_line(struct pen *pen, const struct memopt_process *process)
 
     struct facts fragmentation = {0};
     if (isfinite(process->fragmentation))
-        fact(&fragmentation, "%.1f %%", process->fragmentation * 100);
+        fact(&fragmentation, "%.1f %% by %s's own measure", process->fragmentation * 100,
+             process->allocator == NULL ? "the allocator" : process->allocator);
     line(pen, "fragmentation", &fragmentation);
 }
 
