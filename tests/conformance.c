@@ -788,7 +788,8 @@ static void *fill_and_end(void *argument) {
 
 /* Three times: blocks of this thread, of threads that run on, of ended ones. */
 static int destroy_frees_all(void) {
-    const size_t bytes = at_most(64 * MIB, limit / 8);
+    /* the slow ones take a system call a block */
+    const size_t bytes = at_most((scale >= 4 ? 16 : 64) * MIB, limit / 8);
     for (int who = 0; who < 3; who++) {
         size_t least = SIZE_MAX, last = 0;
         for (int round = 0; round < 6; round++) {

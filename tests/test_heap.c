@@ -23,6 +23,12 @@
 
 #include <cmocka.h>
 
+#ifdef __SANITIZE_THREAD__
+enum { TSAN = 1 };
+#else
+enum { TSAN = 0 };
+#endif
+
 enum { REGION = 128 * 1024 * 1024 };
 
 static const char *backend; /* the one under test */
@@ -806,7 +812,7 @@ static void fork_among_walks(void **state) {
     atomic_int stop = 0;
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, walk, &stop), 0);
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < (TSAN ? 20 : 60); i++) {
         pid_t pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {

@@ -2,10 +2,18 @@
  * test_lazy.c - lazy state: built once, by whoever comes first; errors, recursion,
  * many threads, fork.
  */
+#include "config.h"
+
 #include "tests/object.h"
 
 #include <semaphore.h>
 #include <signal.h>
+
+#if HAVE_VALGRIND_MEMCHECK_H
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
 
 struct table {
     int number;
@@ -301,7 +309,8 @@ static void it_can_not_be_ended_while_it_is_built(void **state) {
 
 /* ------------------------------------------------------------------- threads */
 
-enum { THREADS = 32, ROUNDS = 50 };
+enum { THREADS = 32 };
+#define ROUNDS (RUNNING_ON_VALGRIND ? 5 : 50)
 static struct memopt_lazy contended;
 static void *values[THREADS];
 static atomic_int failures;
