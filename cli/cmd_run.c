@@ -220,14 +220,12 @@ static void read_run(struct run *run, const struct mo_launch_result *result) {
         note(run, error.message);
     report->exit_status = mo_exit_status(result->wait_status);
     report->exit_signal = WIFSIGNALED(result->wait_status) ? WTERMSIG(result->wait_status) : 0;
-    report->peak_rss = result->peak_rss;
     if (run->watch != NULL && mo_watch_report(run->watch, report, &error) < 0)
         note(run, error.message);
-    for (size_t i = 0; i < report->process_count; i++)
-        if (report->processes[i].peak_rss != MEMOPT_UNKNOWN &&
-            (report->peak_rss == MEMOPT_UNKNOWN ||
-             report->processes[i].peak_rss > report->peak_rss))
-            report->peak_rss = report->processes[i].peak_rss;
+    /* LeakSanitizer waits for a process of its own, which is no other one */
+    int alone = !result->waited_for_children ||
+                (run->plan.target.obstacle == MO_OBSTACLE_SANITIZED && report->process_count == 1);
+    mo_report_set_peak(report, result->peak_rss, alone ? result->peak_rss : MEMOPT_UNKNOWN);
     if (run->plan.sanitizes)
         mo_lsan_collect(run->plan.session.directory, STDERR_FILENO, report);
 }

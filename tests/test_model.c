@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "core/ledger/writer.h"
+#include "core/model/model.h"
 #include "core/model/report.h"
 #include "core/plugin/registry.h"
 
@@ -484,6 +485,46 @@ static void test_end_without_ledger(void **state) {
     }
 }
 
+static void test_set_peak(void **state) {
+    (void)state;
+    enum { NONE = -1 };
+    static const struct {
+        int all, main;                  /* what the kernel says */
+        int own, other, least, is_exec; /* of the main process and of another */
+        int want_all, want_main;
+    } rows[] = {
+        {500, 500, NONE, NONE, NONE, 0, 500, 500},
+        {500, NONE, NONE, 400, NONE, 0, 500, NONE}, /* may be a child's */
+        {NONE, NONE, NONE, 400, NONE, 0, 400, NONE},
+        {500, 500, 300, NONE, NONE, 0, 500, 300}, /* the ledger's is better */
+        {500, 500, NONE, NONE, 700, 0, NONE, 500},
+        {500, 500, NONE, NONE, 400, 0, 500, 500},
+        {500, 500, NONE, 800, 700, 0, 800, 500},
+        {500, 500, NONE, 400, NONE, 1, 500, NONE},
+        {NONE, NONE, NONE, NONE, NONE, 0, NONE, NONE},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct memopt_report *report = new_report();
+        struct mo_model *model = mo_model_of(report);
+        struct memopt_process *process = mo_model_add_process(model);
+        assert_non_null(process);
+        process->pid = A;
+        process->is_main = 1;
+        process->peak_rss = (uint64_t)(int64_t)rows[i].own;
+        process = mo_model_add_process(model);
+        assert_non_null(process);
+        process->pid = rows[i].is_exec ? A : B;
+        process->peak_rss = (uint64_t)(int64_t)rows[i].other;
+        process->peak_rss_least = (uint64_t)(int64_t)rows[i].least;
+        mo_report_set_peak(report, (uint64_t)(int64_t)rows[i].all, (uint64_t)(int64_t)rows[i].main);
+        if (report->peak_rss != (uint64_t)(int64_t)rows[i].want_all ||
+            report->processes[0].peak_rss != (uint64_t)(int64_t)rows[i].want_main)
+            fail_msg("row %zu: %lld, %lld", i, (long long)report->peak_rss,
+                     (long long)report->processes[0].peak_rss);
+        mo_report_free(report);
+    }
+}
+
 static void test_host_notes(void **state) {
     (void)state;
     struct memopt_report *report = new_report();
@@ -643,7 +684,8 @@ int main(void) {
         cmocka_unit_test(test_bad_ledgers),    cmocka_unit_test(test_foreign_trackers),
         cmocka_unit_test(test_killed_program), cmocka_unit_test(test_end_without_ledger),
         cmocka_unit_test(test_host_notes),     cmocka_unit_test(test_reporters),
-        cmocka_unit_test(test_quiet),          cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_set_peak),       cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests_name("report model", tests, set_up, tear_down);
 }

@@ -106,6 +106,35 @@ static void test_sizes(void **state) {
     }
 }
 
+/* What is only a lower bound says so, and an older memopt's elements have none. */
+static void test_least_peak(void **state) {
+    (void)state;
+    static struct memopt_process processes[2];
+    sample_unknown(&report);
+    for (size_t i = 0; i < 2; i++) {
+        mo_process_init(&processes[i]);
+        processes[i].peak_rss_least = (i + 1) << 20;
+    }
+    report.processes = processes;
+    report.process_count = 2;
+    static const char *const texts[] = {
+        "  peak RSS      at least 2.00 MiB in the largest process\n",
+        ": ended without saying how, peak RSS at least 2.00 MiB\n"};
+    for (size_t i = 0; i < 2; i++) {
+        sink_reset(&sink);
+        assert_non_null(strstr(render(&report, 0, 2), texts[i]));
+    }
+    report.peak_rss = 5 << 20;
+    processes[1].peak_rss = 3 << 20;
+    sink_reset(&sink);
+    assert_null(strstr(render(&report, 1, 2), "at least"));
+    report.peak_rss = processes[1].peak_rss = MEMOPT_UNKNOWN;
+    report.process_count = 1;
+    report.process_size = offsetof(struct memopt_process, peak_rss_least);
+    sink_reset(&sink);
+    assert_null(strstr(render(&report, 1, 2), "peak RSS"));
+}
+
 static void test_times(void **state) {
     (void)state;
     static const struct {
@@ -244,6 +273,7 @@ int main(void) {
         cmocka_unit_test(test_sizes),       cmocka_unit_test(test_times),
         cmocka_unit_test(test_escapes),     cmocka_unit_test(test_many_children),
         cmocka_unit_test(test_full_output), cmocka_unit_test(test_larger_elements),
+        cmocka_unit_test(test_least_peak),
     };
     return cmocka_run_group_tests_name("reporter text", tests, NULL, NULL);
 }

@@ -171,6 +171,58 @@ int main(int argc, char **argv) {
     return p[5] + 3;
 }
 C
+# peaks FILE PYTHON: an expression over what is known of the largest and of the main process
+peaks() {
+    [ -n "$python" ] || return 0
+    ok "$1: $2" "$python" -c '
+import json, sys
+report = json.load(open(sys.argv[1]))
+peak, processes = report["peak_rss"], report["processes"]
+main = processes[0]["peak_rss"]
+assert eval(sys.argv[2]), (peak, [(p["program"], p["peak_rss"]) for p in processes])' "$1" "$2"
+}
+cat >sizes.c <<'C'
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+/* sizes MIB [COMMAND]: has MIB MiB; COMMAND "fork": so has a child that nobody waits for */
+int main(int argc, char **argv) {
+    size_t size = (size_t)atoi(argv[1]) << 20;
+    char *volatile p = malloc(size);
+    memset(p, 1, size);
+    if (argc < 3) return p[size / 2] - 1;
+    if (strcmp(argv[2], "fork") != 0) return system(argv[2]) != 0;
+    if (fork() != 0) { sleep(1); return 0; }
+    p = malloc(2 * size);
+    memset(p, 1, 2 * size);
+    sleep(3);
+    _exit(0);
+}
+C
+cat >hello.c <<'C'
+#include <stdio.h>
+int main(void) { return puts("hello") < 0; }
+C
+if have $CC && $CC -static sizes.c -o sizes 2>/dev/null && $CC -static hello.c -o hello; then
+    exits 0 $run -q --json peak.json -- ./sizes 20
+    peaks peak.json "20 << 20 < main == peak < 24 << 20"
+    exits 0 $run -q --json peak.json -- ./sizes 20 './sizes 60; exit 0'
+    peaks peak.json "60 << 20 < peak < 64 << 20 and main is None"
+    exits 0 $run --json peak.json -- ./sizes 20 fork
+    peaks peak.json "peak is None and 20 << 20 < main < 24 << 20 and processes[1]['peak_rss'] is None"
+    says err "peak RSS at least "
+    # smaller than memopt was before execve(): not memopt's size, nor what a look saw
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        exits 0 $run -q --json peak.json -- ./hello
+        peaks peak.json "peak is None and main is None"
+    done
+fi
+if have $CC && $CC -fsanitize=address hello.c -o hello 2>/dev/null && ./hello >/dev/null 2>&1; then
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        exits 0 $run -q --json peak.json -- ./hello
+        peaks peak.json "1 << 20 < main == peak and len(processes) == 1"
+    done
+fi
 if have $CC && $CC -static small.c -o static 2>/dev/null; then
     exits 4 $run --json static.json -- ./static
     says out small

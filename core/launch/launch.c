@@ -306,22 +306,50 @@ static void reap_orphans(const struct wait *wait) {
     }
 }
 
-static void wait_for(const struct mo_launch *launch, struct wait *wait, int *ret_status,
-                     struct rusage *ret_usage) {
+/* Whether the zombie `pid` has waited for children: then page faults of theirs are
+ * on its account. */
+static int has_waited(pid_t pid) {
+    char path[64], text[1024];
+    unsigned long minor, major;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    text[got < 0 ? 0 : got] = '\0';
+    const char *end = strrchr(text, ')');
+    return end == NULL ||
+           sscanf(end + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %lu %*s %lu", &minor, &major) != 2 ||
+           minor + major > 0;
+}
+
+/* Whether the program has ended; on the way, stops with it. */
+static int has_ended(struct wait *wait, struct mo_launch_result *result) {
+    siginfo_t info = {.si_pid = 0};
+    while (waitid(P_PID, (id_t)wait->pid, &info, WSTOPPED | WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid != 0) {
+        if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED ||
+            info.si_code == CLD_DUMPED) {
+            result->waited_for_children = has_waited(wait->pid);
+            while (wait4(wait->pid, &result->wait_status, 0, &result->usage) < 0 && errno == EINTR)
+                ;
+            return 1;
+        }
+        info.si_pid = 0;
+        if (waitid(P_PID, (id_t)wait->pid, &info, WSTOPPED | WNOHANG) == 0 && info.si_pid != 0)
+            stop_likewise(wait, info.si_status);
+        info.si_pid = 0;
+    }
+    return 0;
+}
+
+static void wait_for(const struct mo_launch *launch, struct wait *wait,
+                     struct mo_launch_result *result) {
     sigset_t set;
     sigfillset(&set);
     uint64_t interval = launch->interval;
     uint64_t next = now();
     for (;;) {
-        int status;
-        pid_t pid;
-        while ((pid = wait4(wait->pid, &status, WUNTRACED | WNOHANG, ret_usage)) == wait->pid) {
-            if (!WIFSTOPPED(status)) {
-                *ret_status = status;
-                return;
-            }
-            stop_likewise(wait, WSTOPSIG(status));
-        }
+        if (has_ended(wait, result))
+            return;
         if (getpid() == 1)
             reap_orphans(wait);
         siginfo_t info;
@@ -356,6 +384,14 @@ static void subtract(long *count, long before) {
     *count = *count > before ? *count - before : 0;
 }
 
+/* How far the kernel may be off when it adds up a resident set: each CPU counts for
+ * itself up to a batch of pages. A program that did not need more than memopt did
+ * before execve() must not be given memopt's size. */
+static uint64_t inexactness(void) {
+    long cpus = sysconf(_SC_NPROCESSORS_CONF);
+    return 2 * (uint64_t)(cpus > 16 ? 2 * cpus : 32) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 static void settle(const struct word *before, uint64_t end, struct mo_launch_result *result) {
     struct rusage *usage = &result->usage;
     subtract_time(&usage->ru_utime, &before->usage.ru_utime);
@@ -365,7 +401,7 @@ static void settle(const struct word *before, uint64_t end, struct mo_launch_res
     subtract(&usage->ru_nvcsw, before->usage.ru_nvcsw);
     subtract(&usage->ru_nivcsw, before->usage.ru_nivcsw);
     uint64_t peak = (uint64_t)usage->ru_maxrss * 1024;
-    result->peak_rss = peak > before->peak_rss ? peak : UINT64_MAX;
+    result->peak_rss = peak > before->peak_rss + inexactness() ? peak : UINT64_MAX;
     if (result->peak_rss == UINT64_MAX)
         usage->ru_maxrss = 0;
     result->wall_time = end > before->time ? end - before->time : 0;
@@ -420,7 +456,7 @@ int mo_launch(const struct mo_launch *launch, struct mo_launch_result *ret_resul
         }
         struct mo_launch_result result = {.pid = wait.pid};
         wait.terminal = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-        wait_for(launch, &wait, &result.wait_status, &result.usage);
+        wait_for(launch, &wait, &result);
         uint64_t end = now();
         if (wait.terminal >= 0)
             close(wait.terminal);

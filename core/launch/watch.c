@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +36,7 @@ struct seen {
 struct mo_watch {
     uint64_t interval;
     unsigned looks;
+    int has_begun; /* the program is no longer a copy of memopt, before execve() */
     struct seen *seen;
     size_t count;
 };
@@ -102,19 +105,24 @@ static uint64_t read_peak(pid_t pid) {
                                                                               : 0;
 }
 
-/* What it runs now: execve() may have changed it since the last look. */
-static void read_names(struct seen *seen) {
-    char path[64], text[4096];
-    snprintf(path, sizeof(path), "/proc/%d/exe", (int)seen->pid);
-    ssize_t length = readlink(path, text, sizeof(text) - 1);
-    if (length <= 0)
+static int read_program(pid_t pid, char *text, size_t size) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    ssize_t length = readlink(path, text, size - 1);
+    text[length < 0 ? 0 : length] = '\0';
+    return length > 0;
+}
+
+/* What it runs now: execve() may have changed it since the last look. The peak of
+ * what it was before (a copy of its parent, after a fork) is not that program's. */
+static void read_names(struct seen *seen, const char *program) {
+    char text[4096];
+    if (seen->program != NULL && strcmp(seen->program, program) == 0)
         return;
-    text[length] = '\0';
-    if (seen->program != NULL && strcmp(seen->program, text) == 0)
-        return;
+    seen->peak = 0;
     free(seen->program);
     free(seen->command);
-    seen->program = strdup(text);
+    seen->program = strdup(program);
     seen->command = NULL;
     size_t size = read_proc(seen->pid, "cmdline", text, sizeof(text));
     for (size_t i = 0; i + 1 < size; i++)
@@ -129,8 +137,13 @@ static void look(struct mo_watch *watch, pid_t pid, pid_t ppid, uint64_t start) 
     for (size_t i = 0; i < watch->count && seen == NULL; i++)
         if (watch->seen[i].pid == pid && watch->seen[i].start == start)
             seen = &watch->seen[i];
+    char program[4096], later[4096];
+    read_program(pid, program, sizeof(program));
     uint64_t peak = read_peak(pid);
     if (peak == 0) /* a zombie, or gone */
+        return;
+    read_program(pid, later, sizeof(later));
+    if (strcmp(program, later) != 0) /* whose peak it is can't be said */
         return;
     if (seen == NULL) {
         if (watch->count == MOST)
@@ -142,9 +155,25 @@ static void look(struct mo_watch *watch, pid_t pid, pid_t ppid, uint64_t start) 
         seen = &larger[watch->count++];
         *seen = (struct seen){.pid = pid, .ppid = ppid, .start = start};
     }
+    if (program[0] != '\0')
+        read_names(seen, program);
     if (peak > seen->peak)
         seen->peak = peak;
-    read_names(seen);
+}
+
+/* Where execve() closes the descriptors first, memopt hears of it too early. The copy
+ * of memopt still has memopt's arguments, of which the program's are only a part. */
+static int is_memopt_still(pid_t pid) {
+    char own[4096], its[4096];
+    size_t own_size = read_proc(getpid(), "cmdline", own, sizeof(own));
+    size_t its_size = read_proc(pid, "cmdline", its, sizeof(its));
+    return its_size == 0 || (its_size == own_size && memcmp(its, own, its_size) == 0);
+}
+
+/* A process in its parent's memory is no other program: one that vfork() has begun, or
+ * LeakSanitizer's look at the threads. Where the kernel can't say, it counts as one. */
+static int shares_memory(pid_t pid, pid_t ppid) {
+    return syscall(SYS_kcmp, pid, ppid, KCMP_VM, 0, 0) == 0;
 }
 
 struct relation {
@@ -181,7 +210,9 @@ static int was_seen(const struct mo_watch *watch, const struct relation *relatio
 }
 
 void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval) {
-    mo_auto_free struct relation *relations = malloc(MOST * sizeof(*relations));
+    watch->has_begun = watch->has_begun || !is_memopt_still(pid);
+    mo_auto_free struct relation *relations =
+        watch->has_begun ? malloc(MOST * sizeof(*relations)) : NULL;
     size_t count = relations == NULL ? 0 : read_relations(relations);
     /* one that was ours stays ours when its parent goes and init takes it */
     for (size_t i = 0; i < count; i++)
@@ -194,7 +225,7 @@ void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval) {
                     found = relations[i].ours = 1;
     }
     for (size_t i = 0; i < count; i++)
-        if (relations[i].ours)
+        if (relations[i].ours && !shares_memory(relations[i].pid, relations[i].ppid))
             look(watch, relations[i].pid, relations[i].ppid, relations[i].start);
     uint64_t next = *interval < FIRST ? FIRST : *interval * 2;
     uint64_t most = watch->looks < EARLY_LOOKS && watch->interval > EARLY ? EARLY : watch->interval;
@@ -234,8 +265,8 @@ int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
             process->binding = "none";
             process->start_time = since_epoch(seen->start);
         }
-        if (process->peak_rss == MEMOPT_UNKNOWN || process->peak_rss < seen->peak)
-            process->peak_rss = seen->peak;
+        if (process->peak_rss == MEMOPT_UNKNOWN)
+            process->peak_rss_least = seen->peak;
         if (seen->program != NULL && strcmp(process->binding, "none") == 0)
             process->program = mo_report_strdup(report, seen->program);
         if (process->command == NULL)

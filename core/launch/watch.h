@@ -3,7 +3,8 @@
  *
  * For programs that nothing can be preloaded into. The program and its children
  * are looked at a few times a second, more often at the start; the kernel's own
- * high-water mark (VmHWM) makes up for most of what happens between two looks.
+ * high-water mark (VmHWM) makes up for most of what happens between two looks. What
+ * was seen is a lower bound all the same: the end is never seen.
  *
  * Used by the memopt command only, between two looks at nothing.
  */
@@ -27,8 +28,8 @@ void mo_watch_free(struct mo_watch *watch); /* NULL: nothing */
  * look. Processes that come and go between two looks are not seen. */
 void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval);
 
-/* Puts what was seen into the report: the peak of processes that are there, and
- * those that are not. */
+/* Puts what was seen into the report: the least peak of processes that are there and
+ * did not say their own, and processes that are not there. */
 int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
                     struct memopt_error *error);
 

@@ -192,6 +192,7 @@ void mo_process_init(struct memopt_process *process) {
         .start_time = MEMOPT_UNKNOWN,
         .end_time = MEMOPT_UNKNOWN,
         .peak_rss = MEMOPT_UNKNOWN,
+        .peak_rss_least = MEMOPT_UNKNOWN,
         .heap_live = MEMOPT_UNKNOWN,
         .heap_committed = MEMOPT_UNKNOWN,
         .heap_resident = MEMOPT_UNKNOWN,
@@ -259,6 +260,28 @@ static uint64_t largest_rss(const struct mo_model *model, const struct rusage *u
     if (!all_known && waited > largest)
         largest = waited;
     return largest == 0 ? MEMOPT_UNKNOWN : largest;
+}
+
+void mo_report_set_peak(struct memopt_report *report, uint64_t peak_rss, uint64_t main_rss) {
+    struct mo_model *model = mo_model_of(report);
+    struct memopt_process *main = report->process_count > 0 ? model->processes : NULL;
+    size_t programs = 0;
+    for (size_t i = 0; i < report->process_count; i++)
+        programs += model->processes[i].pid == main->pid;
+    /* of several programs that it was, one after the other, it may be any one's */
+    if (main != NULL && main->is_main && main->peak_rss == MEMOPT_UNKNOWN && programs == 1)
+        main->peak_rss = main_rss;
+    uint64_t least = 0;
+    for (size_t i = 0; i < report->process_count; i++) {
+        const struct memopt_process *process = &model->processes[i];
+        if (process->peak_rss != MEMOPT_UNKNOWN) {
+            if (peak_rss == MEMOPT_UNKNOWN || process->peak_rss > peak_rss)
+                peak_rss = process->peak_rss;
+        } else if (process->peak_rss_least != MEMOPT_UNKNOWN && process->peak_rss_least > least) {
+            least = process->peak_rss_least;
+        }
+    }
+    report->peak_rss = peak_rss != MEMOPT_UNKNOWN && peak_rss < least ? MEMOPT_UNKNOWN : peak_rss;
 }
 
 static uint64_t less(uint64_t time, uint64_t by) {

@@ -117,6 +117,7 @@ struct memopt_process {
     /* CPU time that memopt took in it at its end, to ask the backend for its figures;
      * the times of the report are without it */
     uint64_t own_time;
+    uint64_t peak_rss_least; /* when peak_rss is not known: it is no lower than this */
 };
 
 struct memopt_note {

@@ -418,6 +418,35 @@ static const struct memopt_process *process_at(const struct memopt_report *repor
     return (const void *)((const char *)report->processes + i * report->process_size);
 }
 
+/* The elements may be an older memopt's. */
+#define HAS(report, field)                                                                         \
+    ((report)->process_size >=                                                                     \
+     offsetof(struct memopt_process, field) + sizeof(((struct memopt_process *)0)->field))
+
+/* "at least " when only that is known; *ret_size stays unknown if not even that. */
+static const char *peak_of(const struct memopt_report *report, const struct memopt_process *process,
+                           uint64_t *ret_size) {
+    *ret_size = process->peak_rss;
+    if (known(*ret_size) || !HAS(report, peak_rss_least))
+        return "";
+    *ret_size = process->peak_rss_least;
+    return "at least ";
+}
+
+static const char *peak_of_all(const struct memopt_report *report, uint64_t *ret_size) {
+    *ret_size = report->peak_rss;
+    if (known(*ret_size))
+        return "";
+    for (size_t i = 0; i < report->process_count; i++) {
+        uint64_t size;
+        /* it is unknown where a bound is above all sizes */
+        if (*peak_of(report, process_at(report, i), &size) != '\0' && known(size) &&
+            (!known(*ret_size) || size > *ret_size))
+            *ret_size = size;
+    }
+    return "at least ";
+}
+
 static void say_name(struct pen *pen, const struct memopt_process *process) {
     say(pen, "%lld ", (long long)process->pid);
     if (process->program != NULL)
@@ -426,11 +455,14 @@ static void say_name(struct pen *pen, const struct memopt_process *process) {
     say_end(pen, process);
 }
 
-static void say_child(struct pen *pen, const struct memopt_process *process) {
+static void say_child(struct pen *pen, const struct memopt_report *report,
+                      const struct memopt_process *process) {
+    uint64_t peak;
+    const char *bound = peak_of(report, process, &peak);
     say(pen, "    ");
     say_name(pen, process);
-    if (known(process->peak_rss))
-        say(pen, ", peak RSS %s", SIZE(process->peak_rss));
+    if (known(peak))
+        say(pen, ", peak RSS %s%s", bound, SIZE(peak));
     if (process->has_counts && known(process->counts.peak_bytes))
         say(pen, ", heap peak %s, %s allocation%s", SIZE(process->counts.peak_bytes),
             COUNT(process->counts.allocations), process->counts.allocations == 1 ? "" : "s");
@@ -438,8 +470,10 @@ static void say_child(struct pen *pen, const struct memopt_process *process) {
 }
 
 /* How much a child counts in a summary: what went wrong, then what was large. */
-static double weight(const struct memopt_process *process) {
-    double weight = known(process->peak_rss) ? (double)process->peak_rss : 0;
+static double weight(const struct memopt_report *report, const struct memopt_process *process) {
+    uint64_t peak;
+    peak_of(report, process, &peak);
+    double weight = known(peak) ? (double)peak : 0;
     if (process->end == MEMOPT_END_SIGNAL || process->event_count > 0)
         weight += 1e19;
     return weight;
@@ -455,8 +489,10 @@ static void say_all_children(struct pen *pen, const struct memopt_report *report
         say_allocator(pen, process);
         say(pen, "\n");
         struct facts rss = {0};
-        if (known(process->peak_rss))
-            fact(&rss, "%s", SIZE(process->peak_rss));
+        uint64_t peak;
+        const char *bound = peak_of(report, process, &peak);
+        if (known(peak))
+            fact(&rss, "%s%s", bound, SIZE(peak));
         line(pen, "peak RSS", &rss);
         say_rest(pen, process);
     }
@@ -483,12 +519,13 @@ static void say_children(struct pen *pen, const struct memopt_report *report) {
             int skip = !is_child(process_at(report, i));
             for (size_t s = 0; s < n; s++)
                 skip |= shown[s] == i;
-            if (!skip && (best == 0 || (count > CHILDREN && weight(process_at(report, i)) >
-                                                                weight(process_at(report, best)))))
+            if (!skip &&
+                (best == 0 || (count > CHILDREN && weight(report, process_at(report, i)) >
+                                                       weight(report, process_at(report, best)))))
                 best = i;
         }
         shown[n++] = best;
-        say_child(pen, process_at(report, best));
+        say_child(pen, report, process_at(report, best));
     }
     if (count > n)
         say(pen, "    and %s more (detail = full lists all)\n", COUNT(count - n));
@@ -519,8 +556,10 @@ static void say_run(struct pen *pen, const struct memopt_report *report) {
         fact(&time, "%s CPU (%s user + %s system)", TIME(report->user_time + report->system_time),
              TIME(report->user_time), TIME(report->system_time));
     line(pen, "time", &time);
-    if (known(report->peak_rss))
-        fact(&rss, "%s%s", SIZE(report->peak_rss),
+    uint64_t peak;
+    const char *bound = peak_of_all(report, &peak);
+    if (known(peak))
+        fact(&rss, "%s%s%s", bound, SIZE(peak),
              report->process_count > 1 ? " in the largest process" : "");
     line(pen, "peak RSS", &rss);
     if (pen->full) {
