@@ -3,6 +3,7 @@
 core_program_sources = \
 	core/base/error.c core/base/error.h \
 	core/base/forkorder.c core/base/forkorder.h core/base/reserve.h \
+	core/base/sanitizer.h \
 	core/base/sysmem.c core/base/sysmem.h \
 	core/config/option.c core/config/option.h \
 	core/config/flat.c core/config/flat.h \

@@ -9,6 +9,7 @@
 #include "preload/process.h"
 
 #include "core/base/error.h"
+#include "core/base/sanitizer.h"
 #include "core/base/sysmem.h"
 #include "core/config/config.h"
 #include "core/config/flat.h"
@@ -276,11 +277,17 @@ static void look_for_other_malloc(void) {
         library = mo_program_malloc_library();
     if (library == NULL)
         return;
+    own_kind = MO_PROCESS_UNTOUCHED;
+    enum mo_sanitizer sanitizer = mo_sanitizer_of_library(library);
+    if (sanitizer != MO_SANITIZER_NONE) { /* it refuses to start behind a dispatch */
+        notef(MEMOPT_NOTE_INFO, "this program is built with %s and keeps its allocator ('%s')",
+              mo_sanitizer_name(sanitizer), library);
+        return;
+    }
     notef(MEMOPT_NOTE_WARNING,
           "this program is linked with '%s', whose malloc serves it; binding = dispatch would put "
           "it on %s",
           library, mo_process.allocator->descriptor.name);
-    own_kind = MO_PROCESS_UNTOUCHED;
 }
 
 /* memopt run dispatches such a program; this is for those that the program starts. */

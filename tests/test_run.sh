@@ -267,6 +267,10 @@ for flags in "-fsanitize=address" "-fsanitize=address -static-libasan"; do
     # started by the program, it isn't known before; it starts all the same
     exits $status $run -q -a libc -- sh -c './leak; exit $?'
     says err "Direct leak of 1234 byte(s)"
+    # dispatch is no advice for it: AddressSanitizer would not start
+    exits $status $run -a libc -- sh -c './leak; exit $?'
+    case $flags in *static*) ;; *) says err "built with AddressSanitizer and keeps its allocator" ;; esac
+    never err "binding = dispatch"
     # a log path of the user's is respected
     ASAN_OPTIONS=log_path=$work/mine exits $status $run -q -- ./leak
     ok "the user's log_path" grep -q "1234 byte" mine.*

@@ -135,28 +135,12 @@ static void read_dynamic(const struct image *image, const ElfW(Phdr) * segments,
     }
 }
 
-static const struct {
-    const char *library, *symbol;
-    enum mo_sanitizer sanitizer;
-} run_times[] = {
-    {"libasan.so", "__asan_init", MO_SANITIZER_ADDRESS},
-    {"libclang_rt.asan", "__asan_init", MO_SANITIZER_ADDRESS},
-    {"libhwasan.so", "__hwasan_init", MO_SANITIZER_HWADDRESS},
-    {"libclang_rt.hwasan", "__hwasan_init", MO_SANITIZER_HWADDRESS},
-    {"libtsan.so", "__tsan_init", MO_SANITIZER_THREAD},
-    {"libclang_rt.tsan", "__tsan_init", MO_SANITIZER_THREAD},
-    {"libclang_rt.msan", "__msan_init", MO_SANITIZER_MEMORY},
-    {"liblsan.so", "__lsan_init", MO_SANITIZER_LEAK},
-    {"libclang_rt.lsan", "__lsan_init", MO_SANITIZER_LEAK},
-};
-enum { RUN_TIMES = sizeof(run_times) / sizeof(run_times[0]) };
-
 static enum mo_sanitizer sanitizer_of_symbol(const char *name) {
     if (name[0] != '_' || name[1] != '_')
         return MO_SANITIZER_NONE;
-    for (size_t i = 0; i < RUN_TIMES; i++)
-        if (strcmp(name, run_times[i].symbol) == 0)
-            return run_times[i].sanitizer;
+    for (size_t i = 0; i < MO_SANITIZERS; i++)
+        if (strcmp(name, mo_sanitizers[i].symbol) == 0)
+            return mo_sanitizers[i].sanitizer;
     return MO_SANITIZER_NONE;
 }
 
@@ -302,9 +286,9 @@ int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *targ
             soname = name;
         if (dynamic.entries[i].d_tag != DT_NEEDED)
             continue;
-        for (size_t j = 0; j < RUN_TIMES; j++)
-            if (strncmp(name, run_times[j].library, strlen(run_times[j].library)) == 0)
-                found.sanitizer = run_times[j].sanitizer;
+        enum mo_sanitizer sanitizer = mo_sanitizer_of_library(name);
+        if (sanitizer != MO_SANITIZER_NONE)
+            found.sanitizer = sanitizer;
         for (size_t j = 0; j < sizeof(mallocs) / sizeof(mallocs[0]); j++)
             if (strncmp(name, mallocs[j], strlen(mallocs[j])) == 0)
                 snprintf(target->links_malloc, sizeof(target->links_malloc), "%s", name);
@@ -543,18 +527,6 @@ int mo_target_find(const char *name, const char *search, struct mo_target *ret_t
 }
 
 /* ---------------------------------------------------------- 4. what to say */
-
-const char *mo_sanitizer_name(enum mo_sanitizer sanitizer) {
-    static const char *const names[] = {
-        [MO_SANITIZER_NONE] = "none",
-        [MO_SANITIZER_ADDRESS] = "AddressSanitizer",
-        [MO_SANITIZER_LEAK] = "LeakSanitizer",
-        [MO_SANITIZER_THREAD] = "ThreadSanitizer",
-        [MO_SANITIZER_MEMORY] = "MemorySanitizer",
-        [MO_SANITIZER_HWADDRESS] = "HWAddressSanitizer",
-    };
-    return names[sanitizer];
-}
 
 void mo_target_explain(const struct mo_target *target, char *buffer, size_t size) {
     const char *what = target->binary, *detail = target->detail;

@@ -18,6 +18,8 @@
 #ifndef MO_LAUNCH_TARGET_H
 #define MO_LAUNCH_TARGET_H
 
+#include "core/base/sanitizer.h"
+
 #include <memopt/error.h>
 
 #include <limits.h>
@@ -33,15 +35,6 @@ enum mo_obstacle {
     MO_OBSTACLE_OWN_MALLOC, /* the executable defines malloc or free itself */
     MO_OBSTACLE_OTHER_LIBC, /* another C library than ours (musl) */
     MO_OBSTACLE_FORMAT,     /* not ELF: left to the kernel (binfmt_misc) */
-};
-
-enum mo_sanitizer {
-    MO_SANITIZER_NONE,
-    MO_SANITIZER_ADDRESS,
-    MO_SANITIZER_LEAK,
-    MO_SANITIZER_THREAD,
-    MO_SANITIZER_MEMORY,
-    MO_SANITIZER_HWADDRESS,
 };
 
 struct mo_target {
@@ -81,7 +74,5 @@ int mo_target_examine_elf(const void *image, size_t size, struct mo_target *targ
 
 /* What the obstacle is, half a sentence. "" if there is none. */
 void mo_target_explain(const struct mo_target *target, char *buffer, size_t size);
-
-const char *mo_sanitizer_name(enum mo_sanitizer sanitizer); /* "AddressSanitizer" */
 
 #endif
