@@ -111,6 +111,10 @@ refused() { # TEXT OF THE FILE, MESSAGE
 refused '[memopt]\nallocator = libc\ntrackers = stats\nbinding = direct\n' "together.ini:4: binding = direct"
 refused '[memopt]\nbinding = direct\nallocator = pool\n' "together.ini:2: binding = direct"
 refused '[memopt]\nbinding = direct\n[heap.default]\nlimit = 1GiB\n' "together.ini:2: binding = direct"
+refused '[heap.default]\nlimit = 1GiB\non_limit = purge, spill\n' "together.ini:3: 'on_limit' can't be set for the default heap"
+refused '[heap.default]\nallocator = pool\n' "together.ini:2: 'allocator' can't be set for the default heap"
+refused '[heap.default]\nregion = 1MiB\n' "together.ini:2: 'region' can't be set for the default heap"
+exits 0 $config check --set heap.default.on_limit=purge,fail --set heap.other.allocator=pool
 exits 2 $config check --set memopt.binding=direct --set memopt.trackers=stats
 says err "--set memopt.binding: binding = direct"
 exits 0 $config check --set memopt.binding=direct

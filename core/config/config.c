@@ -1040,6 +1040,43 @@ static void check_thresholds(struct loader *loader) {
     }
 }
 
+/* [heap.default] is the program's own malloc: that has the allocator of [memopt], and its
+ * blocks go to free(). */
+static void check_default_heap(struct loader *loader) {
+    static const struct {
+        const char *key, *why;
+    } rows[] = {
+        {"allocator", "its allocator is that of [memopt]"},
+        {"region", "it can't have a region"},
+        {"on_limit", "it can't spill: use purge, shrink, fail"},
+    };
+    const struct section *section = find_section(loader->config, "heap.default");
+    for (size_t i = 0; section != NULL && i < sizeof(rows) / sizeof(*rows); i++) {
+        size_t row = row_of(&section->type, rows[i].key);
+        const struct value *value = &section->values[row];
+        if (value->text == NULL || *value->text == '\0')
+            continue;
+        if (strcmp(rows[i].key, "on_limit") == 0) {
+            struct memopt_option at_zero = *mo_section_option(&section->type, row);
+            struct memopt_list list;
+            int spills = 0;
+            at_zero.offset = 0;
+            if (mo_option_parse(&at_zero, value->text, NULL, &list, &loader->config->allocator,
+                                NULL) < 0) {
+                loader->no_memory = 1; /* it was checked before */
+                return;
+            }
+            for (size_t j = 0; j < list.count; j++)
+                spills |= strcmp(list.items[j], "spill") == 0;
+            if (!spills)
+                continue;
+        }
+        problem(loader, value->source, value->origin.line, -EINVAL,
+                "'%s' can't be set for the default heap, which is the program's own malloc: %s",
+                rows[i].key, rows[i].why);
+    }
+}
+
 static int is_plugin_section(const char *name) {
     const char *dot = strchr(name, '.');
     for (size_t i = 0; dot != NULL && i < FAMILIES; i++)
@@ -1204,6 +1241,8 @@ static int loader_finish(struct loader *loader, const struct mo_config_request *
         check_settings(loader, 0);
     if (!loader->no_memory)
         check_thresholds(loader);
+    if (!loader->no_memory)
+        check_default_heap(loader);
     if (!loader->no_memory)
         add_plugin_directories(loader);
     size_t before_plugins = config->section_count;
