@@ -215,12 +215,13 @@ int mo_cmd_help(int argc, char *argv[]) {
 }
 
 /* A program may be started with a standard descriptor closed. Whatever memopt
- * opens would then be taken for it; these are closed again for the program. */
+ * opens would then be taken for it; these are closed again for the program. What is
+ * written to standard output fails all the same; messages go nowhere. */
 static void fill_standard_descriptors(void) {
     struct stat status;
     for (int fd = 0; fd <= 2; fd++)
         if (fstat(fd, &status) != 0 && errno == EBADF)
-            (void)open("/dev/null", (fd == 0 ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+            (void)open("/dev/null", (fd == 2 ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
 }
 
 int main(int argc, char *argv[]) {

@@ -25,6 +25,10 @@ if [ -w /dev/full ]; then
     says err "can't write to standard output"
     exits 1 sh -c "$memopt run -h >/dev/full"
 fi
+for command in --version "help" "run -h" plugins "plugins --json" "config show" "config explain"; do
+    exits 1 sh -c "$memopt $command >&-"
+    says err "can't write to standard output"
+done
 
 # The subcommands, as the overview lists them.
 $memopt -h >out

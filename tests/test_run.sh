@@ -354,6 +354,9 @@ says missing.json "no ledger in the run directory: File too large"
 exits 0 $run -q --json - -- true
 says out '"schema": "memopt-report"'
 [ ! -e ./- ] || exits 0 false
+# (a closed one is closed for the program, too)
+exits 1 sh -c "exec $run -q --json - -- sh -c 'echo to nobody 2>/dev/null || exit 1' >&-"
+says err "'stdout': Bad file descriptor"
 
 # ---- a program that is linked with another malloc: libc's is to serve it all the same
 if command -v redis-server >/dev/null && ldd "$(command -v redis-server)" | grep -q libjemalloc; then
