@@ -294,6 +294,10 @@ static void report_has_the_heaps(void) {
     CHECK(json_integer_value(json_object_get(heap, "refused")) == 1);
     CHECK(strcmp(json_string_value(json_object_get(heap, "allocator")), "mmap") == 0);
     CHECK(find_heap(heaps, "other") != NULL);
+    const json_t *events = json_object_get(process, "events");
+    CHECK(json_array_size(events) > 0);
+    const json_t *time = json_object_get(json_array_get(events, 0), "time");
+    CHECK(json_is_integer(time) && json_integer_value(time) < 600000000000);
     json_decref(root);
     CHECK(memopt_report(&error) == 0); /* again */
     CHECK(unlink(path) == 0);

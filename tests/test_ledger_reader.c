@@ -102,31 +102,41 @@ static void test_notes(void **state) {
         const char *texts[4];
         int levels[4];
         const char *kinds[4]; /* NULL: none */
+        uint64_t time;        /* of the first, if it is an event; 0: not known */
     } rows[] = {
-        {"", 0, 0, {NULL}, {0}, {NULL}},
-        {"\2first\0\3second", 14, 15, {"first", "second"}, {2, 3}, {NULL}},
+        {"", 0, 0, {NULL}, {0}, {NULL}, 0},
+        {"\2first\0\3second", 14, 15, {"first", "second"}, {2, 3}, {NULL}, 0},
         /* taken, not yet written */
-        {"\2first\0\0\0\0\0\1last", 16, 17, {"first", "last"}, {2, 1}, {NULL}},
+        {"\2first\0\0\0\0\0\1last", 16, 17, {"first", "last"}, {2, 1}, {NULL}, 0},
         /* cut by a kill: the end of what is used ends it */
-        {"\2firstXXXX", 10, 6, {"firs"}, {2}, {NULL}},
-        {"\2", 1, 1, {NULL}, {0}, {NULL}},
-        {"\0\0\0\0", 4, 4, {NULL}, {0}, {NULL}},
-        {"\2\0\3x", 4, 5, {"", "x"}, {2, 3}, {NULL}},
+        {"\2firstXXXX", 10, 6, {"firs"}, {2}, {NULL}, 0},
+        {"\2", 1, 1, {NULL}, {0}, {NULL}, 0},
+        {"\0\0\0\0", 4, 4, {NULL}, {0}, {NULL}, 0},
+        {"\2\0\3x", 4, 5, {"", "x"}, {2, 3}, {NULL}, 0},
         /* a level that there isn't */
-        {"\177odd", 4, 5, {"odd"}, {1}, {NULL}},
+        {"\177odd", 4, 5, {"odd"}, {1}, {NULL}, 0},
         /* events, and what claims to be one */
-        {"\4double-free\nat 1\n2\0\3x", 22, 23, {"at 1\n2", "x"}, {3, 3}, {"double-free", ""}},
-        {"\4limit\n", 7, 8, {""}, {3}, {"limit"}},
-        {"\4\nno kind", 9, 10, {"\nno kind"}, {1}, {NULL}},
-        {"\4a kind\nx", 9, 10, {"a kind\nx"}, {1}, {NULL}},
+        {"\4double-free\nat 1\n2\0\3x", 22, 23, {"at 1\n2", "x"}, {3, 3}, {"double-free", ""}, 0},
+        {"\4limit 12345\nover", 17, 18, {"over"}, {3}, {"limit"}, 12345},
+        {"\4a 18446744073709551615\n", 24, 25, {""}, {3}, {"a"}, 0},
+        {"\4a 18446744073709551616\n", 24, 25, {"a 18446744073709551616\n"}, {1}, {NULL}, 0},
+        {"\4a 1x\n", 7, 8, {"a 1x\n"}, {1}, {NULL}, 0},
+        {"\4a -1\n", 7, 8, {"a -1\n"}, {1}, {NULL}, 0},
+        {"\4a \n", 5, 6, {"a \n"}, {1}, {NULL}, 0},
+        {"\4a 1", 5, 6, {"a 1"}, {1}, {NULL}, 0},
+        {"\4 1\nx", 6, 7, {" 1\nx"}, {1}, {NULL}, 0},
+        {"\4limit\n", 7, 8, {""}, {3}, {"limit"}, 0},
+        {"\4\nno kind", 9, 10, {"\nno kind"}, {1}, {NULL}, 0},
+        {"\4a kind\nx", 9, 10, {"a kind\nx"}, {1}, {NULL}, 0},
         {"\4abcdefghijklmnopqrstuvwxyz0123456\nx",
          36,
          37,
          {"abcdefghijklmnopqrstuvwxyz0123456\nx"},
          {1},
-         {NULL}},
+         {NULL},
+         0},
         /* a claim beyond the section */
-        {"\2first", 6, SIZE_MAX, {"first"}, {2}, {NULL}},
+        {"\2first", 6, SIZE_MAX, {"first"}, {2}, {NULL}, 0},
     };
     for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
         struct image image = make_image();
@@ -136,8 +146,9 @@ static void test_notes(void **state) {
         size_t cursor = 0;
         int level = 0;
         char kind[MO_LEDGER_KIND];
+        uint64_t time;
         for (size_t i = 0;; i++) {
-            const char *note = mo_ledger_note_next(&ledger, &cursor, &level, kind);
+            const char *note = mo_ledger_note_next(&ledger, &cursor, &level, kind, &time);
             if (rows[r].texts[i] == NULL) {
                 assert_null(note);
                 break;
@@ -146,6 +157,8 @@ static void test_notes(void **state) {
             assert_string_equal(note, rows[r].texts[i]);
             assert_int_equal(level, rows[r].levels[i]);
             assert_string_equal(kind, rows[r].kinds[i] == NULL ? "" : rows[r].kinds[i]);
+            if (i == 0)
+                assert_true(time == (rows[r].time == 0 ? UINT64_MAX : rows[r].time));
         }
         mo_ledger_release(&ledger);
     }
@@ -161,9 +174,10 @@ static void test_notes_without_end(void **state) {
     size_t cursor = 0;
     int level;
     char kind[MO_LEDGER_KIND];
-    const char *note = mo_ledger_note_next(&ledger, &cursor, &level, kind);
+    uint64_t time;
+    const char *note = mo_ledger_note_next(&ledger, &cursor, &level, kind, &time);
     assert_int_equal(strlen(note), MO_LEDGER_NOTES - 2);
-    assert_null(mo_ledger_note_next(&ledger, &cursor, &level, kind));
+    assert_null(mo_ledger_note_next(&ledger, &cursor, &level, kind, &time));
     mo_ledger_release(&ledger);
 }
 
@@ -362,7 +376,8 @@ static void check_program(pid_t pid) {
     size_t cursor = 0;
     int level;
     char kind[MO_LEDGER_KIND];
-    assert_string_equal(mo_ledger_note_next(&ledger, &cursor, &level, kind), "careful");
+    uint64_t time;
+    assert_string_equal(mo_ledger_note_next(&ledger, &cursor, &level, kind, &time), "careful");
     assert_int_equal(level, MEMOPT_NOTE_WARNING);
     struct mo_ledger_heap heap;
     assert_int_equal(mo_ledger_heap_at(&ledger, 0, &heap), 0);

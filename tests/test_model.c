@@ -202,8 +202,9 @@ static void test_process(void **state) {
                                             .fragmentation = 0.25,
                                             .valid = 1};
     h->failures = 12;
-    static const char notes[] = "\2twice\0\2twice\0\1once\0\4overflow\nby 3 bytes\nat f\0"
-                                "\4double-free\nonce more";
+    static const char notes[] =
+        "\2twice\0\2twice\0\1once\0\4overflow 5000000000\nby 3 bytes\nat f\0"
+        "\4double-free\nonce more";
     memcpy(image.bytes + 4096, notes, sizeof(notes));
     h->notes_used = sizeof(notes);
     struct mo_ledger_heap *heaps = (void *)(image.bytes + HEAPS_AT);
@@ -267,7 +268,8 @@ static void test_process(void **state) {
     assert_int_equal(process->event_count, 2);
     assert_string_equal(process->events[0].kind, "overflow");
     assert_string_equal(process->events[0].text, "by 3 bytes\nat f");
-    assert_true(process->events[0].time == MEMOPT_UNKNOWN);
+    assert_int_equal(process->events[0].time, 5000000000);
+    assert_true(process->events[1].time == MEMOPT_UNKNOWN);
     assert_string_equal(process->events[1].kind, "double-free");
     assert_string_equal(process->events[1].text, "once more");
     assert_non_null(note_with(report, "12 allocations failed: the program"));

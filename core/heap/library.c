@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define DEFAULT_NAME "default"
@@ -98,10 +99,17 @@ struct note {
     struct note *next;
     int level;
     const char *kind; /* of an event, or NULL */
+    uint64_t time;    /* since boot, as the kernel has the start of a process */
     char text[];
 };
 static _Atomic(struct note *) notes;
 static _Atomic unsigned note_count;
+
+static uint64_t since_boot(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_BOOTTIME, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
 
 static void keep_note(int level, const char *kind, const char *text) {
     size_t size = strlen(text) + 1;
@@ -111,6 +119,7 @@ static void keep_note(int level, const char *kind, const char *text) {
     if (note == NULL)
         return;
     note->level = level;
+    note->time = since_boot();
     note->kind = kind == NULL ? NULL : mo_sys_strdup(kind);
     memcpy(note->text, text, size);
     note->next = atomic_load(&notes);
@@ -130,6 +139,7 @@ void mo_library_event(const char *kind, const char *text) {
 int mo_library_notes(struct memopt_report *report, struct memopt_process *process,
                      struct memopt_error *error) {
     int code = 0;
+    uint64_t start = since_boot() - report->wall_time;
     const struct note *in_order[NOTES_MAX];
     size_t count = 0;
     for (const struct note *note = atomic_load(&notes); note != NULL; note = note->next)
@@ -137,7 +147,11 @@ int mo_library_notes(struct memopt_report *report, struct memopt_process *proces
     while (count > 0 && code == 0) {
         const struct note *note = in_order[--count];
         if (note->kind != NULL)
-            code = mo_report_event(report, process, note->kind, note->text, error);
+            code = mo_report_event(report, process,
+                                   report->wall_time == MEMOPT_UNKNOWN ? MEMOPT_UNKNOWN
+                                   : note->time > start                ? note->time - start
+                                                                       : 0,
+                                   note->kind, note->text, error);
         else
             mo_report_note(report, note->level, getpid(), "%s", note->text);
     }

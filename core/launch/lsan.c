@@ -208,7 +208,7 @@ static void add_log(struct memopt_report *report, int64_t pid, const struct mo_l
     if (process == NULL)
         return;
     for (size_t i = 0; i < log->error_count && i < MO_LSAN_ERRORS; i++)
-        mo_report_event(report, process, "sanitizer", log->errors[i], NULL);
+        mo_report_event(report, process, MEMOPT_UNKNOWN, "sanitizer", log->errors[i], NULL);
     if (log->leak_count > 0)
         mo_report_note(report, MEMOPT_NOTE_ERROR, pid,
                        "LeakSanitizer: %" PRIu64 " byte%s leaked in %" PRIu64
@@ -217,7 +217,7 @@ static void add_log(struct memopt_report *report, int64_t pid, const struct mo_l
                        mo_plural(log->leaked_objects), log->leak_count, mo_plural(log->leak_count));
     for (size_t i = 0; i < log->leak_count && i < MO_LSAN_LEAKS; i++) {
         const struct mo_lsan_leak *leak = &log->leaks[i];
-        mo_report_event(report, process, "leak",
+        mo_report_event(report, process, MEMOPT_UNKNOWN, "leak",
                         mo_report_printf(report, "%" PRIu64 " byte%s in %" PRIu64 " block%s%s: %s",
                                          leak->bytes, mo_plural(leak->bytes), leak->objects,
                                          mo_plural(leak->objects),

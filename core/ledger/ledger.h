@@ -8,7 +8,8 @@
  *
  *   header (one page)
  *   notes       NUL-ended texts, each begun with a level byte, bump-allocated;
- *               at level EVENT the first line is the event's kind
+ *               at level EVENT the first line is the event's kind, a blank and
+ *               when it happened: nanoseconds since the ledger was begun, in decimal
  *   heaps       HEAP_MAX fixed slots
  *   process     the trackers' process state, one after the other
  *   threads     THREAD_MAX slots of thread_stride bytes, grown GROW at a time:

@@ -212,14 +212,27 @@ int mo_ledger_heap_at(const struct mo_ledger_copy *ledger, size_t i,
     return 0;
 }
 
-/* The length of the kind that `text` begins with, or 0: there is none. */
-static size_t kind_length(const char *text) {
-    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-");
-    return length < MO_LEDGER_KIND && text[length] == '\n' ? length : 0;
+/* The length of the kind that `text` begins with, or 0: there is none. After it may
+ * come a time; `ret_head` is the length of the line. */
+static size_t read_kind(const char *text, uint64_t *ret_time, size_t *ret_head) {
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-"), head = length;
+    uint64_t time = UINT64_MAX;
+    if (text[head] == ' ' && text[head + 1] != '\n') {
+        time = 0;
+        for (head++; text[head] >= '0' && text[head] <= '9'; head++)
+            if (__builtin_mul_overflow(time, 10, &time) ||
+                __builtin_add_overflow(time, (uint64_t)(text[head] - '0'), &time))
+                return 0;
+    }
+    if (length == 0 || length >= MO_LEDGER_KIND || text[head] != '\n')
+        return 0;
+    *ret_time = time;
+    *ret_head = head + 1;
+    return length;
 }
 
 const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cursor, int *ret_level,
-                                char ret_kind[MO_LEDGER_KIND]) {
+                                char ret_kind[MO_LEDGER_KIND], uint64_t *ret_time) {
     char *notes = (char *)ledger->bytes + ledger->header.notes_offset;
     size_t used = MO_LEDGER_NOTES;
     uint64_t claimed = atomic_load_explicit(&ledger->header.notes_used, memory_order_relaxed);
@@ -236,12 +249,14 @@ const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cur
     int level = notes[at++];
     *ret_level = level >= MEMOPT_NOTE_INFO && level <= MEMOPT_NOTE_ERROR ? level : MEMOPT_NOTE_INFO;
     *cursor = at + strlen(notes + at);
-    size_t length = level == MO_LEDGER_EVENT ? kind_length(notes + at) : 0;
+    *ret_time = UINT64_MAX;
+    size_t head = 0;
+    size_t length = level == MO_LEDGER_EVENT ? read_kind(notes + at, ret_time, &head) : 0;
     memcpy(ret_kind, notes + at, length);
     ret_kind[length] = '\0';
     if (length > 0) {
         *ret_level = MEMOPT_NOTE_ERROR;
-        at += length + 1;
+        at += head;
     }
     return notes + at;
 }

@@ -41,10 +41,10 @@ void mo_ledger_release(struct mo_ledger_copy *ledger);
 int mo_ledger_heap_at(const struct mo_ledger_copy *ledger, size_t i,
                       struct mo_ledger_heap *ret_heap);
 /* The note or event at *cursor (begin with 0), or NULL: no more. It points into
- * the ledger. An event has a kind, and level MEMOPT_NOTE_ERROR; else `ret_kind` is
- * "". */
+ * the ledger. An event has a kind, level MEMOPT_NOTE_ERROR, and the time since the
+ * process began, or UINT64_MAX: not known; else `ret_kind` is "". */
 const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cursor, int *ret_level,
-                                char ret_kind[MO_LEDGER_KIND]);
+                                char ret_kind[MO_LEDGER_KIND], uint64_t *ret_time);
 /* What the i-th tracker left, as its report() takes it; points into the ledger
  * and into itself, so it must stay where it is. */
 struct mo_ledger_section {

@@ -51,6 +51,15 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* When the ledger was begun, on a clock that nobody sets. */
+static uint64_t begun;
+
+static uint64_t steady_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void *at(uint64_t offset) {
     return (char *)ledger + offset;
 }
@@ -157,6 +166,7 @@ static void describe_process(struct mo_ledger_header *header) {
     header->pid = getpid();
     header->ppid = getppid();
     header->start_time = now_ns();
+    begun = steady_ns();
     ssize_t length = readlink("/proc/self/exe", header->exe, sizeof(header->exe) - 1);
     header->exe[length > 0 ? length : 0] = '\0';
     int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
@@ -393,7 +403,15 @@ void mo_ledger_note(int level, const char *text) {
 }
 
 void mo_ledger_event(const char *kind, const char *text) {
-    append(MO_LEDGER_EVENT, kind, "\n", text);
+    char time[24], *first = time + sizeof(time) - 1; /* " 123\n"; snprintf() is not for signals */
+    *first = '\0';
+    *--first = '\n';
+    uint64_t since = steady_ns() - begun;
+    do
+        *--first = (char)('0' + since % 10);
+    while ((since /= 10) != 0);
+    *--first = ' ';
+    append(MO_LEDGER_EVENT, kind, first, text);
 }
 
 /* -------------------------------------------------------------------- fork */

@@ -166,12 +166,12 @@ void mo_report_collect_notes(struct memopt_report *report) {
 
 /* ------------------------------------------------------------------ events */
 
-int mo_report_event(struct memopt_report *report, struct memopt_process *process, const char *kind,
-                    const char *text, struct memopt_error *error) {
+int mo_report_event(struct memopt_report *report, struct memopt_process *process, uint64_t time,
+                    const char *kind, const char *text, struct memopt_error *error) {
     size_t count = process->event_count;
     struct memopt_event_report *events = memopt_report_alloc(report, (count + 1) * sizeof(*events));
     struct memopt_event_report event = {
-        .time = MEMOPT_UNKNOWN,
+        .time = time,
         .kind = mo_report_strdup(report, kind),
         .text = mo_report_strdup(report, text),
     };

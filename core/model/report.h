@@ -57,9 +57,10 @@ void mo_report_note(struct memopt_report *report, int level, int64_t pid, const 
  * there leave it out. */
 void mo_report_note_was_said(struct memopt_report *report);
 
-/* Adds an event of unknown time to a process of the report; copies the strings. */
-int mo_report_event(struct memopt_report *report, struct memopt_process *process, const char *kind,
-                    const char *text, struct memopt_error *error);
+/* Adds an event to a process of the report; copies the strings. `time`: ns since the
+ * process started, or MEMOPT_UNKNOWN. */
+int mo_report_event(struct memopt_report *report, struct memopt_process *process, uint64_t time,
+                    const char *kind, const char *text, struct memopt_error *error);
 
 /* Makes host->note() add to this report; NULL: notes are dropped. One report a
  * process at a time. Freeing the report ends it. */

@@ -206,12 +206,13 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
     int level, r = 0;
     char kind[MO_LEDGER_KIND];
     size_t cursor = 0;
+    uint64_t time;
     for (const char *note;
-         r == 0 && (note = mo_ledger_note_next(ledger, &cursor, &level, kind)) != NULL;) {
+         r == 0 && (note = mo_ledger_note_next(ledger, &cursor, &level, kind, &time)) != NULL;) {
         if (kind[0] == '\0' || process->event_count >= EVENTS_MAXIMUM)
             mo_report_note(run->report, level, process->pid, "%s", note);
         else
-            r = mo_report_event(run->report, process, kind, note, error);
+            r = mo_report_event(run->report, process, time, kind, note, error);
     }
     if (r == 0)
         r = read_heaps(run, ledger, process, error);

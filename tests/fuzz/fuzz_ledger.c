@@ -83,7 +83,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t cursor = 0;
     int level;
     char kind[MO_LEDGER_KIND];
-    for (const char *note; (note = mo_ledger_note_next(&ledger, &cursor, &level, kind)) != NULL;)
+    uint64_t time;
+    for (const char *note;
+         (note = mo_ledger_note_next(&ledger, &cursor, &level, kind, &time)) != NULL;)
         read_bytes(note, strlen(note) + strlen(kind));
     read_bytes(ledger.header.exe, strlen(ledger.header.exe) + strlen(ledger.header.command) +
                                       strlen(ledger.header.allocator_version));
