@@ -122,6 +122,17 @@ static void refuses(void **state) {
          "x.ini:2: 'allocator' is '\"libc\"': values are written without quotes"},
         {"[memopt]\nbinding = auto\nfollow = no\nbinding = direct\n",
          "x.ini:4: 'binding' is set twice in [memopt], first in line 2"},
+        /* whether or not the first is right, and the second is looked at, too */
+        {"[memopt]\nbinding = foo\nbinding = auto\nbinding = bar\n",
+         "x.ini:2: 'binding' is 'foo', not one of: auto, direct, dispatch\n"
+         "x.ini:3: 'binding' is set twice in [memopt], first in line 2\n"
+         "x.ini:4: 'binding' is set twice in [memopt], first in line 2\n"
+         "x.ini:4: 'binding' is 'bar', not one of: auto, direct, dispatch"},
+        /* of a list the first */
+        {"[memopt]\ntrackers = stats, stats, nope\nplugin_path = rel, /nonexistent\n",
+         "x.ini:2: 'trackers' is 'stats, stats, nope', which has an item twice\n"
+         "x.ini:3: 'plugin_path' has 'rel': a relative path is refused; give the directory's "
+         "absolute path"},
         {"[memopt]\nbinding = auto\n[store]\n[memopt]\nbinding = direct\n",
          "x.ini:5: 'binding' is set twice in [memopt], first in line 2"},
         {"[memopt]\nbin\rding = auto\n", "x.ini:2: the line has the control character 0x0d"},
@@ -217,6 +228,10 @@ static void long_lines(void **state) {
     refuse(text, strlen(text), -E2BIG,
            "x.ini:2: the line has 20015 bytes, more than the 8191 that are allowed\n"
            "x.ini:3: 'binding' is 'x', not one of: auto, direct, dispatch");
+    /* comments may be as long as they like */
+    memset(text, ';', 20000);
+    strcpy(text + 20000, "\n[memopt]\n");
+    mo_config_free(load(text));
     /* section names are longer than inih would hold */
     config = load("[heap.a123456789b123456789c123456789d123456789e123456789f12]\nlimit = 1MiB\n");
     assert_string_equal(mo_config_section(config, "heap.", 0),

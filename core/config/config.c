@@ -50,6 +50,7 @@ struct value {
     struct mo_origin origin;
     int source;
     int refused; /* a text that is not the value */
+    int given_source, given_line; /* where it came last, refused or not; line 0: not in a file */
 };
 
 struct section {
@@ -980,11 +981,14 @@ static void check_setting(struct loader *loader, const struct raw *raw, struct s
         return;
     }
     struct value *value = &section->values[row];
-    if (source->kind == MO_ORIGIN_FILE && value->text != NULL && value->source == raw->source) {
+    int twice = value->given_line > 0 && value->given_source == raw->source;
+    if (twice)
         problem(loader, raw->source, raw->line, -EINVAL,
                 "'%s' is set twice in [%s], first in line %d", option->key, section->type.name,
-                value->origin.line);
-        return;
+                value->given_line);
+    else {
+        value->given_source = raw->source;
+        value->given_line = source->kind == MO_ORIGIN_FILE ? raw->line : 0;
     }
     const char *text = NULL;
     int result = check_writable(option->key, raw->value, &error);
@@ -997,6 +1001,8 @@ static void check_setting(struct loader *loader, const struct raw *raw, struct s
         value->refused = 1;
         return;
     }
+    if (twice)
+        return;
     value->text = text;
     value->source = raw->source;
     value->origin = (struct mo_origin){source->kind, source->origin, raw->line};
