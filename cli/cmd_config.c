@@ -78,9 +78,13 @@ static int read_options(int argc, char *argv[], struct options *options) {
     return -1;
 }
 
+/* As a compiler does for a file; what has no place in one is memopt's own to say. */
 static void say_error(void *context, const char *message) {
     (void)context;
-    fprintf(stderr, "%s\n", message);
+    if (strncmp(message, "--set", 5) == 0)
+        mo_say("config", "%s", message);
+    else
+        fprintf(stderr, "%s\n", message);
 }
 
 /* Loads, and prints each error by itself, as a compiler does. */
@@ -189,7 +193,7 @@ static int check(struct options *options) {
     struct memopt_error error;
     int result = mo_plan_check(config, &error);
     if (result < 0)
-        fprintf(stderr, "%s\n", error.message);
+        say_error(NULL, error.message);
     mo_config_free(config);
     return result < 0 ? MO_EXIT_USAGE : 0;
 }

@@ -88,7 +88,7 @@ exits 0 $config check --set allocator.guard.align=16
 printf '[memopt]\nalocator = libc\n' >bad.ini
 exits 2 $config show -c bad.ini
 exits 2 $config check --set memopt.trackers=stts
-says err "--set memopt.trackers: 'trackers': there is no tracker plugin 'stts'"
+says err "memopt config: --set memopt.trackers: 'trackers': there is no tracker plugin 'stts'"
 exits 2 $config check -c nowhere.ini
 says err "nowhere.ini: can't be read: No such file or directory"
 # -c FILE is that file alone
@@ -116,7 +116,9 @@ refused '[heap.default]\nallocator = pool\n' "together.ini:2: 'allocator' can't 
 refused '[heap.default]\nregion = 1MiB\n' "together.ini:2: 'region' can't be set for the default heap"
 exits 0 $config check --set heap.default.on_limit=purge,fail --set heap.other.allocator=pool
 exits 2 $config check --set memopt.binding=direct --set memopt.trackers=stats
-says err "--set memopt.binding: binding = direct"
+says err "memopt config: --set memopt.binding: binding = direct"
+exits 2 $config show --set x
+says err "memopt config: --set: 'x' is not section.key=value"
 exits 0 $config check --set memopt.binding=direct
 
 # ---- explain
