@@ -40,6 +40,9 @@ exits 125 $run -a
 says err "needs a value"
 exits 125 $run -a pooll true
 says err "did you mean 'pool'"
+exits 125 $run -a json true
+says err "there is no allocator plugin 'json'; 'json' is a reporter"
+never err "did you mean"
 exits 125 $run --set memopt.bindin=auto true
 says err "binding"
 exits 125 $run --set memopt.binding=direct -t stats true

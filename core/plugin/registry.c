@@ -448,6 +448,21 @@ const char *mo_plugin_build_package(enum memopt_plugin_kind kind, const char *na
     return NULL;
 }
 
+struct other_kind {
+    const char *name;
+    enum memopt_plugin_kind kind; /* 0: none has the name */
+};
+
+static int is_of_other_kind(void *context, enum memopt_plugin_kind kind, const char *name,
+                            const char *path) {
+    struct other_kind *other = context;
+    (void)path;
+    if (strcmp(name, other->name) != 0)
+        return 0;
+    other->kind = kind;
+    return 1;
+}
+
 static int fail_unknown(enum memopt_plugin_kind kind, const char *name,
                         struct memopt_error *error) {
     const char *package = mo_plugin_build_package(kind, name);
@@ -459,7 +474,10 @@ static int fail_unknown(enum memopt_plugin_kind kind, const char *name,
     struct known known = {.kind = kind, .wanted = name, .distance = 4};
     mo_plugin_each(note_known, &known);
     int r = mo_fail(error, -ENOENT, "there is no %s plugin '%s'", mo_plugin_kind_name(kind), name);
-    if (known.nearest[0] != '\0')
+    struct other_kind other = {.name = name};
+    if (mo_plugin_each(is_of_other_kind, &other) != 0)
+        mo_error_hint(error, "'%s' is a %s", name, mo_plugin_kind_name(other.kind));
+    else if (known.nearest[0] != '\0')
         mo_error_hint(error, "did you mean '%s'?", known.nearest);
     mo_error_hint(error, "known: %s", known.names[0] != '\0' ? known.names : "none");
     mo_error_hint(error,
