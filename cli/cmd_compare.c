@@ -125,6 +125,8 @@ static int parse_options(int argc, char *argv[], struct options *options) {
     while (r == 0 && (option = getopt_long(argc, argv, "+:a:c:hkn:o:", table, NULL)) != -1) {
         switch (option) {
         case 'a':
+            if (optarg[strspn(optarg, ", ")] == '\0')
+                return mo_wrong_usage(name, "-a names no allocator") + 1;
             options->allocators = optarg;
             break;
         case 'c':
@@ -314,11 +316,11 @@ static int take_figures(struct compare *compare, size_t i, size_t run, const str
         const struct memopt_process *heap = largest_heap(report);
         int stranger =
             first->allocator == NULL || strcmp(first->allocator, candidate->allocator) != 0;
-        if (stranger)
+        const char *why = report->note_count > 0 ? report->notes[0].text : "";
+        if (stranger) /* what the text says after its first line is of the process */
             snprintf(candidate->note, sizeof(candidate->note),
-                     "its allocator was not seen in the program%s%s",
-                     report->note_count > 0 ? ": " : "",
-                     report->note_count > 0 ? report->notes[0].text : "");
+                     "its allocator was not seen in the program%s%.*s", *why != '\0' ? ": " : "",
+                     (int)strcspn(why, "\n"), why);
         else if (went_away)
             snprintf(candidate->note, sizeof(candidate->note),
                      "the program became one that isn't watched, or left without exit()");

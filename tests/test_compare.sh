@@ -15,6 +15,9 @@ exits 0 $compare -n 1 -- true
 for allocator in jemalloc tcmalloc mimalloc; do
     says out $allocator # measured, or left out with the reason
 done
+exits 125 $compare -a '' -- true
+says err "-a names no allocator"
+exits 125 $compare -a ' ,' -- true
 exits 0 $compare -n 1 -a pool --format markdown -- true
 says out "| libc |"
 says out "|---|--:|"
@@ -118,6 +121,8 @@ exits 0 $compare -n 4 -a pool -- sh slow.sh
 says out "time: pool, 0."
 
 # ---- a candidate that was not measured can't win
+exits 0 $compare -n 1 -a refusing --set memopt.plugin_path="$top_builddir/tests/bad_plugins" -- true
+says out "refusing: its allocator was not seen in the program: no way; it can't win"
 cat >away.sh <<'SH'
 case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.3 ;; esac
 exec env -i "$@"

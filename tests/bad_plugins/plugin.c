@@ -5,6 +5,8 @@
  */
 #include <memopt/plugin.h>
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -40,6 +42,13 @@ __attribute__((unused)) static int open_it(const struct memopt_host *host, const
                                            struct memopt_malloc *ret_malloc,
                                            struct memopt_error *error) {
     (void)host, (void)settings, (void)error;
+#ifdef DEFECT_refusing
+    /* In the program, not where memopt tries it before. */
+    if (getenv("MEMOPT_RUN") != NULL) {
+        strcpy(error->message, "no way");
+        return error->code = -EIO;
+    }
+#endif
 #ifndef DEFECT_no_malloc
     ret_malloc->malloc = give;
 #endif
