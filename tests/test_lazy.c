@@ -2,8 +2,6 @@
  * test_lazy.c - lazy state: built once, by whoever comes first; errors, recursion,
  * many threads, fork.
  */
-#include "config.h"
-
 #include "tests/object.h"
 
 #include <semaphore.h>
