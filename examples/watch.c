@@ -3,7 +3,7 @@
  *
  *     cc -o watch watch.c $(pkg-config --cflags --libs memopt)
  *     ./watch
- *     memopt run --set pressure.budget=64MiB -- ./watch
+ *     memopt run -- ./watch             its steps are events of the report
  *
  * The watch compares the process's resident memory with a budget, its cgroup with
  * the cgroup's limit, its address space with RLIMIT_AS, and looks at the time that

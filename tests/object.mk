@@ -6,7 +6,7 @@ TESTS += tests/test_heap_checkers.sh
 EXTRA_DIST += tests/test_heap_checkers.sh tests/programs/planted_heap.c
 
 if HAVE_CMOCKA
-object_tests = tests/test_cow tests/test_lazy tests/test_ref tests/test_scope
+object_tests = tests/test_cow tests/test_lazy tests/test_null tests/test_ref tests/test_scope
 check_PROGRAMS += $(object_tests)
 TESTS += $(object_tests)
 valgrind_tests += $(object_tests)
@@ -27,6 +27,9 @@ TESTS += tests/test_first_use
 tests_test_first_use_SOURCES = tests/test_first_use.c tests/object.h
 tests_test_first_use_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_first_use_LDADD = libmemopt.la $(CMOCKA_LIBS)
+tests_test_null_SOURCES = tests/test_null.c tests/object.h
+tests_test_null_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_null_LDADD = libmemopt.la $(CMOCKA_LIBS)
 tests_test_ref_SOURCES = tests/test_ref.c tests/object.h
 tests_test_ref_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_ref_LDADD = libmemopt.la $(CMOCKA_LIBS)

@@ -352,7 +352,16 @@ static __attribute__((noinline)) void *serve(struct memopt_heap *heap, struct re
 
 /* --------------------------------------------------------- 3. blocks */
 
+static int is_none(const struct memopt_heap *heap) {
+    if (__builtin_expect(heap != NULL, 1))
+        return 0;
+    errno = EINVAL;
+    return 1;
+}
+
 void *memopt_heap_alloc(struct memopt_heap *heap, size_t size) {
+    if (is_none(heap))
+        return NULL;
     /* The common case: two indirect calls and the count. */
     if (__builtin_expect(mode_of(heap) == 0 && size <= PTRDIFF_MAX - MO_HEAP_HEADER, 1)) {
         void *p = heap->ops->malloc(heap, size);
@@ -366,6 +375,8 @@ void *memopt_heap_alloc(struct memopt_heap *heap, size_t size) {
 }
 
 void *memopt_heap_calloc(struct memopt_heap *heap, size_t count, size_t size) {
+    if (is_none(heap))
+        return NULL;
     struct request request = {.kind = REQUEST_CALLOC};
     if (__builtin_mul_overflow(count, size, &request.size))
         request.size = SIZE_MAX;
@@ -373,6 +384,8 @@ void *memopt_heap_calloc(struct memopt_heap *heap, size_t count, size_t size) {
 }
 
 void *memopt_heap_aligned_alloc(struct memopt_heap *heap, size_t alignment, size_t size) {
+    if (is_none(heap))
+        return NULL;
     if (alignment == 0 || (alignment & (alignment - 1)) != 0) {
         errno = EINVAL;
         return NULL;
@@ -388,6 +401,8 @@ static void not_ours(struct memopt_heap *heap) {
 }
 
 void *memopt_heap_realloc(struct memopt_heap *heap, void *p, size_t size) {
+    if (is_none(heap))
+        return NULL;
     if (p == NULL)
         return memopt_heap_alloc(heap, size);
     if (size == 0) {
@@ -405,7 +420,7 @@ void *memopt_heap_realloc(struct memopt_heap *heap, void *p, size_t size) {
 }
 
 void memopt_heap_free(struct memopt_heap *heap, void *p) {
-    if (p == NULL)
+    if (p == NULL || is_none(heap))
         return;
     size_t usable = heap->ops->usable_size(heap, p);
     if (__builtin_expect(usable == MO_HEAP_NOT_OURS, 0)) {
@@ -428,7 +443,7 @@ void memopt_heap_free(struct memopt_heap *heap, void *p) {
 }
 
 size_t memopt_heap_usable_size(struct memopt_heap *heap, void *p) {
-    if (p == NULL)
+    if (p == NULL || is_none(heap))
         return 0;
     size_t usable = heap->ops->usable_size(heap, p);
     if (usable != MO_HEAP_NOT_OURS)
@@ -455,6 +470,8 @@ void mo_heap_uncharge(struct memopt_heap *heap, size_t bytes) {
 
 void memopt_heap_set_limit_callback(struct memopt_heap *heap, memopt_limit_fn callback,
                                     void *context) {
+    if (heap == NULL)
+        return;
     pthread_mutex_lock(&heap->hook_lock);
     heap->callback = callback;
     heap->callback_context = context;
@@ -462,6 +479,8 @@ void memopt_heap_set_limit_callback(struct memopt_heap *heap, memopt_limit_fn ca
 }
 
 void memopt_heap_set_limit(struct memopt_heap *heap, uint64_t limit) {
+    if (heap == NULL)
+        return;
     atomic_store_explicit(&heap->central->limit, limit, memory_order_relaxed);
     if (limit == MEMOPT_NO_LIMIT || mode_of(heap) & MO_HEAP_LIMITED)
         return; /* a heap that had a limit goes on counting in central */
@@ -513,7 +532,7 @@ int memopt_heap_remove_purger(struct memopt_heap *heap, memopt_purge_fn purge, v
 }
 
 uint64_t memopt_heap_purge(struct memopt_heap *heap) {
-    return mo_heap_purge(heap, 1);
+    return heap == NULL ? 0 : mo_heap_purge(heap, 1);
 }
 
 /* A block to where it is not, as realloc to the size that it has. */

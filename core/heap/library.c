@@ -504,6 +504,8 @@ int memopt_heap_open(const char *name, const struct memopt_heap_options *options
     if (error == NULL)
         error = &unwanted;
     int code = check_name(name, error);
+    if (code == 0 && ret_heap == NULL)
+        code = mo_fail(error, -EINVAL, "memopt_heap_open: a result is needed");
     if (code == 0)
         code = mo_library_enter(error, "open a heap");
     if (code < 0)

@@ -327,6 +327,8 @@ static void delist(struct memopt_purge_hint *hint) {
 int memopt_purge_hint_new(const struct memopt_purge_hint_options *given,
                           struct memopt_purge_hint **ret_hint, struct memopt_error *error) {
     struct memopt_purge_hint_options options = MEMOPT_PURGE_HINT_OPTIONS_INIT;
+    if (ret_hint == NULL)
+        return mo_fail(error, -EINVAL, "memopt_purge_hint_new: a result is needed");
     if (given != NULL) {
         if (given->size < sizeof(given->size) || given->size > sizeof(options))
             return mo_fail(error, -EINVAL,

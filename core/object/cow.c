@@ -129,10 +129,12 @@ int memopt_cow_clone(struct memopt_cow *cow, struct memopt_cow **ret_clone,
 }
 
 size_t memopt_cow_size(const struct memopt_cow *cow) {
-    return cow->size;
+    return cow == NULL ? 0 : cow->size;
 }
 
 const void *memopt_cow_read(const struct memopt_cow *cow) {
+    if (cow == NULL)
+        return NULL;
     return cow->pages != NULL ? mo_pages_address(cow->pages) : cow->block->bytes;
 }
 

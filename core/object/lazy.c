@@ -213,7 +213,7 @@ int memopt_lazy_get(struct memopt_lazy *lazy, void **ret_value, struct memopt_er
 }
 
 void *memopt_lazy_peek(const struct memopt_lazy *lazy) {
-    return __atomic_load_n(&lazy->value, __ATOMIC_ACQUIRE);
+    return lazy == NULL ? NULL : __atomic_load_n(&lazy->value, __ATOMIC_ACQUIRE);
 }
 
 /* ------------------------------------------------------------------- ending */

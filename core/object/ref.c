@@ -217,9 +217,9 @@ void memopt_weak_put(struct memopt_weak *weak) {
 }
 
 void memopt_ref_counts(void *object, uint32_t *ret_strong, uint32_t *ret_weak) {
-    struct mo_ref *ref = mo_ref_of(object);
-    uint32_t strong = mo_ref_read(ref, &ref->strong);
-    uint32_t weak = mo_ref_read(ref, &ref->weak);
+    struct mo_ref *ref = object == NULL ? NULL : mo_ref_of(object);
+    uint32_t strong = ref == NULL ? 0 : mo_ref_read(ref, &ref->strong);
+    uint32_t weak = ref == NULL ? 0 : mo_ref_read(ref, &ref->weak);
     if (ret_strong != NULL)
         *ret_strong = strong;
     if (ret_weak != NULL)

@@ -34,6 +34,8 @@ struct memopt_owned memopt_owned_block(struct memopt_heap *heap, void *p) {
 }
 
 struct memopt_owned memopt_owned_move(struct memopt_owned *owned) {
+    if (owned == NULL)
+        return (struct memopt_owned)MEMOPT_OWNED_INIT;
     struct memopt_owned held = *owned;
     *owned = (struct memopt_owned)MEMOPT_OWNED_INIT;
     return held;
@@ -222,7 +224,8 @@ int memopt_scope_move_all(struct memopt_scope *scope, struct memopt_scope *to,
 }
 
 void memopt_scope_commit(struct memopt_scope *scope) {
-    scope->committed = 1;
+    if (scope != NULL)
+        scope->committed = 1;
 }
 
 void memopt_scope_end(struct memopt_scope *scope) {

@@ -383,13 +383,15 @@ int memopt_buffers_stats(struct memopt_buffers *pool, struct memopt_buffers_stat
 }
 
 void memopt_buffers_reset_peak(struct memopt_buffers *pool) {
+    if (pool == NULL)
+        return;
     struct memopt_buffers_statistics stats = MEMOPT_BUFFERS_STATISTICS_INIT;
     memopt_buffers_stats(pool, &stats);
     atomic_store_explicit(&pool->peak_bytes, stats.rented_bytes, memory_order_relaxed);
 }
 
 uint64_t memopt_buffers_trim(struct memopt_buffers *pool, uint64_t keep) {
-    return mo_buffer_trim(pool, keep);
+    return pool == NULL ? 0 : mo_buffer_trim(pool, keep);
 }
 
 int memopt_buffers_destroy(struct memopt_buffers *pool, struct memopt_error *error) {

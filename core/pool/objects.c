@@ -478,6 +478,8 @@ static struct slab *take_slabs(struct memopt_objects *pool) {
 
 uint64_t memopt_objects_trim(struct memopt_objects *pool) {
     uint64_t bytes = 0;
+    if (pool == NULL)
+        return 0;
     pthread_mutex_lock(&pool->lock);
     drain(pool);
     struct slab *slab = take_slabs(pool);

@@ -73,12 +73,14 @@ static int read_header(struct memopt_tensors *file, struct memopt_error *error) 
                        (unsigned long long)file->size);
     if ((r = read_at(file->fd, (char *)&length, LENGTH_BYTES, 0, error)) < 0)
         return r;
+    if (length > file->size - LENGTH_BYTES)
+        return mo_fail(error, -EINVAL,
+                       "it is cut short, or no safetensors file: a header of %llu bytes in a file "
+                       "of %llu",
+                       (unsigned long long)length, (unsigned long long)file->size);
     if (length > MEMOPT_TENSORS_HEADER_MAX)
         return mo_fail(error, -EFBIG, "a header of %llu bytes; at most %u are allowed",
                        (unsigned long long)length, MEMOPT_TENSORS_HEADER_MAX);
-    if (length > file->size - LENGTH_BYTES)
-        return mo_fail(error, -EINVAL, "a header of %llu bytes in a file of %llu",
-                       (unsigned long long)length, (unsigned long long)file->size);
     if ((file->text = malloc(length + 1)) == NULL)
         return mo_fail(error, -ENOMEM, "out of memory for a header of %llu bytes",
                        (unsigned long long)length);

@@ -66,6 +66,8 @@
  * without heaps of their own, such as libc and tcmalloc): nothing is freed,
  * errno is EINVAL and `invalid_frees` counts it.
  *
+ * A heap of NULL has no memory (NULL, errno EINVAL), and there is nothing to do for it.
+ *
  * Threads: any thread may call anything at any time, and free what another
  * allocated; only memopt_heap_destroy() demands that nobody else is using, or
  * will use, that heap. Not for signal handlers.

@@ -266,7 +266,7 @@ MEMOPT_EXPORT int memopt_pressure_start(const struct memopt_pressure_options *op
                                         struct memopt_error *error);
 /* Reads the sources and takes the steps that are due, in the calling thread. Costs
  * a look at the clock when it is not time yet or another thread is at it. Returns
- * the level, or -ENOENT (there is no watch), -EDEADLK (from inside
+ * the level of the process's sources, not of a heap, or -ENOENT (there is no watch), -EDEADLK (from inside
  * memopt_heap_each() with every heap). */
 MEMOPT_EXPORT int memopt_pressure_poll(void);
 /* Takes back what the levels brought and ends. Nobody may be polling. -ENOENT;
