@@ -598,6 +598,9 @@ static void a_region_is_used_or_refused(void **state) {
     if (strcmp(backend, "arena") != 0) {
         assert_int_equal(code, -ENOTSUP);
         assert_non_null(strstr(error.message, "arena"));
+        const char *named = strstr(error.message, "heap 'region'");
+        assert_non_null(named);
+        assert_null(strstr(named + 1, "heap 'region'")); /* once */
         assert_null(memopt_heap_find("region"));
         return;
     }

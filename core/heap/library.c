@@ -405,7 +405,10 @@ static int begin_backend(struct memopt_heap *heap, const struct plan *plan,
     if (code < 0) {
         if (heap->mapped_region != NULL)
             munmap(heap->mapped_region, heap->mapped_size);
-        return mo_error_prefix(error, "heap '%s'", heap->name);
+        /* a plugin may have named the heap itself */
+        char named[sizeof(heap->name) + 16];
+        snprintf(named, sizeof(named), "heap '%s'", heap->name);
+        return strstr(error->message, named) != NULL ? code : mo_error_prefix(error, "%s", named);
     }
     heap->ops = &mo_heap_native_ops;
     return 0;
