@@ -499,7 +499,8 @@ static void test_set_peak(void **state) {
         {500, NONE, NONE, 400, NONE, 0, 500, NONE}, /* may be a child's */
         {NONE, NONE, NONE, 400, NONE, 0, 400, NONE},
         {500, 500, 300, NONE, NONE, 0, 500, 300}, /* the ledger's is better */
-        {500, 500, NONE, NONE, 700, 0, NONE, 500},
+        {500, 500, NONE, NONE, 2 << 20, 0, NONE, 500},
+        {500, 500, NONE, NONE, 700, 0, 700, 500}, /* the same, counted otherwise */
         {500, 500, NONE, NONE, 400, 0, 500, 500},
         {500, 500, NONE, 800, 700, 0, 800, 500},
         {500, 500, NONE, 400, NONE, 1, 500, NONE},

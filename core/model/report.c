@@ -281,7 +281,12 @@ void mo_report_set_peak(struct memopt_report *report, uint64_t peak_rss, uint64_
             least = process->peak_rss_least;
         }
     }
-    report->peak_rss = peak_rss != MEMOPT_UNKNOWN && peak_rss < least ? MEMOPT_UNKNOWN : peak_rss;
+    /* What was seen while it ran and what wait4() gives are sums that the kernel makes in
+     * two ways, some hundred KiB apart: less than this is no sign of another process. */
+    enum { APART = 1 << 20 };
+    if (peak_rss != MEMOPT_UNKNOWN && peak_rss < least)
+        peak_rss = least - peak_rss < APART ? least : MEMOPT_UNKNOWN;
+    report->peak_rss = peak_rss;
 }
 
 static uint64_t less(uint64_t time, uint64_t by) {
