@@ -6,59 +6,54 @@
  * memopt run looks at the file before it starts one; this is for programs that
  * the program starts.
  */
+#include "preload/object.h"
 #include "preload/process.h"
 
-#include <dlfcn.h>
-#include <link.h>
-#include <sys/auxv.h>
+#include <gnu/lib-names.h>
+#include <string.h>
 
-/* What `name` is bound to in the program, and whether that is in the executable: as
- * its own definition, or, in a program that is linked to a fixed address and takes the
- * function's address, as an entry in its PLT which stands for it. */
-enum where { ELSEWHERE, IN_PROGRAM, IN_ITS_PLT };
-
-static void *look_up(const char *name, enum where *ret_where) {
-    void *found = dlsym(RTLD_DEFAULT, name);
-    Dl_info where, program;
-    const ElfW(Sym) *symbol = NULL;
-    *ret_where = ELSEWHERE;
-    if (found != NULL && dladdr1(found, &where, (void **)&symbol, RTLD_DL_SYMENT) != 0 &&
-        dladdr((void *)getauxval(AT_PHDR), &program) != 0 && where.dli_fbase == program.dli_fbase &&
-        symbol != NULL)
-        *ret_where = symbol->st_shndx != SHN_UNDEF ? IN_PROGRAM : IN_ITS_PLT;
-    return found;
+static bool executable_defines(const struct mo_object *object, void *context) {
+    bool *found = context;
+    *found = mo_object_symbol(object, "malloc") != NULL;
+    return true; /* it is the first */
 }
 
 bool mo_program_has_malloc(void) {
-    enum where where;
-    look_up("malloc", &where);
-    return where == IN_PROGRAM;
-}
-
-bool mo_program_calls(const char *name, const void *function) {
-    enum where where;
-    return look_up(name, &where) == function || where == IN_ITS_PLT;
-}
-
-static bool is_programs(const char *name) {
-    enum where where;
-    if (look_up(name, &where) == NULL)
-        dlerror(); /* the program's own question may come next */
-    return where == IN_PROGRAM;
+    bool found = false;
+    mo_object_each(executable_defines, &found);
+    return found;
 }
 
 /* The forms that come to differ most: arrays, and the sized delete that compilers call. */
+static bool part_of_new(const struct mo_object *object, void *context) {
+    bool *found = context;
+    *found = (mo_object_symbol(object, "_Znwm") != NULL ||
+              mo_object_symbol(object, "_ZdlPv") != NULL) &&
+             !(mo_object_symbol(object, "_Znam") != NULL &&
+               mo_object_symbol(object, "_ZdlPvm") != NULL);
+    return true; /* the executable */
+}
+
 bool mo_program_has_part_of_new(void) {
-    return (is_programs("_Znwm") || is_programs("_ZdlPv")) &&
-           !(is_programs("_Znam") && is_programs("_ZdlPvm"));
+    bool found = false;
+    mo_object_each(part_of_new, &found);
+    return found;
+}
+
+static bool first_that_defines_malloc(const struct mo_object *object, void *context) {
+    const char **found = context;
+    if (mo_object_symbol(object, "malloc") == NULL)
+        return false;
+    const char *slash = strrchr(object->name, '/');
+    *found = object->is_executable ||
+                     strcmp(slash == NULL ? object->name : slash + 1, LIBC_SO) == 0
+                 ? NULL
+                 : object->name;
+    return true;
 }
 
 const char *mo_program_malloc_library(void) {
-    /* Not RTLD_DEFAULT: that may be the entry in the executable's PLT. */
-    void *found = dlsym(RTLD_NEXT, "malloc");
-    Dl_info where;
-    if (found == NULL || found == mo_libc_symbol("malloc") || mo_program_has_malloc() ||
-        dladdr(found, &where) == 0)
-        return NULL;
-    return where.dli_fname;
+    const char *found = NULL;
+    mo_object_each(first_that_defines_malloc, &found);
+    return found;
 }

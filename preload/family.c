@@ -1,6 +1,5 @@
 /*
- * family.c - malloc's relatives, as glibc 2.36 behaves. In the shim and, over a
- * backend's own library, in edges (edges.c).
+ * family.c - the rest of the malloc family, as glibc 2.36 behaves.
  *
  *   the family        calloc, realloc … aligned_alloc
  *   older             valloc, pvalloc
@@ -11,6 +10,7 @@
  */
 #include "core/dispatch/dispatch.h"
 #include "preload/process.h"
+#include "preload/shim.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -120,14 +120,14 @@ extern __typeof__(posix_memalign) __posix_memalign ALIAS(posix_memalign);
  * backend's figures are put into the C library's words. */
 static void *libc_function(const char *name) {
     bool is_libc =
-        mo_process.allocator == NULL || strcmp(mo_process.allocator->descriptor.name, "libc") == 0;
+        mo_shim.allocator == NULL || strcmp(mo_shim.allocator->descriptor.name, "libc") == 0;
     return is_libc ? mo_libc_symbol(name) : NULL;
 }
 
 static struct memopt_figures figures(void) {
     struct memopt_figures f = MEMOPT_FIGURES_INIT;
-    if (mo_process.allocator != NULL && mo_process.allocator->ops.allocator.figures != NULL)
-        mo_process.allocator->ops.allocator.figures(&f);
+    if (mo_shim.allocator != NULL && mo_shim.allocator->ops.allocator.figures != NULL)
+        mo_shim.allocator->ops.allocator.figures(&f);
     return f;
 }
 
@@ -185,13 +185,13 @@ MEMOPT_EXPORT int malloc_trim(size_t pad) {
     *(void **)&own = libc_function("malloc_trim");
     if (own != NULL)
         return own(pad);
-    const struct memopt_allocator_ops *ops = &mo_process.allocator->ops.allocator;
+    const struct memopt_allocator_ops *ops = &mo_shim.allocator->ops.allocator;
     return ops->purge != NULL && ops->purge() > 0;
 }
 
 static int print_figures(char *buffer, size_t size, const char *format) {
     struct memopt_figures f = figures();
-    return snprintf(buffer, size, format, mo_process.allocator->descriptor.name, known(f.live),
+    return snprintf(buffer, size, format, mo_shim.allocator->descriptor.name, known(f.live),
                     known(f.committed));
 }
 

@@ -11,17 +11,12 @@
 
 enum { HOOKS_MAX = 8 };
 
-static void *(*slot_of_thread)(void);
-static void (*stop_tracking)(void);
+static struct mo_fork own;
 static struct { void (*before)(void), (*parent)(void), (*child)(void); } added[HOOKS_MAX];
 static _Atomic unsigned added_count;
 
 static void *own_slot(void) {
-    return slot_of_thread == NULL || mo_ledger() == NULL ? NULL : slot_of_thread();
-}
-
-static const struct memopt_allocator_ops *backend(void) {
-    return mo_process.allocator == NULL ? NULL : &mo_process.allocator->ops.allocator;
+    return own.own_slot == NULL || mo_ledger() == NULL ? NULL : own.own_slot();
 }
 
 static unsigned count(void) {
@@ -33,14 +28,14 @@ static void before(void) {
     for (unsigned i = 0; i < count(); i++)
         added[i].before();
     void *slot = own_slot(); /* may make one: not under the backend's locks */
-    if (backend() != NULL && backend()->before_fork != NULL)
-        backend()->before_fork();
+    if (own.before != NULL)
+        own.before();
     mo_ledger_before_fork(slot);
 }
 
 static void parent(void) {
-    if (backend() != NULL && backend()->after_fork_parent != NULL)
-        backend()->after_fork_parent();
+    if (own.parent != NULL)
+        own.parent();
     for (unsigned i = count(); i-- > 0;)
         added[i].parent();
 }
@@ -49,10 +44,11 @@ static void child(void) {
     int before_fork;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE,
                            &before_fork); /* fork() is no cancellation point */
-    if (backend() != NULL && backend()->after_fork_child != NULL)
-        backend()->after_fork_child();
-    if (mo_ledger_after_fork_child(own_slot()) < 0 && stop_tracking != NULL)
-        stop_tracking();
+    if (own.child != NULL)
+        own.child();
+    if (mo_ledger_after_fork_child(own_slot()) < 0 && own.untrack != NULL)
+        own.untrack();
+    mo_end_in_child();
     for (unsigned i = count(); i-- > 0;)
         added[i].child();
     pthread_setcancelstate(before_fork, NULL);
@@ -67,9 +63,8 @@ void mo_fork_add(void (*on_before)(void), void (*on_parent)(void), void (*on_chi
     added[i].child = on_child;
 }
 
-void mo_fork_install(void *(*own)(void), void (*untrack)(void)) {
-    slot_of_thread = own;
-    stop_tracking = untrack;
+void mo_fork_install(const struct mo_fork *fork) {
+    own = *fork;
     pthread_atfork(before, parent, child);
     mo_fork_order();
 }

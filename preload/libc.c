@@ -1,18 +1,33 @@
 /*
  * libc.c - the C library's own symbols. RTLD_NEXT would give whatever comes next
- * in the program's scope, which may be an allocator that the program brings.
+ * in the program's scope, which may be an allocator that the program brings; dlopen()
+ * allocates.
  */
+#include "preload/object.h"
 #include "preload/process.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <gnu/lib-names.h>
+#include <string.h>
+
+struct search {
+    const char *name;
+    void *found;
+};
+
+static bool in_libc(const struct mo_object *object, void *context) {
+    struct search *search = context;
+    const char *slash = strrchr(object->name, '/');
+    if (strcmp(slash == NULL ? object->name : slash + 1, LIBC_SO) != 0)
+        return false;
+    search->found = mo_object_symbol(object, search->name);
+    return true;
+}
 
 void *mo_libc_symbol(const char *name) {
-    static void *handle;
-    if (handle == NULL)
-        handle = dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
-    return handle == NULL ? NULL : dlsym(handle, name);
+    struct search search = {name, NULL};
+    mo_object_each(in_libc, &search);
+    return search.found;
 }
 
 int mo_libc_table(struct memopt_malloc *ret_table) {

@@ -1,6 +1,6 @@
 /*
- * malloc.c - the names that are called most: malloc and free. Only the shim has
- * them. Their relatives are in family.c and frees.c, C++'s in operators.c.
+ * malloc.c - the names that are called most: malloc and free. The rest of the family is
+ * in family.c and frees.c, C++'s operators in operators.c.
  */
 #include "core/dispatch/dispatch.h"
 

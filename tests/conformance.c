@@ -1090,7 +1090,14 @@ int main(int argc, char **argv) {
     }
     if (process_malloc) {
         static const struct memopt_malloc own = {
-            sizeof(own), malloc, calloc, realloc, free, memalign, malloc_usable_size, 0};
+            .size = sizeof(own),
+            .malloc = malloc,
+            .calloc = calloc,
+            .realloc = realloc,
+            .free = free,
+            .aligned_alloc = memalign,
+            .usable_size = malloc_usable_size,
+        };
         table = &own;
         sanitizers_malloc = SANITIZED;
         Dl_info info;

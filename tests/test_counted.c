@@ -50,7 +50,15 @@ static void *b_aligned_alloc(size_t alignment, size_t size) {
     return with_size(size);
 }
 static const struct memopt_malloc backend = {
-    sizeof(backend), with_size, b_calloc, b_realloc, b_free, b_aligned_alloc, b_usable_size, 300};
+    .size = sizeof(backend),
+    .malloc = with_size,
+    .calloc = b_calloc,
+    .realloc = b_realloc,
+    .free = b_free,
+    .aligned_alloc = b_aligned_alloc,
+    .usable_size = b_usable_size,
+    .sized_below = 300,
+};
 
 /* The tracker: counts as it must, and writes down that it was told. */
 static char told[256];
@@ -110,17 +118,24 @@ static struct memopt_tally *own_tally(void) {
     return (struct memopt_tally *)(void *)((char *)mo_track_self() + link_of_tracker.offset);
 }
 
+static char directory[] = "/tmp/memopt-test-XXXXXX";
+
 static int start(void **state) {
     (void)state;
-    static char directory[] = "/tmp/memopt-test-XXXXXX";
     struct mo_ledger_plan plan = {
         .directory = mkdtemp(directory), .binding = 2, .tracker_count = 1};
     plan.trackers[0].name = "counts";
     plan.trackers[0].ops = &ops;
-    if (plan.directory == NULL || mo_ledger_create(&plan, NULL) < 0)
+    if (plan.directory == NULL || mo_ledger_create(&plan, 0, NULL, NULL) < 0)
         return -1;
     link_of_tracker.offset = mo_ledger_thread_offset(0);
-    mo_dispatch_switch(&backend, true, &link_of_tracker, 1);
+    mo_dispatch_switch(&(struct mo_dispatch_plan){
+        .backend = &backend, .c_calls = true, .links = &link_of_tracker, .link_count = 1});
+    return 0;
+}
+
+static int end(void **state) {
+    (void)state;
     char command[100];
     snprintf(command, sizeof(command), "rm -r %s", directory);
     return system(command);
@@ -275,5 +290,5 @@ int main(void) {
         cmocka_unit_test(each_thread_has_its_own),
         cmocka_unit_test(nothing_counts_once_stopped),
     };
-    return cmocka_run_group_tests(tests, start, NULL);
+    return cmocka_run_group_tests(tests, start, end);
 }

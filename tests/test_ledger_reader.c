@@ -192,7 +192,7 @@ static void test_damage(void **state) {
         const char *says;
     } rows[] = {
         {0, 1, 'M', -EBADMSG, "magic"},
-        {AT(version), 2, -EPROTONOSUPPORT, "ledger version 2, this memopt reads version 1"},
+        {AT(version), 3, -EPROTONOSUPPORT, "ledger version 3, this memopt reads version 2"},
         {AT(header_size), 8, -EBADMSG, "header has another size"},
         {AT(tracker_count), MO_LEDGER_TRACKERS + 1, -EBADMSG, "too many trackers"},
         {AT(tracker_count), UINT32_MAX, -EBADMSG, "too many trackers"},
@@ -343,7 +343,7 @@ static void be_a_program(int ready) {
     struct mo_ledger_plan plan = {.directory = directory, .binding = 2, .tracker_count = 1};
     plan.trackers[0].name = "counter";
     plan.trackers[0].ops = &counter;
-    if (mo_ledger_create(&plan, NULL) < 0)
+    if (mo_ledger_create(&plan, 0, NULL, NULL) < 0)
         _exit(1);
     mo_ledger_set_allocator("libc", "2.36");
     *(uint64_t *)((char *)mo_ledger_attach() + mo_ledger_thread_offset(0)) = 7;

@@ -15,8 +15,13 @@
 enum { LIMIT = 1 << 20 };
 
 static struct mo_ledger_heap slot;
-static struct memopt_malloc table = {sizeof(table),      malloc, calloc, realloc, free, memalign,
-                                     malloc_usable_size, 0};
+static struct memopt_malloc table = {.size = sizeof(table),
+                                     .malloc = malloc,
+                                     .calloc = calloc,
+                                     .realloc = realloc,
+                                     .free = free,
+                                     .aligned_alloc = memalign,
+                                     .usable_size = malloc_usable_size};
 static int purged;
 
 static uint64_t purge(void) {

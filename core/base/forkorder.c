@@ -3,33 +3,52 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <gnu/lib-names.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 
 static void (*list_lock)(void), (*list_unlock)(void), (*list_reset)(void);
 
+/* Under the stdio lock, which one thread holds from `before` to `parent`. */
+static unsigned depth;
+static sigset_t mask_before; /* of the forking thread */
+
+/* A signal's handler may call fork(), too: it must not run while this thread is within
+ * the handlers, as they would take their locks a second time. */
 static void before(void) {
-    list_lock();
+    sigset_t all, mask;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &mask);
+    if (list_lock != NULL)
+        list_lock();
+    if (depth++ == 0)
+        mask_before = mask;
+}
+
+static void leave(void (*unlock)(void)) {
+    sigset_t mask = mask_before;
+    int is_last = --depth == 0;
+    if (unlock != NULL)
+        unlock();
+    if (is_last)
+        pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 static void parent(void) {
-    list_unlock();
+    leave(list_unlock);
 }
 
 /* Reset, not unlocked: if the parent had threads, glibc has reset it. */
 static void child(void) {
-    list_reset();
+    leave(list_reset);
 }
 
+/* By dlsym(): dlopen() would allocate. Nobody but the C library has these names. */
 static void find_locks(void) {
-    void *libc = dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
-    if (libc == NULL)
-        return;
-    *(void **)&list_unlock = dlsym(libc, "_IO_list_unlock");
-    *(void **)&list_reset = dlsym(libc, "_IO_list_resetlock");
+    *(void **)&list_unlock = dlsym(RTLD_DEFAULT, "_IO_list_unlock");
+    *(void **)&list_reset = dlsym(RTLD_DEFAULT, "_IO_list_resetlock");
     if (list_unlock != NULL && list_reset != NULL)
-        *(void **)&list_lock = dlsym(libc, "_IO_list_lock");
+        *(void **)&list_lock = dlsym(RTLD_DEFAULT, "_IO_list_lock");
 }
 
 int mo_fork_order(void) {

@@ -8,16 +8,16 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-enum { HEADER = 16, STEP = 1 << 20 };
+enum { HEADER = 16, STEP = 256 << 10, SLACK = 64 << 10, PAGE = 4096 };
 
-struct mo_reserved mo_reserved;
-static _Atomic size_t used, committed;
-static _Atomic uintptr_t base;
+/* At the very end of the reserved addresses, so that one store makes all of it known. [base,
+ * this struct) is what blocks are taken from; [low, …) has been handed out; [committed, …)
+ * is memory. */
+struct range {
+    _Atomic uintptr_t base, low, committed;
+};
+static _Atomic(struct range *) reserved;
 static size_t objects_at_first;
-static struct {
-    const void *caller;
-    size_t size, end; /* what was asked for; `used` after it */
-} first;
 
 static size_t count_objects(void) {
     size_t count = 0;
@@ -27,8 +27,8 @@ static size_t count_objects(void) {
 }
 
 /* Reserves address space only. Under RLIMIT_AS that is what the libraries that are
- * loaded next need, too. */
-static void reserve(void) {
+ * loaded next need, too. NULL: there is none. */
+static struct range *reserve(void) {
     static const size_t sizes[] = {256u << 20, 32u << 20, 4u << 20, 1u << 20};
     objects_at_first = count_objects();
     struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
@@ -36,67 +36,75 @@ static void reserve(void) {
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         if (sizes[i] > limit.rlim_cur / 8 && sizes[i] > 1u << 20)
             continue;
-        void *map =
+        char *map =
             mmap(NULL, sizes[i], PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (map == MAP_FAILED)
             continue;
-        uintptr_t none = 0;
-        if (!atomic_compare_exchange_strong(&base, &none, (uintptr_t)map)) {
-            munmap(map, sizes[i]); /* another thread was first */
-            return;
+        char *last = map + sizes[i] - PAGE;
+        if (mprotect(last, PAGE, PROT_READ | PROT_WRITE) != 0) {
+            munmap(map, sizes[i]);
+            break;
         }
-        mo_reserved.base = (uintptr_t)map;
-        mo_reserved.size = sizes[i];
-        return;
+        struct range *range = (struct range *)(void *)(map + sizes[i] - sizeof(*range));
+        atomic_init(&range->base, (uintptr_t)map);
+        atomic_init(&range->low, (uintptr_t)range & ~(uintptr_t)(HEADER - 1));
+        atomic_init(&range->committed, (uintptr_t)last);
+        struct range *other = NULL;
+        if (atomic_compare_exchange_strong(&reserved, &other, range))
+            return range;
+        munmap(map, sizes[i]); /* another thread was first */
+        return other;
     }
+    return NULL;
+}
+
+bool mo_is_reserved(const void *p) {
+    const struct range *range = atomic_load_explicit(&reserved, memory_order_acquire);
+    return range != NULL && (uintptr_t)p < (uintptr_t)range &&
+           (uintptr_t)p >= atomic_load_explicit(&range->base, memory_order_relaxed);
 }
 
 static size_t *size_of(void *p) {
     return (size_t *)((char *)p - HEADER);
 }
 
+static void *fail(void) {
+    errno = ENOMEM;
+    return NULL;
+}
+
 void *mo_boot_aligned_alloc(size_t alignment, size_t size) {
-    if (mo_reserved.size == 0)
-        reserve();
+    struct range *range = atomic_load(&reserved);
+    if (range == NULL && (range = reserve()) == NULL)
+        return fail();
     if (alignment < HEADER)
         alignment = HEADER;
-    size_t start, end;
-    size_t before = atomic_load(&used);
+    size = size == 0 ? HEADER : (size + HEADER - 1) / HEADER * HEADER;
+    uintptr_t p, before = atomic_load(&range->low), floor = atomic_load(&range->base);
     do {
-        if (alignment > mo_reserved.size || size > mo_reserved.size ||
-            before + HEADER + alignment + size > mo_reserved.size) {
-            errno = ENOMEM;
-            return NULL;
-        }
-        start = (mo_reserved.base + before + HEADER + alignment - 1) / alignment * alignment -
-                mo_reserved.base;
-        end = (start + size + HEADER - 1) / HEADER * HEADER;
-    } while (!atomic_compare_exchange_weak(&used, &before, end));
+        if (size == 0 || size > before - floor)
+            return fail();
+        p = (before - size) & ~((uintptr_t)alignment - 1);
+        if (p < floor + HEADER)
+            return fail();
+    } while (!atomic_compare_exchange_weak(&range->low, &before, p - HEADER));
     /* Threads that need the same step may each ask for it; that does no harm. */
-    size_t have = atomic_load(&committed);
-    if (end > have) {
-        size_t want = (end + STEP - 1) / STEP * STEP;
-        if (want > mo_reserved.size)
-            want = mo_reserved.size;
-        if (mprotect((void *)(mo_reserved.base + have), want - have, PROT_READ | PROT_WRITE) != 0)
-            return NULL; /* ENOMEM */
-        while (have < want && !atomic_compare_exchange_weak(&committed, &have, want))
+    uintptr_t have = atomic_load(&range->committed);
+    if (p - HEADER < have) {
+        uintptr_t want = (p - HEADER) & ~(uintptr_t)(STEP - 1);
+        if (want < floor)
+            want = floor;
+        if (mprotect((void *)want, have - want, PROT_READ | PROT_WRITE) != 0)
+            return fail();
+        while (have > want && !atomic_compare_exchange_weak(&range->committed, &have, want))
             ;
     }
-    void *p = (void *)(mo_reserved.base + start);
-    *size_of(p) = end - start;
-    return p;
+    *size_of((void *)p) = size;
+    return (void *)p;
 }
 
 void *mo_boot_malloc(size_t size) {
-    bool is_first = atomic_load(&used) == 0;
-    void *p = mo_boot_aligned_alloc(HEADER, size);
-    if (is_first) {
-        first.caller = __builtin_return_address(0);
-        first.size = size;
-        first.end = atomic_load(&used);
-    }
-    return p;
+    return mo_boot_aligned_alloc(HEADER, size);
 }
 
 void *mo_boot_calloc(size_t count, size_t size) {
@@ -121,22 +129,24 @@ void *mo_boot_realloc(void *p, size_t size) {
     return q;
 }
 
-void mo_boot_close(void) {
-    size_t keep = atomic_load(&committed) + STEP;
-    if (keep >= mo_reserved.size)
-        return;
-    size_t all = mo_reserved.size;
-    mo_reserved.size = keep;
-    munmap((void *)(mo_reserved.base + keep), all - keep);
+uintptr_t mo_boot_close(size_t keep) {
+    struct range *range = atomic_load(&reserved);
+    if (range == NULL)
+        return UINTPTR_MAX; /* nothing has been served */
+    uintptr_t from = atomic_load(&range->base), low = atomic_load(&range->low);
+    if (keep + SLACK >= low - from)
+        return from;
+    uintptr_t kept = (low - keep - SLACK) & ~(uintptr_t)(PAGE - 1);
+    atomic_store(&range->base, kept);
+    if (atomic_load(&range->committed) < kept)
+        atomic_store(&range->committed, kept);
+    munmap((void *)from, kept - from);
+    return kept;
 }
 
 uint64_t mo_boot_used(void) {
-    return atomic_load(&used);
-}
-
-const void *mo_boot_only_caller(size_t *ret_size) {
-    *ret_size = first.size;
-    return first.end == atomic_load(&used) ? first.caller : NULL;
+    struct range *range = atomic_load(&reserved);
+    return range == NULL ? 0 : (uintptr_t)range - atomic_load(&range->low);
 }
 
 size_t mo_boot_objects(void) {

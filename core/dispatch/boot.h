@@ -3,8 +3,14 @@
  *
  * The dynamic loader, other libraries' constructors and our own constructor's
  * dlopen all call malloc before the shim has loaded the backend. They are served
- * from one reserved address range by moving a pointer; nothing of it is ever
- * given back, and free() knows it by one range check.
+ * from one reserved address range, downwards from its end, and nothing of it is ever
+ * given back.
+ *
+ * The range is mapped while the program starts, so it lies right below the libraries, and
+ * what the backend maps afterwards lies below the range: whether a block may be one of the
+ * range's is one compare with where the range begins (dispatch.h, boot_from). What lies
+ * above it is looked at more closely (mo_is_reserved). Where the kernel maps upwards (with
+ * an unlimited stack), that is almost every block: right, only slower.
  *
  * Any thread may call; a reservation is made once. Blocks keep their size in the
  * 16 bytes before them.
@@ -16,15 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct mo_reserved {
-    uintptr_t base;
-    size_t size; /* 0: nothing is reserved yet */
-};
-extern __attribute__((visibility("hidden"))) struct mo_reserved mo_reserved;
-
-static inline bool mo_is_reserved(const void *p) {
-    return (uintptr_t)p - mo_reserved.base < mo_reserved.size;
-}
+bool mo_is_reserved(const void *p);
 
 /* As plugin.h's struct memopt_malloc has them. */
 void *mo_boot_malloc(size_t size);
@@ -33,15 +31,12 @@ void *mo_boot_realloc(void *p, size_t size);
 void mo_boot_free(void *p);
 void *mo_boot_aligned_alloc(size_t alignment, size_t size);
 size_t mo_boot_usable_size(void *p);
-/* There is a backend now: gives the rest of the range back, as the program may
- * have, or set, a limit on its address space. A little is left, for a call that
- * another thread has begun. */
-void mo_boot_close(void);
+/* There is a backend now: gives what is left of the range back but for `keep` bytes, as the
+ * program may have, or set, a limit on its address space. A little is left in any case, for
+ * a call that another thread has begun. Returns where the range begins from now on. */
+uintptr_t mo_boot_close(size_t keep);
 /* Bytes handed out so far. */
 uint64_t mo_boot_used(void);
-/* If a single block has been handed out so far, by a jump from malloc: its size, and an
- * address in the code that called malloc. Else NULL. */
-const void *mo_boot_only_caller(size_t *ret_size);
 /* How many objects there were when the first block was handed out, or are now: the
  * executable and what it needs, as dlopen() asks for memory before it loads. */
 size_t mo_boot_objects(void);

@@ -12,6 +12,11 @@ void *mo_fail_nomem(void) {
     return NULL;
 }
 
+void mo_free_rare(void *p) {
+    if (!mo_is_reserved(p))
+        mo_dispatch.free(p);
+}
+
 void *mo_realloc_rare(void *p, size_t size) {
     if (p == NULL)
         return mo_malloc(size);

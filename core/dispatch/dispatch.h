@@ -9,9 +9,7 @@
  * Invariants
  *   - mo_dispatch is always complete: a call may come at any moment, from the
  *     loader, a signal handler, another thread. It starts as the boot table and
- *     changes once, in the shim's constructor. Then malloc and free of the table are
- *     all that C asks for, and preload/rebind.c points the program's calls at them:
- *     from then on they may be called past the functions below, for ever.
+ *     changes once, in the shim's constructor.
  *   - Blocks of the boot range are never passed to a backend.
  *   - What a backend's table gets is what plugin.h promises it: no NULL, no zero
  *     sizes in realloc, checked products. errno is set here. For malloc and free
@@ -20,15 +18,14 @@
  *   - Untrack before freeing, track after allocating: else another thread could
  *     be given the address in between, and be counted out of order.
  *
- * Budget without trackers, over calling the backend itself: malloc one indirect
- * jump, free one range check and one indirect jump; nothing where the program's calls
- * have been pointed past all this. With one tracker that counts: 40 instructions a
- * pair and usable_size once.
+ * Budget without trackers, over calling the backend itself: malloc one indirect jump;
+ * free one compare, one branch that is not taken, one indirect jump. All that they read
+ * is in one cache line. With one tracker that counts: 40 instructions a pair and
+ * usable_size once.
  *
  * Files: dispatch.c the rare halves; switch.c the table and the switch; track.c
  * the tracked operations; limit.c a limit; boot.c the boot range. The names that
- * programs call are in preload/: malloc.c, family.c, operators.c. edges.c there
- * brings a table of its own instead of switch.c's.
+ * programs call are in preload/: malloc.c, family.c, frees.c, operators.c.
  */
 #ifndef MO_DISPATCH_DISPATCH_H
 #define MO_DISPATCH_DISPATCH_H
@@ -43,7 +40,23 @@
 /* Hidden in the declaration, so that they are reached without the GOT. */
 #define MO_HIDDEN __attribute__((visibility("hidden")))
 
-extern MO_HIDDEN struct memopt_malloc mo_dispatch;
+/* What a call needs: one cache line. */
+struct mo_dispatch {
+    void *(*malloc)(size_t size);
+    void (*free)(void *p);
+    /* A block at or above this address may be one of the boot range's. */
+    uintptr_t boot_from;
+    /* The same for delete, or 0: it has to look more closely at each block (operators.c). */
+    uintptr_t delete_from;
+    void *(*calloc)(size_t count, size_t size);
+    void *(*realloc)(void *p, size_t size);
+    void *(*aligned_alloc)(size_t alignment, size_t size);
+    size_t (*usable_size)(void *p);
+};
+_Static_assert(sizeof(struct mo_dispatch) == 64, "one cache line");
+extern MO_HIDDEN struct mo_dispatch mo_dispatch;
+/* mo_dispatch_switch() ran: the table stays as it is. */
+extern MO_HIDDEN bool mo_dispatch_is_final;
 /* The backend itself, below any tracker. Valid once mo_dispatch_switch() ran. */
 extern MO_HIDDEN struct memopt_malloc mo_backend;
 
@@ -56,11 +69,16 @@ struct mo_link {
     const struct memopt_tracker_ops *ops;
 };
 
-/* Puts the backend behind the program's malloc, with `count` links in between.
- * `c_calls`: it has MEMOPT_ALLOCATOR_C_CALLS. Called once; single-threaded in
- * practice, safe if not. */
-void mo_dispatch_switch(const struct memopt_malloc *backend, bool c_calls, struct mo_link *links,
-                        size_t count);
+/* What is to stand behind the program's malloc. */
+struct mo_dispatch_plan {
+    const struct memopt_malloc *backend;
+    bool c_calls;          /* it has MEMOPT_ALLOCATOR_C_CALLS */
+    struct mo_link *links; /* trackers in between; they stay for the life of the process */
+    size_t link_count;
+    int (*figures)(struct memopt_figures *figures); /* the backend's, or NULL */
+};
+/* Called once; single-threaded in practice, safe if not. */
+void mo_dispatch_switch(const struct mo_dispatch_plan *plan);
 
 /* Takes the trackers out again, for a forked child that has no ledger. */
 void mo_dispatch_untrack(void);
@@ -85,14 +103,23 @@ static inline void *mo_calloc(size_t count, size_t size) {
     return p;
 }
 
+/* `p` is at or above mo_dispatch.boot_from. */
+void mo_free_rare(void *p);
+
 static inline void mo_free(void *p) {
-    if (mo_unlikely(mo_is_reserved(p)))
+    if (mo_unlikely((uintptr_t)p >= mo_dispatch.boot_from)) {
+        mo_free_rare(p);
         return;
+    }
     mo_dispatch.free(p);
 }
 
+static inline bool mo_is_boot(const void *p) {
+    return mo_unlikely((uintptr_t)p >= mo_dispatch.boot_from) && mo_is_reserved(p);
+}
+
 static inline void *mo_realloc(void *p, size_t size) {
-    if (mo_unlikely(p == NULL || size == 0 || mo_is_reserved(p)))
+    if (mo_unlikely(p == NULL || size == 0 || mo_is_boot(p)))
         return mo_realloc_rare(p, size);
     void *q = mo_dispatch.realloc(p, size);
     if (mo_unlikely(q == NULL))
@@ -115,7 +142,7 @@ static inline void *mo_aligned_alloc(size_t alignment, size_t size) {
 static inline size_t mo_usable_size(void *p) {
     if (mo_unlikely(p == NULL))
         return 0;
-    if (mo_unlikely(mo_is_reserved(p)))
+    if (mo_is_boot(p))
         return mo_boot_usable_size(p);
     return mo_dispatch.usable_size(p);
 }

@@ -2,8 +2,7 @@
  * backend, with trackers in between. See dispatch.h. */
 #include "core/dispatch/dispatch.h"
 
-struct memopt_malloc mo_dispatch = {
-    .size = sizeof(struct memopt_malloc),
+_Alignas(64) struct mo_dispatch mo_dispatch = {
     .malloc = mo_boot_malloc,
     .calloc = mo_boot_calloc,
     .realloc = mo_boot_realloc,
@@ -11,6 +10,7 @@ struct memopt_malloc mo_dispatch = {
     .aligned_alloc = mo_boot_aligned_alloc,
     .usable_size = mo_boot_usable_size,
 };
+bool mo_dispatch_is_final;
 struct memopt_malloc mo_backend;
 static struct memopt_malloc untracked;
 
@@ -34,18 +34,19 @@ static void put(const struct memopt_malloc *table) {
     __atomic_store_n(&mo_dispatch.aligned_alloc, table->aligned_alloc, __ATOMIC_RELEASE);
 }
 
-void mo_dispatch_switch(const struct memopt_malloc *backend, bool c_calls, struct mo_link *links,
-                        size_t count) {
-    mo_backend = untracked = *backend;
-    if (!c_calls) {
+void mo_dispatch_switch(const struct mo_dispatch_plan *plan) {
+    mo_backend = untracked = *plan->backend;
+    if (!plan->c_calls) {
         untracked.malloc = checked_malloc;
         untracked.free = checked_free;
     }
     struct memopt_malloc table = untracked;
-    if (count > 0)
-        mo_track_install(links, count, &table);
+    if (plan->link_count > 0)
+        mo_track_install(plan->links, plan->link_count, &table);
+    uintptr_t from = mo_boot_close(0);
+    __atomic_store_n(&mo_dispatch.boot_from, from, __ATOMIC_RELEASE);
     put(&table);
-    mo_boot_close();
+    __atomic_store_n(&mo_dispatch_is_final, true, __ATOMIC_RELEASE);
 }
 
 void mo_dispatch_untrack(void) {

@@ -285,7 +285,7 @@ static void ignore_free(void *self, void *slot, void *p, size_t usable, int even
     (void)self, (void)slot, (void)p, (void)usable, (void)event;
 }
 
-/* The table has been changed, but preload/rebind.c has spread its addresses. */
+/* The table has been changed, but somebody may have kept its addresses: operators.c. */
 void mo_track_stop(void) {
     stopped = true;
     tell.alloc = ignore_alloc;

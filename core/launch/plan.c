@@ -37,7 +37,7 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
                  "the program is linked with '%s', whose malloc comes before the C library's",
                  facts->links_malloc);
         against = reason;
-    } else if (facts->has_library && facts->part_of_new && !(facts->flags & MEMOPT_ALLOCATOR_C_NEW))
+    } else if (facts->has_library && facts->part_of_new)
         against = "the program has its own operator new, but not all forms of it, and the library "
                   "would bring the others";
     if (facts->wanted == MO_BINDING_DIRECT && against != NULL)
@@ -106,10 +106,7 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
         return r;
     const char *name = "libmemopt-preload.so";
     if (direct)
-        name = backend[0] == '\0' ? "libmemopt-agent.so"
-               : (plan->allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_C_NEW) != 0
-                   ? "libmemopt-edges-cxx.so"
-                   : "libmemopt-edges.so";
+        name = "libmemopt-agent.so";
     r = mo_plugin_own_library(name, own, sizeof(own), error);
     if (r < 0)
         return r;
@@ -218,18 +215,44 @@ static void set_sanitizer_log(struct mo_plan *plan) {
 
 /* -------------------------------------------------- 3. all of it in order */
 
-static int write_settings(const struct mo_plan *plan, const struct mo_config *config,
-                          struct memopt_error *error) {
+static int write_file(const struct mo_plan *plan, const struct mo_config *config, const char *name,
+                      int (*write)(const struct mo_plan *plan, const struct mo_config *config,
+                                   FILE *stream, struct memopt_error *error),
+                      struct memopt_error *error) {
     char path[PATH_MAX + 16];
-    snprintf(path, sizeof(path), "%s/settings.ini", plan->session.directory);
+    snprintf(path, sizeof(path), "%s/%s", plan->session.directory, name);
     FILE *stream = fopen(path, "wxe");
     if (stream == NULL)
         return mo_fail(error, -errno, "can't create '%s': %s", path, strerror(errno));
     fchmod(fileno(stream), 0644); /* whatever the umask: see mo_session_create() */
-    int r = mo_config_write(config, stream, error);
+    int r = write(plan, config, stream, error);
     if (fclose(stream) != 0 && r == 0)
         r = mo_fail(error, -errno, "can't write '%s': %s", path, strerror(errno));
     return r;
+}
+
+static int write_configuration(const struct mo_plan *plan, const struct mo_config *config,
+                               FILE *stream, struct memopt_error *error) {
+    (void)plan;
+    return mo_config_write(config, stream, error);
+}
+
+/* What every process needs, found once: each that the program starts reads this first, and
+ * the agent reads nothing else. */
+static int write_run(const struct mo_plan *plan, const struct mo_config *config, FILE *stream,
+                     struct memopt_error *error) {
+    (void)config, (void)error;
+    fprintf(stream, "[run]\nallocator = %s\nfollow = %s\n", plan->allocator->descriptor.name,
+            plan->settings.follow ? "yes" : "no");
+    if (strpbrk(plan->allocator->path, "\r\n") == NULL) /* else it is looked for again */
+        fprintf(stream, "plugin = %s\n", plan->allocator->path);
+    return 0;
+}
+
+static int write_settings(const struct mo_plan *plan, const struct mo_config *config,
+                          struct memopt_error *error) {
+    int r = write_file(plan, config, "settings.ini", write_configuration, error);
+    return r == 0 ? write_file(plan, config, "run.ini", write_run, error) : r;
 }
 
 static int choose_allocator(struct mo_config *config, struct mo_plan *plan,

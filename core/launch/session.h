@@ -1,6 +1,7 @@
 /*
  * session.h - the run directory: where memopt and the programs it watches meet.
  *
+ *     DIR/run.ini            what every process needs to know, read by shim and agent
  *     DIR/settings.ini       the effective configuration, read by the shim
  *     DIR/PID.N.ledger       one a process, written by it
  *     DIR/PID.missing        a link that is no file: why that process has no ledger

@@ -3,8 +3,9 @@
  *
  * A ledger is a file in the run directory, mapped MAP_SHARED by the program: what
  * is written stays in the page cache when the program is killed, so it is never
- * "flushed". Its blocks are allocated before they are mapped (posix_fallocate):
- * a full disk is an error at start, not a SIGBUS later.
+ * "flushed". Blocks are allocated before they are written to (posix_fallocate): a full
+ * disk is an error that is handled, not a SIGBUS. At the start that is the header and,
+ * with trackers, the first slots; the rest when it is needed.
  *
  *   header (one page)
  *   notes       NUL-ended texts, each begun with a level byte, bump-allocated;
@@ -12,7 +13,7 @@
  *               when it happened: nanoseconds since the ledger was begun, in decimal
  *   heaps       HEAP_MAX fixed slots
  *   process     the trackers' process state, one after the other
- *   threads     THREAD_MAX slots of thread_stride bytes, grown GROW at a time:
+ *   threads     THREAD_MAX slots of thread_stride bytes, FIRST at the start, then GROW more:
  *               slot 0 holds all threads that have ended
  *
  * The reader (reader.h) trusts nothing in it. Integers are native-endian: the
@@ -30,13 +31,14 @@
 #include <stdint.h>
 
 #define MO_LEDGER_MAGIC "memoptL\n"
-#define MO_LEDGER_VERSION 1u
+#define MO_LEDGER_VERSION 2u
 enum {
     MO_LEDGER_TRACKERS = 8,
     MO_LEDGER_HEAPS = 64,
     MO_LEDGER_NOTES = 32 * 1024, /* bytes */
     MO_LEDGER_THREADS = 4096,
-    MO_LEDGER_GROW = 8, /* threads; few, as all ledgers of a run are in RAM together */
+    MO_LEDGER_FIRST = 2, /* slots at the start; few, as all ledgers of a run are in RAM */
+    MO_LEDGER_GROW = 8,
 };
 
 /* After the levels of notes (enum memopt_note_level). */
@@ -44,7 +46,7 @@ enum { MO_LEDGER_EVENT = 4, MO_LEDGER_KIND = 32 /* bytes of a kind, with its end
 
 enum mo_ledger_state {
     MO_LEDGER_RUNNING = 1, /* or killed: the writer can't tell */
-    MO_LEDGER_EXITED = 2,  /* the exit hook ran */
+    MO_LEDGER_EXITED = 2,  /* it said how it ended */
 };
 
 struct mo_ledger_tracker {
@@ -65,10 +67,13 @@ struct mo_ledger_heap {
     _Atomic uint64_t committed;
 };
 
+/* What the backend said of itself while the process lived, at the last time that it was
+ * asked. */
 struct mo_ledger_figures {
+    _Atomic uint32_t sequence; /* odd while it is written; 0: never asked */
+    uint32_t reserved;
     uint64_t live, committed, resident, retained, peak;
     double fragmentation;
-    uint32_t valid, reserved;
 };
 
 struct mo_ledger_header {
@@ -78,7 +83,11 @@ struct mo_ledger_header {
     _Atomic uint32_t state; /* enum mo_ledger_state */
     uint32_t binding;       /* 0 none, 1 direct, 2 dispatch */
     int64_t pid, ppid;
-    uint64_t start_time, end_time; /* ns since the epoch */
+    uint64_t start_time, end_time; /* ns since the epoch; the end to a tick of the kernel's */
+    /* To tell exec from a process number that was given again, where a ledger of that number
+     * was there already: when the ledger was begun and when the process was, in ns since
+     * boot, the latter to a clock tick; 0: not looked up. */
+    uint64_t begun, process_start;
     char exe[512];
     char command[1024]; /* argv joined by blanks, cut */
     char allocator[64], allocator_version[64];
@@ -90,11 +99,10 @@ struct mo_ledger_header {
     _Atomic uint32_t threads_grown; /* slots that are backed by blocks */
     _Atomic uint32_t heaps_used;
     struct mo_ledger_figures figures;
-    uint64_t peak_rss;         /* VmHWM at the exit hook; 0: it did not run */
     uint64_t boot_bytes;       /* served before the backend was there */
     _Atomic uint64_t failures; /* allocations the backend refused; counted by dispatch */
-    int32_t exit_status;       /* what on_exit() was told, when state is EXITED; else 0 */
-    uint32_t own_time;         /* CPU time of the exit hook, in us: not the program's */
+    int32_t exit_status;       /* what exit() or _exit() was called with, when state is EXITED */
+    uint32_t reserved;
 };
 _Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page");
 

@@ -45,18 +45,9 @@ static uint64_t round_up(uint64_t value, uint64_t to) {
     return (value + to - 1) / to * to;
 }
 
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* When the ledger was begun, on a clock that nobody sets. */
-static uint64_t begun;
-
-static uint64_t steady_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+static uint64_t clock_ns(clockid_t clock) {
+    struct timespec t = {0, 0};
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
@@ -99,6 +90,13 @@ static void plan_layout(struct mo_ledger_header *header, const struct mo_ledger_
         header->threads_offset + (plan->tracker_count > 0 ? MO_LEDGER_THREADS * stride : 0);
 }
 
+/* Parts that are empty at the start, and how far they have been backed. */
+static _Atomic uint64_t notes_end, heaps_end;
+
+static uint64_t page_of(uint64_t offset) {
+    return offset & ~(uint64_t)(PAGE - 1);
+}
+
 static uint64_t grown_end(const struct mo_ledger_header *header, uint32_t slots) {
     return round_up(header->threads_offset + slots * header->thread_stride, PAGE);
 }
@@ -112,12 +110,13 @@ static int is_nearly_full(int fd) {
 }
 
 /* The file of the calling process, its first blocks allocated. */
-static int create_file(const struct mo_ledger_header *header, uint32_t slots,
+static int create_file(const struct mo_ledger_header *header, uint32_t slots, unsigned *ret_number,
                        struct memopt_error *error) {
     int fd = -1;
     /* A program that replaced itself by exec has left one behind: count on. */
     for (unsigned n = 0; n < 10000; n++) {
         snprintf(path, sizeof(path), "%s/%d.%u.ledger", directory, (int)getpid(), n);
+        *ret_number = n;
         fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd >= 0 || errno != EEXIST)
             break;
@@ -126,8 +125,8 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots,
         return mo_fail(error, -errno, "cannot create the ledger '%s': %s", path,
                        strerrordesc_np(errno));
     fchmod(fd, 0600); /* whatever the program's umask */
-    uint64_t backed = grown_end(header, slots);
-    uint64_t size = backed > header->file_size ? backed : header->file_size;
+    uint64_t start = page_of(header->process_offset), end = grown_end(header, slots);
+    uint64_t size = end > header->file_size ? end : header->file_size;
     struct rlimit limit;
     int code = 0;
     /* beyond the limit the kernel sends SIGXFSZ, and the program would die of us */
@@ -138,12 +137,15 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots,
     else if (ftruncate(fd, (off_t)size) != 0)
         code = errno;
     else
-        code = posix_fallocate(fd, 0, (off_t)backed);
+        code = posix_fallocate(fd, 0, PAGE);
+    if (code == 0 && header->tracker_count > 0)
+        code = posix_fallocate(fd, (off_t)start, (off_t)(end - start));
     if (code != 0) {
         close(fd);
         unlink(path);
         return mo_fail(error, -code, "cannot allocate %llu bytes for the ledger '%s': %s",
-                       (unsigned long long)backed, path, strerrordesc_np(code));
+                       (unsigned long long)(PAGE + (header->tracker_count > 0 ? end - start : 0)),
+                       path, strerrordesc_np(code));
     }
     return fd;
 }
@@ -162,43 +164,69 @@ int mo_ledger_left_word(void) {
     return word_left;
 }
 
-static void describe_process(struct mo_ledger_header *header) {
+/* When this process was begun, in ns since boot, to a clock tick; 0: not known. */
+static uint64_t process_start(void) {
+    char text[1024];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
+        close(fd);
+    text[length > 0 ? length : 0] = '\0';
+    /* the name, which ends with the last bracket, may have blanks; field 22 is wanted */
+    const char *at = strrchr(text, ')');
+    for (int field = 2; at != NULL && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    uint64_t ticks = 0;
+    for (at = at == NULL ? "" : at + 1; *at >= '0' && *at <= '9'; at++)
+        ticks = ticks * 10 + (uint64_t)(*at - '0');
+    return ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+/* `number`: of the ledgers of this process number. */
+static void describe_process(struct mo_ledger_header *header, unsigned number) {
     header->pid = getpid();
     header->ppid = getppid();
-    header->start_time = now_ns();
-    begun = steady_ns();
+    header->start_time = clock_ns(CLOCK_REALTIME);
+    header->begun = clock_ns(CLOCK_BOOTTIME);
+    header->process_start = number > 0 ? process_start() : 0;
+    atomic_store(&header->state, MO_LEDGER_RUNNING);
+}
+
+static void describe_program(struct mo_ledger_header *header, int argc, char *const *argv) {
     ssize_t length = readlink("/proc/self/exe", header->exe, sizeof(header->exe) - 1);
     header->exe[length > 0 ? length : 0] = '\0';
-    int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        length = read(fd, header->command, sizeof(header->command) - 1);
-        close(fd);
-        while (length > 0 && header->command[length - 1] == '\0')
-            length--;
-        for (ssize_t i = 0; i < length; i++)
-            if (header->command[i] == '\0')
-                header->command[i] = ' ';
-        header->command[length > 0 ? length : 0] = '\0';
+    char *to = header->command, *end = to + sizeof(header->command) - 1;
+    for (int i = 0; i < argc && argv[i] != NULL; i++) {
+        if (i > 0 && to < end)
+            *to++ = ' ';
+        to = mempcpy(to, argv[i], strnlen(argv[i], (size_t)(end - to)));
     }
-    atomic_store(&header->state, MO_LEDGER_RUNNING);
+    *to = '\0';
 }
 
 /* What has no blocks yet is out of bounds, so that mlockall() brings none. */
 static void guard_rest(void *map, const struct mo_ledger_header *header, uint32_t slots) {
-    uint64_t end = grown_end(header, slots);
+    uint64_t start = page_of(header->process_offset), end = grown_end(header, slots);
+    if (header->tracker_count == 0)
+        start = end = mapped;
+    mprotect((char *)map + PAGE, start - PAGE, PROT_NONE);
     if (end < mapped)
         mprotect((char *)map + end, mapped - end, PROT_NONE);
+    atomic_store(&notes_end, header->notes_offset);
+    atomic_store(&heaps_end, header->heaps_offset);
 }
 
-int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *error) {
+int mo_ledger_create(const struct mo_ledger_plan *plan, int argc, char *const *argv,
+                     struct memopt_error *error) {
     static struct mo_ledger_header header; /* a page is too much for some stacks */
     if (strlen(plan->directory) >= sizeof(directory))
         return mo_fail(error, -ENAMETOOLONG, "the run directory's name is too long: '%s'",
                        plan->directory);
     strcpy(directory, plan->directory);
     plan_layout(&header, plan);
-    uint32_t slots = plan->tracker_count > 0 ? MO_LEDGER_GROW : 0;
-    int fd = create_file(&header, slots, error);
+    uint32_t slots = plan->tracker_count > 0 ? MO_LEDGER_FIRST : 0;
+    unsigned number;
+    int fd = create_file(&header, slots, &number, error);
     if (fd < 0) {
         leave_word(strerrordesc_np(-fd));
         return fd;
@@ -214,7 +242,8 @@ int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *err
     }
     guard_rest(map, &header, slots);
     atomic_store(&header.threads_grown, slots);
-    describe_process(&header);
+    describe_process(&header, number);
+    describe_program(&header, argc, argv);
     memcpy(map, &header, sizeof(header));
     for (size_t i = 0; i < plan->tracker_count; i++)
         links[i].ops = plan->trackers[i].ops;
@@ -248,12 +277,55 @@ void mo_ledger_set_self(size_t tracker, void *self) {
 /* The process has shut itself in (seccomp): no system call is ours any more. */
 static _Atomic int shut_in;
 
+static int back_part(_Atomic uint64_t *so_far, uint64_t end);
+
+void mo_ledger_prepare_shut_in(void) {
+    enum { ROOM = 512 }; /* for the note below */
+    if (ledger != NULL && !atomic_load(&shut_in) &&
+        atomic_load(&ledger->notes_used) + ROOM <= MO_LEDGER_NOTES)
+        back_part(&notes_end, ledger->notes_offset + atomic_load(&ledger->notes_used) + ROOM);
+}
+
 void mo_ledger_shut_in(void) {
     if (atomic_exchange(&shut_in, 1) != 0 || ledger == NULL)
         return;
     mo_ledger_note(MEMOPT_NOTE_INFO,
                    "this process has given up privileges for good (seccomp, no_new_privs): its "
                    "end, its children and the allocator's own figures are not recorded");
+}
+
+/* ------------------------------------------------------------ more of the file */
+
+/* Backs whole pages with blocks and makes them usable; 0 or an errno. The file is opened
+ * again: a descriptor kept open would be one of the program's. Any thread, any time. */
+static int back(uint64_t start, uint64_t end) {
+    if (start >= end)
+        return 0;
+    if (atomic_load(&shut_in))
+        return EPERM;
+    int before; /* malloc() is no cancellation point */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    int code = fd < 0 ? errno : posix_fallocate(fd, (off_t)start, (off_t)(end - start));
+    if (fd >= 0)
+        close(fd);
+    pthread_setcancelstate(before, NULL);
+    if (code == 0 && mprotect(at(start), end - start, PROT_READ | PROT_WRITE) != 0)
+        code = errno;
+    return code;
+}
+
+/* Backs a part up to `end`; false: there is no room. */
+static int back_part(_Atomic uint64_t *so_far, uint64_t end) {
+    uint64_t have = atomic_load(so_far);
+    if (end <= have)
+        return 1;
+    end = round_up(end, PAGE);
+    int saved = errno, code = back(page_of(have), end);
+    errno = saved;
+    while (code == 0 && have < end && !atomic_compare_exchange_weak(so_far, &have, end))
+        ;
+    return code == 0;
 }
 
 /* ----------------------------------------------------------------- threads */
@@ -291,26 +363,12 @@ static void reclaim(int64_t own_tid) {
     atomic_store(&reclaiming, 0);
 }
 
-/* Backs the next slots with blocks. Several threads may do it at once. The file
- * is opened anew: a descriptor kept open would be one of the program's. */
+/* Backs the next slots with blocks. Several threads may do it at once. */
 static int grow(uint32_t from) {
     uint32_t to = from + MO_LEDGER_GROW;
     if (to > MO_LEDGER_THREADS)
         return ENOSPC;
-    uint64_t start = grown_end(ledger, from), size = grown_end(ledger, to) - start;
-    if (size == 0) { /* all in pages that are there */
-        atomic_compare_exchange_strong(&ledger->threads_grown, &from, to);
-        return 0;
-    }
-    int before; /* malloc() is no cancellation point */
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-    int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    int code = fd < 0 ? errno : posix_fallocate(fd, (off_t)start, (off_t)size);
-    if (fd >= 0)
-        close(fd);
-    pthread_setcancelstate(before, NULL);
-    if (code == 0 && mprotect(at(start), size, PROT_READ | PROT_WRITE) != 0)
-        code = errno;
+    int code = back(grown_end(ledger, from), grown_end(ledger, to));
     if (code == 0)
         atomic_compare_exchange_strong(&ledger->threads_grown, &from, to);
     return code;
@@ -338,8 +396,7 @@ void *mo_ledger_attach(void) {
     }
     int64_t tid = syscall(SYS_gettid);
     struct mo_ledger_thread *found = NULL;
-    reclaim(tid);
-    while (found == NULL) {
+    for (int reclaimed = 0; found == NULL;) {
         uint32_t grown = atomic_load(&ledger->threads_grown);
         for (uint32_t i = 1; i < grown && found == NULL; i++) {
             int64_t free_slot = 0;
@@ -349,7 +406,10 @@ void *mo_ledger_attach(void) {
                 found = slot;
         }
         int code = 0;
-        if (found == NULL && (code = grow(grown)) != 0) {
+        if (found == NULL && !reclaimed) {
+            reclaim(tid);
+            reclaimed = 1;
+        } else if (found == NULL && (code = grow(grown)) != 0) {
             found = slot_at(grown - 1);
             say_full(code);
         }
@@ -374,6 +434,8 @@ struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocat
         return NULL;
     }
     struct mo_ledger_heap *heap = (struct mo_ledger_heap *)at(ledger->heaps_offset) + index;
+    if (!back_part(&heaps_end, ledger->heaps_offset + (index + 1) * sizeof(*heap)))
+        return NULL; /* the reader passes over a slot that reads as zeros */
     snprintf(heap->name, sizeof(heap->name), "%s", name);
     snprintf(heap->allocator, sizeof(heap->allocator), "%s", allocator);
     atomic_store(&heap->limit, UINT64_MAX);
@@ -389,7 +451,8 @@ static void append(int level, const char *head, const char *separator, const cha
     uint64_t need = strlen(head) + strlen(separator) + strlen(text) + 2;
     uint64_t offset = atomic_load(&ledger->notes_used);
     do {
-        if (need > MO_LEDGER_NOTES - offset)
+        if (need > MO_LEDGER_NOTES - offset ||
+            !back_part(&notes_end, ledger->notes_offset + offset + need))
             return;
     } while (!atomic_compare_exchange_weak(&ledger->notes_used, &offset, offset + need));
     char *note = at(ledger->notes_offset + offset), *to = note + 1;
@@ -403,10 +466,12 @@ void mo_ledger_note(int level, const char *text) {
 }
 
 void mo_ledger_event(const char *kind, const char *text) {
+    if (ledger == NULL)
+        return;
     char time[24], *first = time + sizeof(time) - 1; /* " 123\n"; snprintf() is not for signals */
     *first = '\0';
     *--first = '\n';
-    uint64_t since = steady_ns() - begun;
+    uint64_t since = clock_ns(CLOCK_BOOTTIME) - ledger->begun;
     do
         *--first = (char)('0' + since % 10);
     while ((since /= 10) != 0);
@@ -416,26 +481,43 @@ void mo_ledger_event(const char *kind, const char *text) {
 
 /* -------------------------------------------------------------------- fork */
 
-/* What the child starts from is taken before the fork: afterwards the parent
- * runs on and changes the shared pages. */
+/* What the child starts from is taken before the fork, as afterwards the parent runs on
+ * and changes the shared pages: the heaps, the trackers' process state, the slots. */
 static struct {
     char *memory;
     size_t size;
-    uint32_t slots;
+    uint32_t heaps, slots;
 } snapshot;
 
-static size_t head_size(void) {
-    return ledger->threads_offset - ledger->heaps_offset;
+static size_t heaps_size(void) {
+    return snapshot.heaps * sizeof(struct mo_ledger_heap);
+}
+static size_t process_size(void) {
+    return ledger->threads_offset - ledger->process_offset;
+}
+
+static uint32_t used_slots(void) {
+    uint32_t slots = atomic_load(&ledger->threads_grown);
+    while (slots > 1 && atomic_load(&slot_at(slots - 1)->tid) == 0)
+        slots--;
+    return slots;
+}
+
+/* The heaps whose slots are backed by blocks. */
+static uint32_t used_heaps(void) {
+    uint64_t used = atomic_load(&ledger->heaps_used),
+             room = (atomic_load(&heaps_end) - ledger->heaps_offset) / sizeof(struct mo_ledger_heap);
+    return (uint32_t)(used < room ? used : room);
 }
 
 void mo_ledger_before_fork(void *own_slot) {
     (void)own_slot;
     if (ledger == NULL || atomic_load(&shut_in))
         return;
-    uint32_t slots = atomic_load(&ledger->threads_grown);
-    while (slots > 1 && atomic_load(&slot_at(slots - 1)->tid) == 0)
-        slots--;
-    size_t size = head_size() + slots * ledger->thread_stride;
+    uint32_t slots = ledger->tracker_count > 0 ? used_slots() : 0, heaps = used_heaps();
+    size_t size = heaps * sizeof(struct mo_ledger_heap) +
+                  (slots > 0 ? process_size() + slots * ledger->thread_stride : 0);
+    snapshot.slots = snapshot.heaps = 0;
     if (snapshot.size < size) {
         size_t room = round_up(size, PAGE);
         void *fresh = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -443,25 +525,28 @@ void mo_ledger_before_fork(void *own_slot) {
             munmap(snapshot.memory, snapshot.size);
         snapshot.memory = NULL;
         snapshot.size = 0;
-        snapshot.slots = 0;
         if (fresh == MAP_FAILED)
             return;
         snapshot.memory = fresh;
         snapshot.size = room;
     }
-    memcpy(snapshot.memory, at(ledger->heaps_offset), head_size());
-    if (slots > 0)
-        memcpy(snapshot.memory + head_size(), slot_at(0), slots * ledger->thread_stride);
+    snapshot.heaps = heaps;
     snapshot.slots = slots;
-}
-
-void mo_ledger_after_fork_parent(void) {
+    if (heaps > 0)
+        memcpy(snapshot.memory, at(ledger->heaps_offset), heaps_size());
+    if (slots > 0) {
+        memcpy(snapshot.memory + heaps_size(), at(ledger->process_offset), process_size());
+        memcpy(snapshot.memory + heaps_size() + process_size(), slot_at(0),
+               slots * ledger->thread_stride);
+    }
 }
 
 /* Puts the child's own memory, a file's or else nobody's, where the ledger was. */
-static int replace_mapping(struct mo_ledger_header *header) {
+static int replace_mapping(struct mo_ledger_header *header, unsigned *ret_number) {
     static struct memopt_error error; /* large, and nobody else is here */
-    int fd = create_file(header, atomic_load(&header->threads_grown), &error);
+    static char parents[sizeof(path)];
+    strcpy(parents, path);
+    int fd = create_file(header, atomic_load(&header->threads_grown), ret_number, &error);
     if (fd >= 0) {
         void *map = mmap(ledger, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
         int code = errno;
@@ -474,9 +559,13 @@ static int replace_mapping(struct mo_ledger_header *header) {
         mo_fail(&error, -code, "cannot map the ledger: %s", strerrordesc_np(code));
     }
     mo_error_prefix(&error, "its child %d is not counted", (int)getpid());
-    mo_ledger_note(MEMOPT_NOTE_WARNING, error.message); /* the ledger is the parent's still */
+    strcpy(path, parents); /* the ledger is the parent's still */
+    mo_ledger_note(MEMOPT_NOTE_WARNING, error.message);
+    path[0] = '\0';
     void *map = mmap(ledger, mapped, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    atomic_store(&notes_end, UINT64_MAX);
+    atomic_store(&heaps_end, header->process_offset);
     return map == MAP_FAILED ? -ENOMEM : 0;
 }
 
@@ -488,33 +577,43 @@ int mo_ledger_after_fork_child(void *own_slot) {
         return -EPERM;
     }
     static struct mo_ledger_header header;
+    unsigned number = 0;
     memcpy(&header, ledger, sizeof(header));
     atomic_store(&header.notes_used, 0);
     header.forked = 1;
     atomic_store(&header.failures, 0);
-    header.figures.valid = 0;
+    header.figures = (struct mo_ledger_figures){.sequence = 0};
     header.end_time = 0;
-    header.peak_rss = 0;
     size_t own = own_slot == NULL
                      ? 0
                      : ((size_t)((char *)own_slot - (char *)slot_at(0))) / ledger->thread_stride;
-    if (replace_mapping(&header) < 0) {
+    if (replace_mapping(&header, &number) < 0) {
         ledger = NULL;
         return -ENOMEM;
     }
-    describe_process(&header);
+    describe_process(&header, number);
     memcpy(ledger, &header, sizeof(header));
     atomic_store(&reclaiming, 0);
-    if (snapshot.memory == NULL) {
+    /* A heap keeps its slot in the child. */
+    if (snapshot.heaps > 0) {
+        if (!back_part(&heaps_end, ledger->heaps_offset + heaps_size()) &&
+            mmap(at(ledger->heaps_offset), round_up(heaps_size(), PAGE), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
+            ledger = NULL;
+            return -ENOMEM;
+        }
+        memcpy(at(ledger->heaps_offset), snapshot.memory, heaps_size());
+    }
+    if (snapshot.slots == 0) {
         if (own != 0)
             atomic_store(&slot_at(own)->tid, syscall(SYS_gettid));
         return 0;
     }
-    memcpy(at(ledger->heaps_offset), snapshot.memory, head_size());
+    memcpy(at(ledger->process_offset), snapshot.memory + heaps_size(), process_size());
     /* The trackers see the parent's threads, the child's own first, and leave in
      * the child's slot what it starts with. */
     static void *states[MO_LEDGER_THREADS];
-    char *copies = snapshot.memory + head_size();
+    char *copies = snapshot.memory + heaps_size() + process_size();
     for (size_t i = 0; i < ledger->tracker_count; i++) {
         size_t offset = ledger->trackers[i].thread_offset;
         size_t count = 0;
@@ -537,76 +636,28 @@ int mo_ledger_after_fork_child(void *own_slot) {
 
 /* --------------------------------------------------------------------- end */
 
-/* VmHWM of /proc/self/status, in bytes: unlike ru_maxrss it does not count what
- * the launcher had before exec. */
-static uint64_t peak_rss(void) {
-    char text[2048];
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t length = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    if (length <= 0)
-        return 0;
-    text[length] = '\0';
-    const char *found = strstr(text, "VmHWM:");
-    if (found == NULL)
-        return 0;
-    uint64_t kib = 0;
-    for (found += 6; *found == ' ' || *found == '\t'; found++)
-        ;
-    for (; *found >= '0' && *found <= '9'; found++)
-        kib = kib * 10 + (uint64_t)(*found - '0');
-    return kib * 1024;
+void mo_ledger_set_figures(const struct memopt_figures *figures) {
+    if (ledger == NULL)
+        return;
+    struct mo_ledger_figures *own = &ledger->figures;
+    uint32_t sequence = atomic_load_explicit(&own->sequence, memory_order_relaxed);
+    atomic_store_explicit(&own->sequence, sequence + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    own->live = figures->live;
+    own->committed = figures->committed;
+    own->resident = figures->resident;
+    own->retained = figures->retained;
+    own->peak = figures->peak;
+    own->fragmentation = figures->fragmentation;
+    atomic_store_explicit(&own->sequence, sequence + 2, memory_order_release);
 }
 
-/* Whole pages of [from, to) that hold nothing go back to the file system: it may be small, and
- * the program needs room there, too. A hole reads as zeros. */
-static void give_back(uint64_t from, uint64_t to) {
-    from = round_up(from, PAGE);
-    to &= ~(uint64_t)(PAGE - 1);
-    if (from < to)
-        madvise(at(from), to - from, MADV_REMOVE);
-}
-
-static void give_back_unused(void) {
-    uint32_t heaps = atomic_load(&ledger->heaps_used), slots = atomic_load(&ledger->threads_grown);
-    while (slots > 1 && atomic_load(&slot_at(slots - 1)->tid) == 0)
-        slots--;
-    give_back(ledger->notes_offset + atomic_load(&ledger->notes_used), ledger->heaps_offset);
-    give_back(ledger->heaps_offset + heaps * sizeof(struct mo_ledger_heap), ledger->process_offset);
-    if (ledger->tracker_count > 0)
-        give_back(ledger->threads_offset + slots * ledger->thread_stride,
-                  grown_end(ledger, atomic_load(&ledger->threads_grown)));
-}
-
-uint64_t mo_ledger_clock(void) {
-    struct timespec time = {0, 0};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
-}
-
-void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status,
-                   uint64_t began) {
-    if (ledger == NULL || atomic_load(&shut_in) || ledger->pid != getpid())
-        return; /* a vfork child shares our memory, not our end */
-    if (figures != NULL) {
-        ledger->figures = (struct mo_ledger_figures){
-            .live = figures->live,
-            .committed = figures->committed,
-            .resident = figures->resident,
-            .retained = figures->retained,
-            .peak = figures->peak,
-            .fragmentation = figures->fragmentation,
-            .valid = 1,
-        };
-    }
-    ledger->boot_bytes = boot_bytes;
+/* CLOCK_REALTIME_COARSE is read from memory, whatever clock the machine has. */
+void mo_ledger_end(int exit_status) {
+    if (ledger == NULL)
+        return;
+    uint64_t now = clock_ns(CLOCK_REALTIME_COARSE);
     ledger->exit_status = exit_status;
-    ledger->peak_rss = peak_rss();
-    ledger->end_time = now_ns();
+    ledger->end_time = now > ledger->start_time ? now : ledger->start_time;
     atomic_store(&ledger->state, MO_LEDGER_EXITED);
-    give_back_unused();
-    uint64_t took = mo_ledger_clock() - began;
-    ledger->own_time = took > UINT32_MAX ? UINT32_MAX : (uint32_t)took;
 }

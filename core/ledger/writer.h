@@ -31,14 +31,17 @@ struct mo_ledger_plan {
     } trackers[MO_LEDGER_TRACKERS];
 };
 
-/* Creates and maps DIRECTORY/PID.N.ledger. Call once. */
-int mo_ledger_create(const struct mo_ledger_plan *plan, struct memopt_error *error);
+/* Creates and maps DIRECTORY/PID.N.ledger. The arguments are the program's. Call once. */
+int mo_ledger_create(const struct mo_ledger_plan *plan, int argc, char *const *argv,
+                     struct memopt_error *error);
 
 /* create() failed, and the report will say so. */
 int mo_ledger_left_word(void);
 
-/* From here on nothing in this file makes a system call: the process has shut itself in,
- * and one might be its last. Async-signal-safe. */
+/* From shut_in() on nothing in this file makes a system call: the process has shut itself
+ * in, and one might be its last. prepare_shut_in() comes before, while they are allowed.
+ * Async-signal-safe. */
+void mo_ledger_prepare_shut_in(void);
 void mo_ledger_shut_in(void);
 
 /* The mapping, or NULL if there is none. */
@@ -68,19 +71,17 @@ void mo_ledger_note(int level, const char *text);
 void mo_ledger_event(const char *kind, const char *text);
 
 void mo_ledger_before_fork(void *own_slot);
-void mo_ledger_after_fork_parent(void);
 /* Gives the child a ledger of its own. If no file can be made, the child counts
  * into private memory that nobody reads, and the parent's ledger gets a note.
  * `own_slot` stays valid. -ENOMEM: not even that memory is there (RLIMIT_AS); -EPERM:
  * it is shut in; the child has no ledger, and as the parent's is still mapped, must not count. */
 int mo_ledger_after_fork_child(void *own_slot);
 
-/* CPU time of this thread, in us. */
-uint64_t mo_ledger_clock(void);
-/* The process is about to end: figures (NULL: unknown), peak RSS, time, state, and
- * what it all took since the clock was `began`. Does nothing in a vfork child.
- * Async-signal-safe. */
-void mo_ledger_end(const struct memopt_figures *figures, uint64_t boot_bytes, int exit_status,
-                   uint64_t began);
+/* What the backend has just said of itself. One thread at a time. */
+void mo_ledger_set_figures(const struct memopt_figures *figures);
+
+/* The process is about to end, with this status. Makes no system call;
+ * async-signal-safe. */
+void mo_ledger_end(int exit_status);
 
 #endif

@@ -289,10 +289,6 @@ void mo_report_set_peak(struct memopt_report *report, uint64_t peak_rss, uint64_
     report->peak_rss = peak_rss;
 }
 
-static uint64_t less(uint64_t time, uint64_t by) {
-    return time > by ? time - by : 0;
-}
-
 int mo_report_end(struct memopt_report *report, int64_t pid, int wait_status,
                   const struct rusage *usage, uint64_t wall_time, struct memopt_error *error) {
     struct mo_model *model = mo_model_of(report);
@@ -325,15 +321,10 @@ int mo_report_end(struct memopt_report *report, int64_t pid, int wait_status,
         process->end = MEMOPT_END_EXIT;
         process->end_value = report->exit_status = WEXITSTATUS(wait_status);
     }
-    report->wall_time = less(wall_time, process->own_time);
+    report->wall_time = wall_time;
     if (usage != NULL) {
-        uint64_t own_time = 0;
-        for (size_t i = 0; i < report->process_count; i++)
-            own_time += model->processes[i].own_time;
-        /* it is seldom the kernel's; their sum is right in any case */
-        report->user_time = less(nanoseconds(usage->ru_utime), own_time);
-        own_time = less(own_time, nanoseconds(usage->ru_utime));
-        report->system_time = less(nanoseconds(usage->ru_stime), own_time);
+        report->user_time = nanoseconds(usage->ru_utime);
+        report->system_time = nanoseconds(usage->ru_stime);
         report->minor_faults = (uint64_t)usage->ru_minflt;
         report->major_faults = (uint64_t)usage->ru_majflt;
         report->voluntary_switches = (uint64_t)usage->ru_nvcsw;

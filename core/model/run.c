@@ -192,10 +192,9 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
         process->end_value = h->exit_status & 255;
         process->end_time = h->end_time == 0 ? MEMOPT_UNKNOWN : h->end_time;
     }
-    process->own_time = h->own_time * UINT64_C(1000);
-    if (h->peak_rss != 0)
-        process->peak_rss = h->peak_rss;
-    if (h->figures.valid) {
+    /* While it was written by a process that was killed, it is neither the old nor the new. */
+    uint32_t sequence = atomic_load(&h->figures.sequence);
+    if (sequence != 0 && sequence % 2 == 0) {
         process->heap_live = h->figures.live;
         process->heap_committed = h->figures.committed;
         process->heap_resident = h->figures.resident;

@@ -211,6 +211,19 @@ struct memopt_malloc {
      * depends on nothing but the size that was asked for, so that it need not be asked
      * each time. 0: it depends. */
     size_t sized_below;
+    /* Since 1.1. Both may be NULL. What C++ and C23 say of a block beyond its address, for a
+     * backend that checks it. made_by: after an allocation by a form of operator new;
+     * freed_by: before free, by a form that says more than free() does. `size` is SIZE_MAX
+     * and `alignment` 0 where they are not said. free() itself says nothing, so a block may
+     * be freed without freed_by whatever made it. */
+    void (*made_by)(void *p, unsigned by); /* by: enum memopt_form */
+    void (*freed_by)(void *p, size_t size, size_t alignment, unsigned by);
+};
+
+enum memopt_form {
+    MEMOPT_BY_MALLOC = 0, /* free_sized(), free_aligned_sized() */
+    MEMOPT_BY_NEW = 1,
+    MEMOPT_BY_NEW_ARRAY = 2,
 };
 
 /* A backend's or a heap's own figures, in bytes; MEMOPT_UNKNOWN where it has
@@ -259,9 +272,6 @@ enum {
     /* malloc sets errno to ENOMEM when it fails and free takes NULL, as C has
      * them: dispatch jumps straight to them. Without it, it looks first. */
     MEMOPT_ALLOCATOR_C_CALLS = 1u << 3,
-    /* `library` is C and has operator new, too: when memory is out it can't throw. Where
-     * it is preloaded (MEMOPT_ALLOCATOR_DIRECT), memopt's operators come before its. */
-    MEMOPT_ALLOCATOR_C_NEW = 1u << 4,
 };
 
 struct memopt_allocator_ops {
@@ -476,7 +486,7 @@ extern MEMOPT_EXPORT const struct memopt_plugin memopt_plugin;
 _Static_assert(sizeof(struct memopt_option) == 64, "ABI: append only, and bump the minor");
 _Static_assert(offsetof(struct memopt_plugin, name) == 24, "ABI: append only");
 _Static_assert(sizeof(struct memopt_plugin) == 72, "ABI: append only, and bump the minor");
-_Static_assert(sizeof(struct memopt_malloc) == 64, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_malloc) == 80, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_figures) == 56, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_allocator_ops) == 176, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_tracker_ops) == 96, "ABI: append only, and bump the minor");

@@ -100,7 +100,7 @@ struct memopt_process {
     const char *binding;   /* "direct", "dispatch", "none" */
     uint64_t start_time, end_time; /* since the epoch */
     uint64_t peak_rss;
-    /* the backend's own figures, at the end or at the last reading */
+    /* what the backend said of itself at the last reading, while the process lived */
     uint64_t heap_live, heap_committed, heap_resident, heap_retained;
     uint64_t heap_peak; /* highest heap_live, where the backend keeps it */
     double fragmentation;
@@ -114,9 +114,6 @@ struct memopt_process {
     size_t heap_count, heap_size;
     const struct memopt_event_report *events;
     size_t event_count, event_size;
-    /* CPU time that memopt took in it at its end, to ask the backend for its figures;
-     * the times of the report are without it */
-    uint64_t own_time;
     uint64_t peak_rss_least; /* when peak_rss is not known: it is no lower than this */
 };
 

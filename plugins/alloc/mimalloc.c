@@ -645,7 +645,7 @@ static const char *backend_version(void) {
 
 static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
-    .flags = MEMOPT_ALLOCATOR_DIRECT | MEMOPT_ALLOCATOR_C_CALLS | MEMOPT_ALLOCATOR_C_NEW,
+    .flags = MEMOPT_ALLOCATOR_DIRECT | MEMOPT_ALLOCATOR_C_CALLS,
     .libraries = libraries,
     .package = package,
     .environment = environment,
