@@ -189,6 +189,7 @@ void mo_process_go(char **envp) {
     if (mo_process.kind != MO_PROCESS_UNTOUCHED)
         memopt_program_services.allocator =
             mo_process.plugin != NULL ? mo_process.plugin : mo_process.allocator;
+    memopt_program_services.allocator_is_open = mo_process.kind == MO_PROCESS_SHIM;
     if (mo_ledger() != NULL)
         mo_end_install();
     if (!mo_process.follow)

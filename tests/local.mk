@@ -15,7 +15,7 @@ include tests/programs/local.mk
 AM_TESTS_ENVIRONMENT = \
 	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
 	top_builddir='$(abs_top_builddir)'; export top_builddir; \
-	CC='$(CC)' SANITIZE_CFLAGS='$(SANITIZE_CFLAGS)'; export CC SANITIZE_CFLAGS; \
+	CC='$(CC)' CXX='$(CXX)' SANITIZE_CFLAGS='$(SANITIZE_CFLAGS)'; export CC CXX SANITIZE_CFLAGS; \
 	COVERAGE_CFLAGS='$(COVERAGE_CFLAGS)'; export COVERAGE_CFLAGS;
 if SANITIZED
 AM_TESTS_ENVIRONMENT += \

@@ -17,9 +17,12 @@ struct mo_program_services {
     uint32_t version; /* 1 */
     uint32_t size;
     const char *run_directory; /* where settings.ini is; NULL: not under memopt run */
-    /* The path of the allocator plugin that is open in this process, so that
-     * libmemopt does not open it again; NULL: the C library serves. */
+    /* The path of the plugin of the allocator that serves the program's malloc; NULL: the C
+     * library serves. Whether the plugin is open, so that libmemopt must not open it again, and
+     * its fork operations are called: by the shim; the agent opens none. */
     const char *allocator;
+    uint32_t allocator_is_open;
+    uint32_t reserved;
     /* A free heap slot of the ledger, named, with used = 1; NULL: no ledger or
      * all taken. Any thread. The slot stays at its address across fork. */
     struct mo_ledger_heap *(*heap_slot)(const char *name, const char *allocator);

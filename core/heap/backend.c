@@ -1,9 +1,9 @@
 /*
  * backend.c - the allocator plugins that are open in this process (see heap.h).
  *
- * open() of a plugin is called once a process. Under `memopt run` the shim or
- * the agent has called it already for the backend of the program's malloc: the
- * plugin's heaps are then used as they stand, and its default heap is malloc().
+ * open() of a plugin is called once a process. Under `memopt run` the shim has called it
+ * already for the backend of the program's malloc; bound directly, nobody has. In both the
+ * plugin's default heap is malloc().
  */
 #include "core/heap/heap.h"
 
@@ -69,13 +69,14 @@ int mo_backend_open(const char *allocator, const struct mo_program_services *ser
     if (backend == NULL)
         return mo_fail(error, -ENOMEM, "out of memory for allocator '%s'", allocator);
     backend->plugin = plugin;
-    backend->is_process = plugin == of_process;
-    if (backend->is_process)
-        backend->malloc = process_malloc;
-    else if ((code = open_plugin(plugin, &backend->malloc, error)) < 0)
+    bool is_process = plugin == of_process;
+    backend->is_shims = is_process && services->allocator_is_open;
+    if (!backend->is_shims && (code = open_plugin(plugin, &backend->malloc, error)) < 0)
         return code;
-    else if (mo_library_fork_order() < 0 ||
-             mo_fork_order() < 0) /* its library may have brought fork handlers */
+    if (is_process)
+        backend->malloc = process_malloc;
+    if (!backend->is_shims && (mo_library_fork_order() < 0 ||
+                               mo_fork_order() < 0)) /* its library may have fork handlers */
         return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
     backend->next = backends;
     backends = backend;
@@ -86,7 +87,7 @@ int mo_backend_open(const char *allocator, const struct mo_program_services *ser
 /* The shim sees to its own backend. */
 void mo_backends_before_fork(void) {
     for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next)
-        if (!backend->is_process && backend->plugin->ops.allocator.before_fork != NULL)
+        if (!backend->is_shims && backend->plugin->ops.allocator.before_fork != NULL)
             backend->plugin->ops.allocator.before_fork();
 }
 
@@ -94,7 +95,7 @@ void mo_backends_after_fork(int in_child) {
     for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next) {
         const struct memopt_allocator_ops *ops = &backend->plugin->ops.allocator;
         void (*after)(void) = in_child ? ops->after_fork_child : ops->after_fork_parent;
-        if (!backend->is_process && after != NULL)
+        if (!backend->is_shims && after != NULL)
             after();
     }
 }

@@ -101,7 +101,7 @@ enum mo_heap_mode {
 struct mo_backend {
     struct mo_plugin *plugin;
     struct memopt_malloc malloc;
-    int is_process; /* the shim or the agent opened it: malloc is the process's */
+    int is_shims; /* the shim has opened it and calls its fork operations */
     struct mo_backend *next;
 };
 

@@ -26,19 +26,11 @@ tests_programs_cxx_exceptions_CPPFLAGS =
 tests_programs_cxx_exceptions_LDFLAGS = -pthread
 tests_programs_static_CFLAGS = $(PLAIN_CFLAGS)
 tests_programs_static_LDFLAGS = -all-static
-# Slots of the linker's are filled at the first call, at the start, or stand for the
-# address of a function.
-check_PROGRAMS += tests/programs/slots tests/programs/slots_now tests/programs/slots_fixed
-tests_programs_slots_CFLAGS = $(PLAIN_CFLAGS)
-tests_programs_slots_LDFLAGS = -Wl,-z,lazy
-tests_programs_slots_now_SOURCES = tests/programs/slots.c
-tests_programs_slots_now_CFLAGS = $(PLAIN_CFLAGS)
-tests_programs_slots_now_LDFLAGS = -Wl,-z,now -Wl,-z,relro
-tests_programs_slots_fixed_SOURCES = tests/programs/slots.c
-tests_programs_slots_fixed_CFLAGS = $(PLAIN_CFLAGS) -fno-pie -DTAKES_ADDRESSES
-tests_programs_slots_fixed_LDFLAGS = -no-pie -Wl,-z,lazy
-TESTS += tests/test_rebind.sh
-EXTRA_DIST += tests/test_rebind.sh
+# Programs that broke memopt: the test builds them, each as it needs.
+hard_programs = addresses.c addresses_cxx.cc deep.c ends.c exhausted.cc filtered.c \
+	fork_in_handler.c loader.c symbolic.cc symbolic_main.cc wrap.c wrapped.c
+TESTS += tests/test_hard_programs.sh
+EXTRA_DIST += tests/test_hard_programs.sh $(hard_programs:%=tests/programs/hard/%)
 check_LTLIBRARIES += tests/programs/hook.la
 tests_programs_hook_la_SOURCES = tests/programs/hook.c
 tests_programs_hook_la_CFLAGS = $(PLAIN_CFLAGS)

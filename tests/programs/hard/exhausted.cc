@@ -1,0 +1,85 @@
+// exhausted.cc - memory is really out: new throws, new(nothrow) gives NULL, and the program
+// goes on. `exhausted limit` limits its own address space first; a library of the same code
+// is loaded by loader.c.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct block {
+    block *next;
+    char room[60000];
+};
+
+static block *fill() { // until there is nothing left, and what is left of that in small ones
+    block *all = nullptr;
+    for (;;) {
+        block *one = new (std::nothrow) block;
+        if (one == nullptr)
+            return all;
+        one->next = all;
+        all = one;
+    }
+}
+
+static void *use(void *result) {
+    block *all = fill();
+    int thrown = 0;
+    for (int i = 0; i < 3; i++) {
+        try {
+            char *p = new char[50 << 20];
+            delete[] p;
+        } catch (const std::bad_alloc &) {
+            thrown++;
+        }
+        try {
+            block *p = static_cast<block *>(::operator new(1 << 30, std::align_val_t(4096)));
+            ::operator delete(p, std::align_val_t(4096));
+        } catch (const std::bad_alloc &) {
+            thrown++;
+        }
+    }
+    bool nothrow = new (std::nothrow) char[50 << 20] == nullptr;
+    while (all != nullptr) {
+        block *next = all->next;
+        delete all;
+        all = next;
+    }
+    *static_cast<int *>(result) = thrown == 6 && nothrow ? 1 : 0;
+    return nullptr;
+}
+
+extern "C" int exhaust(int limit);
+extern "C" int exhaust(int limit) {
+    if (limit) {
+        struct rlimit small = {300u << 20, 300u << 20};
+        setrlimit(RLIMIT_AS, &small);
+    }
+    int ok = 0, in_thread = 0, status = 1;
+    use(&ok);
+    pthread_t thread;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 << 10);
+    if (pthread_create(&thread, &attributes, use, &in_thread) == 0)
+        pthread_join(thread, nullptr);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int in_child = 0;
+        use(&in_child);
+        _exit(in_child ? 0 : 2);
+    }
+    waitpid(pid, &status, 0);
+    std::printf("main %d, thread %d, child %d\n", ok, in_thread, status);
+    return 0;
+}
+
+#ifndef LIBRARY
+int main(int argc, char **) {
+    return exhaust(argc > 1);
+}
+#endif
