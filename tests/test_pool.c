@@ -757,10 +757,8 @@ static void fork_body(void) {
     for (size_t i = 0; i < 10; i++) {
         void *mine = made(12345 * i);
         usleep(1000);
-        OPS.before_fork();
         pid_t pid = fork();
         if (pid == 0) {
-            OPS.after_fork_child();
             free_slots();
             checked_free(mine, 0);
             for (uint64_t r = 1, k = 0; k < 20000; k++)
@@ -771,19 +769,15 @@ static void fork_body(void) {
             own_figures();
             OPS.heap_destroy(heap);
             /* A child's child. */
-            OPS.before_fork();
             pid_t second = fork();
             if (second == 0) {
-                OPS.after_fork_child();
                 own_malloc->free(own_malloc->malloc(100));
                 _exit(0);
             }
-            OPS.after_fork_parent();
             int status;
             CHECK(waitpid(second, &status, 0) == second && status == 0);
             _exit(0);
         }
-        OPS.after_fork_parent();
         int status;
         CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
         own_malloc->free(mine);

@@ -79,7 +79,8 @@ int mo_try_settings(struct mo_config *config, struct mo_plugin *plugin,
     char name[128];
     snprintf(name, sizeof(name), "allocator.%s", plugin->descriptor.name);
     const struct mo_section *section = find_section(config, name);
-    if (section == NULL || plugin->ops.allocator.libraries != NULL || !has_values(config, section))
+    if (section == NULL || (plugin->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD) != 0 ||
+        !has_values(config, section))
         return 0;
     mo_auto_free void *settings = calloc(1, plugin->descriptor.settings_size + 1);
     if (settings == NULL)

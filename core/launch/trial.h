@@ -9,10 +9,10 @@
 #include "core/config/config.h"
 #include "core/plugin/registry.h"
 
-/* Opens it in a process of its own. Only where its section has values, and not if
- * it needs a library, which would have to be preloaded; 0 then, too, and for failures
- * that are none of the settings' (no memory, no permission). -EINVAL, -ERANGE,
- * -ENOTSUP: the plugin's message, and where the value stands. `error` not NULL. */
+/* Opens it in a separate process. Only where its section has values, and not if its
+ * library can't be opened but has to be preloaded (MEMOPT_ALLOCATOR_PRELOAD); 0 then,
+ * too, and for failures that don't come from the settings (no memory, no permission). -EINVAL,
+ * -ERANGE, -ENOTSUP: the plugin's message, and where the value stands. `error` not NULL. */
 int mo_try_settings(struct mo_config *config, struct mo_plugin *plugin, struct memopt_error *error);
 
 #endif

@@ -1049,8 +1049,13 @@ int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size
         return 0;
     }
     bool found = false;
+    /* a plugin's own lies beside it */
+    char beside[PATH_MAX];
+    snprintf(beside, sizeof(beside), "%s", plugin->path);
+    to_parent(beside);
     for (size_t i = 0; ops->libraries[i] != NULL && !found; i++)
-        found = find_library(ops->libraries[i], path);
+        found = (join(path, sizeof(path), beside, ops->libraries[i]) && access(path, R_OK) == 0) ||
+                find_library(ops->libraries[i], path);
     for (size_t i = 0; ops->libraries[i] != NULL && !found; i++) {
         /* Only the linker's cache knows it. Never closed: it is an allocator. */
         const char *why = dlopen(ops->libraries[i], RTLD_LAZY | RTLD_LOCAL) ? NULL : dlerror();

@@ -71,8 +71,9 @@ const char *mo_plugin_kind_prefix(enum memopt_plugin_kind kind); /* "alloc-", â€
  * -ENOENT: next to the build tree or installed. */
 int mo_plugin_own_library(const char *name, char *buffer, size_t size, struct memopt_error *error);
 
-/* An allocator's backend library as dlopen would find it: fills `buffer` with
- * the path or soname, or says which package has it. 0 and "" if it needs none. */
+/* An allocator's backend library, beside the plugin or as dlopen would find it: fills
+ * `buffer` with the path or soname, or says which package has it. 0 and "" if it needs
+ * none. */
 int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size_t size,
                               struct memopt_error *error);
 

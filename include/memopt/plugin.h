@@ -279,9 +279,9 @@ struct memopt_allocator_ops {
     uint32_t flags;
     uint32_t reserved;
 
-    /* [memopt] File names dlopen can find of the library behind the backend,
-     * best first, ending with NULL; NULL: none is needed. And the Debian
-     * package that has it, for messages. */
+    /* [memopt] File names of the library behind the backend, best first, ending
+     * with NULL; NULL: none is needed. Each is looked for beside the plugin first,
+     * then where dlopen looks. And the Debian package that has it, for messages. */
     const char *const *libraries;
     const char *package;
 
@@ -294,9 +294,9 @@ struct memopt_allocator_ops {
      * fills `ret_malloc`. Called once a process, before any other thread can
      * call into the plugin, never from inside malloc. May use dlopen. After a
      * failure nothing else of the plugin is called. Values that can't be are refused
-     * with -EINVAL, -ERANGE or -ENOTSUP and a message that has the 'key': of a plugin
-     * without `libraries` memopt finds them before the program starts, by an open()
-     * in a process of its own. */
+     * with -EINVAL, -ERANGE or -ENOTSUP and a message that has the 'key': memopt
+     * finds them before the program starts, by an open() in a separate process, unless
+     * the plugin has MEMOPT_ALLOCATOR_PRELOAD. */
     int (*open)(const struct memopt_host *host, const void *settings,
                 struct memopt_malloc *ret_malloc, struct memopt_error *error);
 

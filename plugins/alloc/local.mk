@@ -36,13 +36,20 @@ plugins_alloc_mimalloc_la_SOURCES = plugins/alloc/mimalloc.c
 plugins_alloc_mimalloc_la_CFLAGS = $(PROGRAM_CFLAGS)
 plugins_alloc_mimalloc_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 endif
-pool_sources = plugins/alloc/pool.c plugins/alloc/pool.h plugins/alloc/pool_alloc.c \
-	plugins/alloc/pool_page.c plugins/alloc/pool_segment.c plugins/alloc/pool_huge.c \
-	plugins/alloc/pool_heap.c
+# pool: the plugin, and the allocator itself, a library beside it that exports malloc.
+# initfirst: it has its settings before anybody's constructor allocates.
 pkglib_LTLIBRARIES += plugins/alloc-pool.la
-plugins_alloc_pool_la_SOURCES = $(pool_sources)
+plugins_alloc_pool_la_SOURCES = plugins/alloc/pool.c plugins/alloc/pool_library.h
 plugins_alloc_pool_la_CFLAGS = $(PROGRAM_CFLAGS)
 plugins_alloc_pool_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+
+pool_sources = plugins/alloc/pool.h plugins/alloc/pool_library.h plugins/alloc/pool_library.c \
+	plugins/alloc/pool_malloc.c plugins/alloc/pool_alloc.c plugins/alloc/pool_page.c \
+	plugins/alloc/pool_segment.c plugins/alloc/pool_huge.c plugins/alloc/pool_heap.c
+pkglib_LTLIBRARIES += plugins/libmemopt-pool.la
+plugins_libmemopt_pool_la_SOURCES = $(pool_sources)
+plugins_libmemopt_pool_la_CFLAGS = $(PROGRAM_CFLAGS)
+plugins_libmemopt_pool_la_LDFLAGS = $(PLUGIN_LDFLAGS) -Wl,-Bsymbolic-functions -Wl,-z,initfirst
 
 guard_sources = plugins/alloc/guard.c plugins/alloc/guard_stack.c plugins/alloc/guard_report.c \
 	plugins/alloc/guard_signal.c plugins/alloc/guard.h
@@ -93,9 +100,14 @@ plugins_san_alloc_mimalloc_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
 plugins_san_alloc_mimalloc_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
 endif
 check_LTLIBRARIES += plugins-san/alloc-pool.la
-plugins_san_alloc_pool_la_SOURCES = $(pool_sources)
+plugins_san_alloc_pool_la_SOURCES = plugins/alloc/pool.c plugins/alloc/pool_library.h
 plugins_san_alloc_pool_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
 plugins_san_alloc_pool_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
+
+check_LTLIBRARIES += plugins-san/libmemopt-pool.la
+plugins_san_libmemopt_pool_la_SOURCES = $(pool_sources)
+plugins_san_libmemopt_pool_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
+plugins_san_libmemopt_pool_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS) -Wl,-Bsymbolic-functions
 
 check_LTLIBRARIES += plugins-san/alloc-guard.la
 plugins_san_alloc_guard_la_SOURCES = $(guard_sources)

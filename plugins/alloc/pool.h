@@ -1,12 +1,15 @@
 /*
- * pool.h - the structure of the `pool` backend, shared by its files.
+ * pool.h - the structure of the `pool` allocator, shared by the files of
+ * libmemopt-pool.so. The library stands by itself: it exports malloc and can be
+ * preloaded without memopt.
  *
- *   pool.c          options, plugin table, fork
+ *   pool_library.c  settings, start, messages; what the plugin (pool.c) drives it by
+ *   pool_malloc.c   the names that programs call, with glibc's semantics
  *   pool_alloc.c    the operations: fast paths first, then what they fall back on
  *   pool_page.c     pages: carving, lists, blocks that other threads freed
  *   pool_segment.c  segments: slices, mapping, purging
  *   pool_huge.c     blocks with a mapping of their own
- *   pool_heap.c     heaps, shards, threads, figures
+ *   pool_heap.c     heaps, shards, threads, figures, fork
  *
  * Vocabulary
  *   block     what a caller gets; always the start of its slot, so no pointer
@@ -56,11 +59,14 @@
  *   at it where it has the block at hand anyway (another thread's block) or was
  *   asked to (check_free); a block that bears the mark is looked for in the free
  *   lists before anything is said, as a program may copy stale bytes around.
+ *
+ * Signals: as with glibc, a handler must not allocate if it can interrupt an
+ * allocation of the same thread.
  */
 #ifndef MO_ALLOC_POOL_H
 #define MO_ALLOC_POOL_H
 
-#include <memopt/plugin.h>
+#include "plugins/alloc/pool_library.h"
 
 #include <pthread.h>
 #include <stdalign.h>
@@ -182,16 +188,7 @@ struct pool_thread {
     struct pool_thread *next_free;
 };
 
-struct pool_settings {
-    uint64_t purge_delay;
-    uint64_t huge_cache;
-    int huge_pages;
-    int populate;
-    int check_free;
-};
-
 extern struct pool_settings mo_pool_settings;
-extern const struct memopt_host *mo_pool_host;
 extern pthread_mutex_t mo_pool_lock, mo_pool_huge_lock;
 extern struct pool_heap mo_pool_default;
 
@@ -292,6 +289,11 @@ uint64_t mo_pool_now(void); /* nanoseconds, coarse, never 0 */
 void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before);
 /* What of these bytes is in RAM. */
 uint64_t mo_pool_resident(const void *start, size_t size);
+/* munmap() and madvise() that keep errno, as free() must. */
+void mo_pool_unmap(void *start, size_t size);
+int mo_pool_advise(void *start, size_t size, int advice);
+/* Zeroed memory for the library's own records, never given back; NULL. Any thread. */
+void *mo_pool_record(size_t size);
 
 /* pool_huge.c */
 struct pool_huge;
@@ -312,18 +314,23 @@ void mo_pool_tend_orphan(struct pool_shard *shard);
 /* When orphans have something to give back; 0: never. */
 extern _Atomic uint64_t mo_pool_orphans_due;
 void mo_pool_purge_orphans(void);
-int mo_pool_heap_create(const struct memopt_heap_params *params, void **ret_heap,
-                        struct memopt_error *error);
+/* Makes the key by which the end of a thread is noticed, if there is none yet: 0, or a
+ * negative errno. */
+int mo_pool_thread_key(void);
+int mo_pool_fork_handlers(void); /* 0, or an errno */
+int mo_pool_heap_create(void **ret_heap);
 void mo_pool_heap_destroy(void *heap);
 int mo_pool_heap_figures(void *heap, struct memopt_figures *figures);
 uint64_t mo_pool_heap_purge(void *heap);
-int mo_pool_heap_open(struct memopt_error *error);
-void mo_pool_before_fork(void);
-void mo_pool_after_fork_parent(void);
-void mo_pool_after_fork_child(void);
 
-/* pool_alloc.c */
-void mo_pool_fill_operations(struct memopt_malloc *ret_malloc);
+/* pool_alloc.c: of the default heap, by the contract of struct memopt_malloc; all set
+ * errno when they fail, and free takes NULL. */
+void *mo_pool_malloc(size_t size);
+void *mo_pool_calloc(size_t count, size_t size);
+void *mo_pool_realloc(void *p, size_t size);
+void mo_pool_free(void *p);
+void *mo_pool_aligned_alloc(size_t alignment, size_t size);
+size_t mo_pool_usable_size(void *p);
 void *mo_pool_heap_malloc(void *heap, size_t size);
 void *mo_pool_heap_calloc(void *heap, size_t count, size_t size);
 void *mo_pool_heap_realloc(void *heap, void *p, size_t size);
@@ -332,7 +339,15 @@ void mo_pool_heap_free(void *heap, void *p);
 size_t mo_pool_heap_usable_size(void *heap, void *p);
 
 #define POOL_BAD_MARK "the next free block was freed twice or written to"
-/* pool.c: one line on stderr, then abort(). */
+/* pool_library.c: one line on stderr, then abort(). */
 _Noreturn void mo_pool_die(const char *function, const void *p, const char *problem);
+
+/* Exports a function of this file by another name. */
+#if __has_attribute(copy) /* gcc wants the function's attributes repeated */
+#define POOL_NAMED(FUNCTION)                                                                       \
+    __attribute__((alias(#FUNCTION), visibility("default"), copy(FUNCTION)))
+#else
+#define POOL_NAMED(FUNCTION) __attribute__((alias(#FUNCTION), visibility("default")))
+#endif
 
 #endif

@@ -2,8 +2,8 @@
  * pool_alloc.c - the operations. See pool.h.
  *
  * Budget on x86-64, gcc 12 -O2, from entry to ret: malloc up to 1 KiB
- * 20 instructions with 3 tests, free 35 with 5 (one for each: is it a segment; is
- * it this thread's; freed twice in a row; anything to do with the page now).
+ * 20 instructions with 3 tests, free 37 with 6 (one for each: is it a segment; is
+ * it this thread's; freed twice in a row; check_free; anything to do with the page now).
  * No lock, no atomic read-modify-write, tests that are predicted, and no system
  * call. The load of the block in malloc is that of `next`; free only writes to
  * it.
@@ -11,7 +11,7 @@
 #include "plugins/alloc/pool.h"
 
 #include <errno.h>
-
+#include <stdlib.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- fast paths */
@@ -47,11 +47,12 @@ static __attribute__((noinline)) void push_marked(struct pool_shard *shard, stru
     push_unchecked(shard, page, block);
 }
 
-/* Unless `check`, the block is not read: it may have left the cache long ago, and
- * waiting for it would cost a program with much memory up to a fifth. */
-static inline __attribute__((always_inline)) void
-push(struct pool_shard *shard, struct pool_page *page, struct pool_block *block, bool check) {
-    if (POOL_UNLIKELY(block == page->free || (check && block->mark == shard)))
+/* Unless check_free is set, the block is not read: it may have left the cache long ago,
+ * and waiting for it would cost a program with much memory up to a fifth. */
+static inline void push(struct pool_shard *shard, struct pool_page *page,
+                        struct pool_block *block) {
+    if (POOL_UNLIKELY(block == page->free) ||
+        POOL_UNLIKELY(mo_pool_settings.check_free && block->mark == shard))
         push_marked(shard, page, block);
     else
         push_unchecked(shard, page, block);
@@ -68,12 +69,15 @@ static __attribute__((noinline)) void *alloc_slow(struct pool_heap *heap, size_t
     return mo_pool_bin_alloc(shard, pool_bin_of(size), zero);
 }
 
+static void *no_memory(void) {
+    errno = ENOMEM;
+    return NULL;
+}
+
 static __attribute__((noinline)) void *malloc_slow(struct pool_heap *heap, size_t size) {
     bool zero = false;
     void *p = alloc_slow(heap, size, &zero);
-    if (p == NULL)
-        errno = ENOMEM;
-    return p;
+    return p == NULL ? no_memory() : p;
 }
 
 static __attribute__((noinline)) void *malloc_medium(struct pool_shard *shard, size_t size) {
@@ -85,7 +89,7 @@ static __attribute__((noinline)) void *malloc_medium(struct pool_shard *shard, s
     return malloc_slow(&mo_pool_default, size);
 }
 
-static void *pool_malloc(size_t size) {
+void *mo_pool_malloc(size_t size) {
     struct pool_shard *shard = mo_pool_self;
     if (POOL_UNLIKELY(size > POOL_DIRECT_MAX))
         return malloc_medium(shard, size);
@@ -101,8 +105,7 @@ static __attribute__((noinline)) void free_huge(void *p) {
         mo_pool_huge_free(p, "free");
 }
 
-static inline __attribute__((always_inline)) void free_in(struct pool_shard *shard, void *p,
-                                                          bool check) {
+static inline void free_in(struct pool_shard *shard, void *p) {
     if (POOL_UNLIKELY(!pool_in_segment(p))) {
         free_huge(p);
         return;
@@ -110,16 +113,13 @@ static inline __attribute__((always_inline)) void free_in(struct pool_shard *sha
     struct pool_segment *segment = pool_segment_of(p);
     struct pool_page *page = pool_page_of(segment, p);
     if (POOL_LIKELY(segment->shard == shard))
-        push(shard, page, p, check);
+        push(shard, page, p);
     else
         mo_pool_free_foreign(segment, page, p);
 }
 
-static void pool_free(void *p) {
-    free_in(mo_pool_self, p, false);
-}
-static void pool_free_checked(void *p) {
-    free_in(mo_pool_self, p, true);
+void mo_pool_free(void *p) {
+    free_in(mo_pool_self, p);
 }
 
 /* ------------------------------------------------------ for the default heap
@@ -127,7 +127,7 @@ static void pool_free_checked(void *p) {
 
 static void *heap_malloc(struct pool_heap *heap, size_t size) {
     if (heap == &mo_pool_default)
-        return pool_malloc(size);
+        return mo_pool_malloc(size);
     struct pool_shard *shard = mo_pool_shard_of(heap);
     if (shard != NULL && size <= POOL_LARGE_MAX) {
         struct pool_page *page = shard->bins[pool_bin_of(size)].first;
@@ -150,24 +150,22 @@ static size_t usable(void *p, const char *function) {
 static void *heap_calloc(struct pool_heap *heap, size_t count, size_t size) {
     size_t total;
     if (__builtin_mul_overflow(count, size, &total))
-        return NULL;
+        return no_memory();
     if (total <= POOL_DIRECT_MAX) {
         void *p = heap_malloc(heap, total);
         return p == NULL ? NULL : memset(p, 0, total);
     }
     struct pool_shard *shard = mo_pool_shard_of(heap);
-    if (shard == NULL)
-        return NULL;
-    if (total <= POOL_LARGE_MAX) {
+    if (shard != NULL && total <= POOL_LARGE_MAX) {
         struct pool_page *page = shard->bins[pool_bin_of(total)].first;
         if (page != NULL && page->free != NULL)
             return memset(pop(shard, page, page->free), 0, total);
     }
     bool zero = true;
     void *p = alloc_slow(heap, total, &zero);
-    if (p != NULL && !zero)
-        memset(p, 0, total);
-    return p;
+    if (p == NULL)
+        return no_memory();
+    return zero ? p : memset(p, 0, total);
 }
 
 static void *heap_aligned_alloc(struct pool_heap *heap, size_t alignment, size_t size) {
@@ -184,13 +182,14 @@ static void *heap_aligned_alloc(struct pool_heap *heap, size_t alignment, size_t
         }
     }
     bool zero = false;
-    return mo_pool_huge_alloc(heap, alignment, size, &zero);
+    void *p = mo_pool_huge_alloc(heap, alignment, size, &zero);
+    return p == NULL ? no_memory() : p;
 }
 
 static void heap_free(struct pool_heap *heap, void *p) {
     struct pool_shard *shard = heap == &mo_pool_default ? mo_pool_self : mo_pool_shard_of(heap);
     /* Without memory for a shard it goes the way of another thread's free. */
-    free_in(shard, p, mo_pool_settings.check_free);
+    free_in(shard, p);
 }
 
 static void *heap_realloc(struct pool_heap *heap, void *p, size_t size) {
@@ -211,28 +210,26 @@ static void *heap_realloc(struct pool_heap *heap, void *p, size_t size) {
     return fresh;
 }
 
-static void *pool_calloc(size_t count, size_t size) {
+void *mo_pool_calloc(size_t count, size_t size) {
     return heap_calloc(&mo_pool_default, count, size);
 }
-static void *pool_realloc(void *p, size_t size) {
+void *mo_pool_realloc(void *p, size_t size) {
     return heap_realloc(&mo_pool_default, p, size);
 }
-static void *pool_aligned_alloc(size_t alignment, size_t size) {
+void *mo_pool_aligned_alloc(size_t alignment, size_t size) {
     return heap_aligned_alloc(&mo_pool_default, alignment, size);
 }
-static size_t pool_usable_size(void *p) {
+size_t mo_pool_usable_size(void *p) {
     return usable(p, "malloc_usable_size");
 }
 
-void mo_pool_fill_operations(struct memopt_malloc *ret_malloc) {
-    ret_malloc->malloc = pool_malloc;
-    ret_malloc->calloc = pool_calloc;
-    ret_malloc->realloc = pool_realloc;
-    ret_malloc->free = mo_pool_settings.check_free ? pool_free_checked : pool_free;
-    ret_malloc->aligned_alloc = pool_aligned_alloc;
-    ret_malloc->usable_size = pool_usable_size;
-    ret_malloc->sized_below = POOL_DIRECT_MAX;
-}
+/* What programs call without a way round: the rest is in pool_malloc.c. */
+extern __typeof__(malloc) malloc POOL_NAMED(mo_pool_malloc);
+extern __typeof__(free) free POOL_NAMED(mo_pool_free);
+extern __typeof__(malloc) __libc_malloc POOL_NAMED(mo_pool_malloc);
+extern __typeof__(free) __libc_free POOL_NAMED(mo_pool_free);
+extern __typeof__(free) __libc_cfree POOL_NAMED(mo_pool_free);
+extern __typeof__(free) cfree POOL_NAMED(mo_pool_free);
 
 void *mo_pool_heap_malloc(void *heap, size_t size) {
     return heap_malloc(heap, size);

@@ -7,7 +7,9 @@
  * one of its pages releases it. Structs of heaps, shards and threads are reused
  * and never given back, so that a stale pointer to one can be read.
  *
- * fork: the locks are held across it, so that all lists are whole in the child.
+ * fork: the locks are held across it, so that all lists are whole in the child, stdio's
+ * before them: glibc takes that one after all handlers, and a thread that has it may be
+ * waiting for memory. Signals are blocked meanwhile, as a handler may fork, too.
  * What a thread that isn't there was doing to its own shard may be half done:
  * such shards are lost, that is, they stay with a thread that does not run. The
  * child may free their blocks and count and purge their unused slices, but
@@ -18,6 +20,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <string.h>
 
 enum { MAX_HEAPS = 65536, FIRST_HEAPS = 64, KEPT_BY_ORPHANS = 1 << 20 /* bytes */ };
@@ -32,8 +35,9 @@ __thread struct pool_shard *mo_pool_self = &mo_pool_no_shard;
 struct pool_heap mo_pool_default = {.serial = 1};
 
 /* under mo_pool_lock */
-static struct pool_heap **heaps; /* by id; NULL: free */
-static uint32_t heap_count = 1, heap_space;
+static struct pool_heap *first_heaps[FIRST_HEAPS] = {&mo_pool_default};
+static struct pool_heap **heaps = first_heaps; /* by id; NULL: free */
+static uint32_t heap_count = 1, heap_space = FIRST_HEAPS;
 static uint64_t last_serial = 1;
 static struct pool_heap *free_heaps;
 static struct pool_shard *free_shards;
@@ -41,6 +45,7 @@ static struct pool_thread *free_threads;
 
 _Atomic uint64_t mo_pool_orphans_due;
 static pthread_key_t thread_key;
+static bool has_thread_key;
 
 /* ------------------------------------------------------------------- shards */
 
@@ -66,7 +71,7 @@ static struct pool_shard *acquire_shard(struct pool_heap *heap, struct pool_thre
     if (shard != NULL) {
         free_shards = shard->next;
     } else {
-        shard = mo_pool_host->alloc(sizeof *shard);
+        shard = mo_pool_record(sizeof *shard);
         if (shard == NULL)
             goto unlock;
         pthread_mutex_init(&shard->lock, NULL);
@@ -182,17 +187,33 @@ static void thread_ends(void *argument) {
     mo_pool_tend_orphan(own);
 }
 
+/* Under mo_pool_lock. */
+static int make_thread_key(void) {
+    int code = has_thread_key ? 0 : pthread_key_create(&thread_key, thread_ends);
+    has_thread_key |= code == 0;
+    return -code;
+}
+
+int mo_pool_thread_key(void) {
+    pthread_mutex_lock(&mo_pool_lock);
+    int code = make_thread_key();
+    pthread_mutex_unlock(&mo_pool_lock);
+    return code;
+}
+
 static struct pool_shard *thread_starts(void) {
     pthread_mutex_lock(&mo_pool_lock);
+    /* Without a key the thread leaves its shard behind, as after a fork. */
+    bool has_key = make_thread_key() == 0;
     struct pool_thread *thread = free_threads;
     if (thread != NULL)
         free_threads = thread->next_free;
     pthread_mutex_unlock(&mo_pool_lock);
     if (thread == NULL) {
-        thread = mo_pool_host->alloc(sizeof *thread);
+        thread = mo_pool_record(sizeof *thread);
         if (thread == NULL)
             return NULL;
-        thread->table = mo_pool_host->alloc(sizeof *thread->table);
+        thread->table = mo_pool_record(sizeof *thread->table);
         thread->count = thread->table != NULL;
     }
     struct pool_shard *shard = thread->count > 0 ? acquire_shard(&mo_pool_default, thread) : NULL;
@@ -208,7 +229,8 @@ static struct pool_shard *thread_starts(void) {
     thread->table[0] = (struct pool_entry){mo_pool_default.serial, shard};
     mo_pool_self = shard;
     /* This may call calloc, which now works. */
-    pthread_setspecific(thread_key, thread);
+    if (has_key)
+        pthread_setspecific(thread_key, thread);
     return shard;
 }
 
@@ -226,7 +248,7 @@ struct pool_shard *mo_pool_shard_of(struct pool_heap *heap) {
         uint32_t count = thread->count < 8 ? 8 : thread->count;
         while (count <= heap->id)
             count *= 2;
-        struct pool_entry *table = mo_pool_host->alloc(count * sizeof *table);
+        struct pool_entry *table = mo_pool_record(count * sizeof *table);
         if (table == NULL)
             return NULL;
         memcpy(table, thread->table, thread->count * sizeof *table);
@@ -244,26 +266,7 @@ struct pool_shard *mo_pool_shard_of(struct pool_heap *heap) {
 
 /* -------------------------------------------------------------------- heaps */
 
-int mo_pool_heap_open(struct memopt_error *error) {
-    heaps = mo_pool_host->alloc(FIRST_HEAPS * sizeof(struct pool_heap *));
-    if (heaps == NULL)
-        return mo_pool_host->fail(error, -ENOMEM, "pool: out of memory");
-    heap_space = FIRST_HEAPS;
-    heaps[0] = &mo_pool_default;
-    int code = pthread_key_create(&thread_key, thread_ends);
-    if (code != 0)
-        return mo_pool_host->fail(error, -code, "pool: no thread-specific data key left: %s",
-                                  strerror(code));
-    return 0;
-}
-
-int mo_pool_heap_create(const struct memopt_heap_params *params, void **ret_heap,
-                        struct memopt_error *error) {
-    if (params->region != NULL)
-        return mo_pool_host->fail(error, -ENOTSUP,
-                                  "heap '%s': the pool allocator takes no region; "
-                                  "use the arena allocator for that",
-                                  params->name);
+int mo_pool_heap_create(void **ret_heap) {
     int code = 0;
     pthread_mutex_lock(&mo_pool_lock);
     struct pool_heap *heap = free_heaps;
@@ -275,7 +278,7 @@ int mo_pool_heap_create(const struct memopt_heap_params *params, void **ret_heap
             goto unlock;
         }
         if (heap_count == heap_space) {
-            struct pool_heap **more = mo_pool_host->alloc(2 * heap_space * sizeof *more);
+            struct pool_heap **more = mo_pool_record(2 * heap_space * sizeof *more);
             if (more == NULL) {
                 code = -ENOMEM;
                 goto unlock;
@@ -284,7 +287,7 @@ int mo_pool_heap_create(const struct memopt_heap_params *params, void **ret_heap
             heaps = more;
             heap_space *= 2;
         }
-        heap = mo_pool_host->alloc(sizeof *heap);
+        heap = mo_pool_record(sizeof *heap);
         if (heap == NULL) {
             code = -ENOMEM;
             goto unlock;
@@ -295,13 +298,9 @@ int mo_pool_heap_create(const struct memopt_heap_params *params, void **ret_heap
     heaps[heap->id] = heap;
 unlock:
     pthread_mutex_unlock(&mo_pool_lock);
-    if (code != 0)
-        return mo_pool_host->fail(error, code,
-                                  code == -ENOMEM ? "heap '%s': out of memory"
-                                                  : "heap '%s': there are too many heaps",
-                                  params->name);
-    *ret_heap = heap;
-    return 0;
+    if (code == 0)
+        *ret_heap = heap;
+    return code;
 }
 
 void mo_pool_heap_destroy(void *opaque) {
@@ -389,26 +388,49 @@ uint64_t mo_pool_heap_purge(void *opaque) {
         if (heaps[id_] != NULL)                                                                    \
             for (struct pool_shard *SHARD = heaps[id_]->shards; SHARD != NULL; SHARD = SHARD->next)
 
-void mo_pool_before_fork(void) {
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+static sigset_t mask_before_fork; /* under mo_pool_lock */
+
+static void before_fork(void) {
+    sigset_t all, mask;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    if (_IO_list_lock != NULL)
+        _IO_list_lock();
     pthread_mutex_lock(&mo_pool_lock);
+    mask_before_fork = mask;
     EACH_SHARD(shard) {
         pthread_mutex_lock(&shard->lock);
     }
     pthread_mutex_lock(&mo_pool_huge_lock);
 }
 
-void mo_pool_after_fork_parent(void) {
+static void after_fork_parent(void) {
+    sigset_t mask = mask_before_fork;
     pthread_mutex_unlock(&mo_pool_huge_lock);
     EACH_SHARD(shard) {
         pthread_mutex_unlock(&shard->lock);
     }
     pthread_mutex_unlock(&mo_pool_lock);
+    if (_IO_list_unlock != NULL)
+        _IO_list_unlock();
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
-void mo_pool_after_fork_child(void) {
+static void after_fork_child(void) {
     pthread_mutex_init(&mo_pool_huge_lock, NULL);
     EACH_SHARD(shard) {
         pthread_mutex_init(&shard->lock, NULL);
     }
     pthread_mutex_init(&mo_pool_lock, NULL);
+    if (_IO_list_resetlock != NULL) /* and not unlock: glibc may have reset it */
+        _IO_list_resetlock();
+    pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
+}
+
+int mo_pool_fork_handlers(void) {
+    return pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }

@@ -64,7 +64,7 @@ static void leave(struct pool_huge **at) {
 }
 
 static void unmap(struct pool_huge *huge) {
-    munmap(huge, huge->size + POOL_SYSTEM_PAGE);
+    mo_pool_unmap(huge, huge->size + POOL_SYSTEM_PAGE);
 }
 
 static void unmap_list(struct pool_huge *list) {

@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include "plugins/alloc/pool.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -28,6 +29,45 @@ static void mark_map(const struct pool_segment *segment, bool ours) {
         atomic_fetch_or(&mo_pool_map[window >> 3], bit);
     else
         atomic_fetch_and(&mo_pool_map[window >> 3], (unsigned char)~bit);
+}
+
+int mo_pool_advise(void *start, size_t size, int advice) {
+    int saved = errno;
+    int result = madvise(start, size, advice);
+    errno = saved;
+    return result;
+}
+
+void mo_pool_unmap(void *start, size_t size) {
+    int saved = errno;
+    /* It fails where it would make one mapping more than vm.max_map_count: the
+     * addresses are lost then, the memory is not. */
+    if (munmap(start, size) != 0)
+        madvise(start, size, MADV_DONTNEED);
+    errno = saved;
+}
+
+/* A chunk is mapped at a time; a thread takes its part with one compare-and-swap. */
+void *mo_pool_record(size_t size) {
+    enum { CHUNK = 64 << 10 };
+    static _Atomic uintptr_t next; /* in the current chunk, never at its end */
+    size = (size + 63) & ~(size_t)63;
+    if (size > CHUNK / 4)
+        return mo_pool_map_aligned((size + POOL_SYSTEM_PAGE - 1) & ~(size_t)(POOL_SYSTEM_PAGE - 1),
+                                   POOL_SYSTEM_PAGE, 0);
+    for (;;) {
+        uintptr_t at = atomic_load(&next);
+        if (at != 0 && (at & (CHUNK - 1)) + size < CHUNK) {
+            if (atomic_compare_exchange_weak(&next, &at, at + size))
+                return (void *)at;
+            continue;
+        }
+        char *chunk = mo_pool_map_aligned(CHUNK, CHUNK, 0);
+        if (chunk == NULL)
+            return NULL;
+        if (!atomic_compare_exchange_strong(&next, &at, (uintptr_t)chunk))
+            mo_pool_unmap(chunk, CHUNK); /* another thread was first */
+    }
 }
 
 uint64_t mo_pool_now(void) {
@@ -67,21 +107,21 @@ void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before) {
         return NULL;
     char *start = base + before;
     if (((uintptr_t)start & (alignment - 1)) != 0) {
-        munmap(base, total);
+        mo_pool_unmap(base, total);
         base = map(wide);
         if (base == NULL)
             return NULL;
         start = (char *)(((uintptr_t)base + before + alignment - 1) & ~(uintptr_t)(alignment - 1));
         char *from = start - before, *end = start + size;
         if (from > base)
-            munmap(base, (size_t)(from - base));
+            mo_pool_unmap(base, (size_t)(from - base));
         if (base + wide > end)
-            munmap(end, (size_t)(base + wide - end));
+            mo_pool_unmap(end, (size_t)(base + wide - end));
     }
     if (mo_pool_settings.huge_pages)
-        madvise(start - before, total, MADV_HUGEPAGE);
+        mo_pool_advise(start - before, total, MADV_HUGEPAGE);
     if (mo_pool_settings.populate)
-        madvise(start - before, total, MADV_POPULATE_WRITE);
+        mo_pool_advise(start - before, total, MADV_POPULATE_WRITE);
     return start;
 }
 
@@ -126,11 +166,11 @@ static struct pool_segment *segment_map(struct pool_shard *shard) {
     if (segment == NULL)
         return NULL;
     if (((uintptr_t)segment >> POOL_SEGMENT_SHIFT) / 8 >= POOL_MAP_SIZE) {
-        munmap(segment, POOL_SEGMENT_SIZE);
+        mo_pool_unmap(segment, POOL_SEGMENT_SIZE);
         return NULL;
     }
     if (mo_pool_settings.huge_pages)
-        madvise(segment, POOL_SEGMENT_SIZE, MADV_HUGEPAGE);
+        mo_pool_advise(segment, POOL_SEGMENT_SIZE, MADV_HUGEPAGE);
     segment->shard = shard;
     segment->free = segment->zero = POOL_ALL_SLICES;
     segment->pages[0].trigger = POOL_NO_TRIGGER; /* a free of it underflows `used` to this */
@@ -140,7 +180,7 @@ static struct pool_segment *segment_map(struct pool_shard *shard) {
 
 static void segment_unmap(struct pool_segment *segment) {
     mark_map(segment, false);
-    munmap(segment, POOL_SEGMENT_SIZE);
+    mo_pool_unmap(segment, POOL_SEGMENT_SIZE);
 }
 
 /* ------------------------------------------------------------------- slices */
@@ -246,7 +286,7 @@ static uint64_t purge_slices(struct pool_segment *segment, uint64_t slices) {
         unsigned count = (unsigned)__builtin_ctzll(ones); /* slice 0 is never among them */
         uint64_t mask = run_mask(from, count);
         char *start = (char *)segment + ((size_t)from << POOL_SLICE_SHIFT);
-        if (madvise(start, (size_t)count << POOL_SLICE_SHIFT, MADV_DONTNEED) == 0) {
+        if (mo_pool_advise(start, (size_t)count << POOL_SLICE_SHIFT, MADV_DONTNEED) == 0) {
             segment->zero |= mask;
             purged += (uint64_t)count << POOL_SLICE_SHIFT;
         }
