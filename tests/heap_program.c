@@ -54,6 +54,25 @@ static int default_heap(void) {
     return 0;
 }
 
+/* Malloc and a heap, both on the same library, in one copy of it: each knows the
+ * other's blocks. */
+static int one_library(const char *name) {
+    struct memopt_heap *heap = open_heap("a");
+    void *mine = take(heap, 1000), *theirs = malloc(1000);
+    if (malloc_usable_size(mine) < 1000 || memopt_heap_usable_size(heap, theirs) < 1000)
+        return 6;
+    memopt_heap_free(heap, mine);
+    free(theirs);
+    int copies = 0;
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (maps != NULL && fgets(line, sizeof(line), maps) != NULL)
+        copies += strstr(line, " r-xp ") != NULL && strstr(line, name) != NULL;
+    fclose(maps);
+    printf("%d of %s, a on %s\n", copies, name, stats_of(heap).allocator);
+    return 0;
+}
+
 static int fork_and_count(void) {
     struct memopt_heap *heap = open_heap("a");
     take(heap, 100000);
@@ -126,6 +145,8 @@ int main(int argc, char **argv) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     if (strcmp(what, "default") == 0)
         return default_heap();
+    if (strcmp(what, "one") == 0)
+        return one_library(argv[2]);
     if (strcmp(what, "fork") == 0)
         return fork_and_count();
     if (strcmp(what, "storm") == 0)

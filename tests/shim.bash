@@ -1,5 +1,6 @@
-# shim.bash - one backend under the shim and by direct binding, with programs
-# that are hard on an allocator. Sourced by tests/test_shim_BACKEND.sh.
+# shim.bash - one backend under the shim and by direct binding (memopt's own library
+# preloaded by hand, too), with programs that are hard on an allocator. Sourced by
+# tests/test_shim_BACKEND.sh.
 #
 # Every scenario is run without memopt first: exit status and output must be
 # the same with it, within a time limit (a deadlock is a failure).
@@ -23,8 +24,12 @@ fails=0
 bad() { echo "FAIL: $backend, $*"; fails=$((fails + 1)); }
 
 # what each mode adds to `memopt run`; some have no direct binding
-modes="dispatch stats"
-case $backend in libc | jemalloc | tcmalloc | mimalloc) modes="$modes direct" ;; esac
+shimmed="dispatch stats"
+case $backend in
+libc | jemalloc | tcmalloc | mimalloc) modes="$shimmed direct" ;;
+pool) modes="hand $shimmed direct" ;;
+*) modes=$shimmed ;;
+esac
 arguments() {
     case $1 in
     dispatch) echo "--set memopt.binding=dispatch --set memopt.trackers=" ;;
@@ -36,6 +41,11 @@ arguments() {
 run() { # MODE COMMAND...
     local mode=$1
     shift
+    if [ "$mode" = hand ]; then
+        LD_PRELOAD=$top_builddir/plugins/.libs/libmemopt-$backend.so${LD_PRELOAD:+:$LD_PRELOAD} \
+            timeout -k 5 300 "$@"
+        return
+    fi
     # shellcheck disable=SC2046
     timeout -k 5 300 "$memopt" run -a "$backend" $(arguments "$mode") -- "$@"
 }
@@ -57,17 +67,17 @@ same() {
         elif ! cmp -s expected got; then
             bad "$mode, $name: other output"
             diff expected got | head -10
-        elif ! grep -q "on $backend.*($binding)" got.err; then
+        elif [ "$mode" != hand ] && ! grep -q "on $backend.*($binding)" got.err; then
             bad "$mode, $name: the summary doesn't say that it ran on $backend ($binding)"
             head -3 got.err
         fi
     done
 }
 
-shimmed=${modes%direct}
-# glibc's semantics are what dispatch promises; bound directly, the library has its own
-[ -x "$programs/../test_semantics" ] && same "$shimmed" semantics "$programs/../test_semantics"
-same "$shimmed" "operator new" "$programs/cxx_new"
+# glibc's semantics are what dispatch promises; bound directly, a library has its own
+case $backend in jemalloc | tcmalloc | mimalloc) as_glibc=$shimmed ;; *) as_glibc=$modes ;; esac
+[ -x "$programs/../test_semantics" ] && same "$as_glibc" semantics "$programs/../test_semantics"
+same "$as_glibc" "operator new" "$programs/cxx_new"
 # bound directly, a program does what it does with the library preloaded by hand
 case $backend in
 jemalloc) library=libjemalloc.so.2 ;;
@@ -85,7 +95,11 @@ if [ -n "$library" ]; then
         bad "direct, operator new: exit status $got, by hand $want"
 fi
 # C++'s operators are the library's own, if it has them
-case $backend in jemalloc | tcmalloc | mimalloc) own_new=$shimmed ;; *) own_new=$modes ;; esac
+case $backend in
+jemalloc | tcmalloc | mimalloc) own_new=$shimmed ;;
+pool) own_new=${modes%direct} ;; # it has none, but is a library to memopt run
+*) own_new=$modes ;;
+esac
 same "$own_new" "the program's operator new" "$programs/cxx_own_new"
 for scenario in start-programs quick-exit fork-exit thread-exit exit-with-threads atexit signals \
     signal-malloc constructors cross-threads close-all cancelled; do
@@ -161,7 +175,7 @@ children() { # FOLLOW
 children yes 2
 case $modes in
 *direct)
-    [ "$own_new" = "$modes" ] || { # as children they are bound before they are known
+    [ "$own_new" != "$shimmed" ] || { # as children they are bound before they are known
         # shellcheck disable=SC2046
         "$memopt" run -q -a "$backend" $(arguments direct) --json operators.json -- \
             bash -c '"$0"; exit 0' "$programs/cxx_own_new" >/dev/null 2>&1

@@ -81,6 +81,10 @@ ok "a value that the plugin refuses" diff expected err
 exits 125 $memopt run -a guard --set allocator.guard.align=3 -- touch ran
 says err "memopt run: --set allocator.guard.align: 'align' is 3, not a power of two"
 ok "and nothing is run" test ! -e ran
+printf '[memopt]\nallocator = libc\n\n[allocator.refusing-size]\nsize = 3000\n' >bad.ini
+exits 2 $config check -c bad.ini --set memopt.plugin_path="$top_builddir/tests/bad_plugins"
+echo "bad.ini:5: 'size' is 3000, not a power of two" >expected
+ok "and of a plugin that has a library" diff expected err
 printf '[heap.a]\nallocator = mmap\n[allocator.mmap]\nnuma = 7-3\n' >bad.ini
 exits 125 $memopt run -c bad.ini -- true
 says err "bad.ini:4: 'numa' is '7-3'"
@@ -109,7 +113,7 @@ refused() { # TEXT OF THE FILE, MESSAGE
     says err "$2"
 }
 refused '[memopt]\nallocator = libc\ntrackers = stats\nbinding = direct\n' "together.ini:4: binding = direct"
-refused '[memopt]\nbinding = direct\nallocator = pool\n' "together.ini:2: binding = direct"
+refused '[memopt]\nbinding = direct\nallocator = mmap\n' "together.ini:2: binding = direct"
 refused '[memopt]\nbinding = direct\n[heap.default]\nlimit = 1GiB\n' "together.ini:2: binding = direct"
 refused '[heap.default]\nlimit = 1GiB\non_limit = purge, spill\n' "together.ini:3: 'on_limit' can't be set for the default heap"
 refused '[heap.default]\nallocator = pool\n' "together.ini:2: 'allocator' can't be set for the default heap"

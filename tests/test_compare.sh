@@ -51,7 +51,7 @@ ok "an output without a place is told of before the runs" test ! -e ran
 
 # ---- order: each once to warm up, then rounds that begin with another one
 cat >who.sh <<'SH'
-case $LD_PRELOAD in *preload.so*) echo pool ;; *) echo libc ;; esac >>"$1"
+case $LD_PRELOAD in *memopt-pool.so*) echo pool ;; *) echo libc ;; esac >>"$1"
 SH
 exits 0 $compare -n 3 -a pool -- sh who.sh order
 ok "the order of runs" test "$(tr '\n' ' ' <order)" = \
@@ -87,17 +87,17 @@ says err "nowhere.ini"
 # ---- failures are said
 exits 0 $compare -n 1 -a pool -- sh -c 'exit 3'
 says out "exit status was 3"
-exits 0 $compare -n 3 -a pool -- sh -c 'case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.3 ;; esac; exit 3'
+exits 0 $compare -n 3 -a pool -- sh -c 'case $LD_PRELOAD in *memopt-pool.so*) ;; *) sleep 0.3 ;; esac; exit 3'
 says out "time: no winner; the program fails"
 says out "memory: no winner; the program fails"
 cat >picky.sh <<'SH'
-case $LD_PRELOAD in *preload.so*) exit 4 ;; esac
+case $LD_PRELOAD in *memopt-pool.so*) exit 4 ;; esac
 SH
 exits 1 $compare -n 3 -a pool -- sh picky.sh
 says out "pool: 4 of 4 runs ended with exit status 4 instead of 0; it can't win"
 says out "time: no winner; fewer than two candidates took part to the end"
 cat >killed.sh <<'SH'
-case $LD_PRELOAD in *preload.so*) kill -9 $$ ;; esac
+case $LD_PRELOAD in *memopt-pool.so*) kill -9 $$ ;; esac
 SH
 exits 1 $compare -n 1 -a pool -- sh killed.sh
 says out "exit status 137 instead of 0"
@@ -115,7 +115,7 @@ exits 125 $compare
 
 # ---- a winner, where there is one beyond doubt
 cat >slow.sh <<'SH'
-case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.5 ;; esac
+case $LD_PRELOAD in *memopt-pool.so*) ;; *) sleep 0.5 ;; esac
 SH
 exits 0 $compare -n 4 -a pool -- sh slow.sh
 says out "time: pool, 0."
@@ -124,7 +124,7 @@ says out "time: pool, 0."
 exits 0 $compare -n 1 -a refusing --set memopt.plugin_path="$top_builddir/tests/bad_plugins" -- true
 says out "refusing: its allocator was not seen in the program: no way; it can't win"
 cat >away.sh <<'SH'
-case $LD_PRELOAD in *preload.so*) ;; *) sleep 0.3 ;; esac
+case $LD_PRELOAD in *memopt-pool.so*) ;; *) sleep 0.3 ;; esac
 exec env -i "$@"
 SH
 exits 0 $compare -n 4 -a pool -- sh away.sh true
@@ -143,7 +143,7 @@ int main(void) { return 0; }
 C
 if have "${CC:-cc}" && ${CC:-cc} -O0 -fno-builtin own.c -o own 2>/dev/null; then
     cat >partly.sh <<'SH'
-case $LD_PRELOAD in *preload.so*) exec ./own ;; esac
+case $LD_PRELOAD in *memopt-pool.so*) exec ./own ;; esac
 sleep 0.3
 SH
     exits 0 $compare -n 4 -a pool -- sh partly.sh

@@ -95,6 +95,14 @@ has out '^a on mmap, b on pool$'
 check "memopt_init without its file" 10 $run "$program" init "$dir/none.ini"
 has err "heap_program: .*none.ini"
 
+# memopt's own library: one copy of it, by whatever way it came in
+printf '[heap.a]\nallocator = pool\n' > "$MEMOPT_CONF"
+for way in "env LD_PRELOAD=$top_builddir/plugins/.libs/libmemopt-pool.so" \
+    "$run -a pool --set memopt.binding=direct" "$run -a pool --set memopt.binding=dispatch"; do
+    check "one library, $way" 0 $way "$program" one libmemopt-pool.so
+    has out '^1 of libmemopt-pool.so, a on pool$'
+done
+
 # fork among threads that are in stdio and in a heap, without the shim's handlers
 for allocator in libc mmap pool guard tcmalloc mimalloc jemalloc; do
     [ -e "$top_builddir/plugins/.libs/alloc-$allocator.so" ] || continue

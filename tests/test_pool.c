@@ -856,6 +856,25 @@ static void faults_body(void) {
             }
 }
 
+/* free() leaves errno alone, whatever becomes of the memory. */
+static void errno_body(void) {
+    CHECK(own_open("pool", "purge_delay", "0", "huge_cache", "0", NULL) == 0);
+    static const size_t sizes[] = {100, 5000, 100000, 5 * MIB};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        void *blocks[200];
+        for (size_t k = 0; k < 200; k++)
+            CHECK((blocks[k] = own_malloc->malloc(sizes[i])) != NULL);
+        faults_arm(FAULT_MUNMAP | FAULT_MADVISE, 1, 1);
+        errno = 4711;
+        for (size_t k = 0; k < 200; k++) {
+            own_malloc->free(blocks[k]);
+            CHECK(errno == 4711);
+        }
+        CHECK(sizes[i] < MIB || faults.fired > 0);
+        faults_arm(0, 0, 0);
+    }
+}
+
 /* A thread that can't even get its bookkeeping gets NULL, then all it wants. */
 static void *first_fails(void *argument) {
     faults_arm(FAULT_MMAP, 1, 1);
@@ -911,6 +930,7 @@ int main(void) {
 #ifndef MO_SANITIZED
         {"failing_calls", faults_body},
         {"failing_first_call", first_fault_body},
+        {"errno", errno_body},
 #endif
     };
     enum { BODIES = sizeof(bodies) / sizeof(bodies[0]) };

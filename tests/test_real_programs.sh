@@ -1,6 +1,7 @@
 #!/bin/bash
-# Real, unmodified programs on every backend, by direct binding, under the shim
-# and under the shim with the stats tracker: their output and exit status must
+# Real, unmodified programs on every backend, by direct binding (memopt's own library
+# preloaded by hand, too), under the shim and under the shim with the stats tracker:
+# their output and exit status must
 # be, byte for byte, those without memopt. A program that isn't installed is
 # skipped and named.
 
@@ -109,9 +110,11 @@ for job in python3 perl sqlite3 git gcc bash cxx; do
     done
     for backend in $backends; do
         modes="dispatch stats"
+        hand=$top_builddir/plugins/.libs/libmemopt-$backend.so
         size=large
         case $backend in
         libc | jemalloc | tcmalloc | mimalloc) modes="direct $modes" ;;
+        pool) modes="hand direct $modes" ;;
         mmap | guard) size=small ;;
         esac
         for mode in $modes; do
@@ -122,6 +125,9 @@ for job in python3 perl sqlite3 git gcc bash cxx; do
                 # shellcheck disable=SC2046
                 exec() { command exec timeout -k 5 600 "$memopt" run -a "$backend" \
                     $(options "$mode" "$backend") -- "$@"; }
+                if [ "$mode" = hand ]; then
+                    exec() { command exec env "LD_PRELOAD=$hand" timeout -k 5 600 "$@"; }
+                fi
                 eval "job_$job"
             ) >got 2>got.err
             status=$?
@@ -131,7 +137,7 @@ for job in python3 perl sqlite3 git gcc bash cxx; do
             elif ! cmp -s got "expected.$size"; then
                 bad "$job on $backend ($mode): other output"
                 diff "expected.$size" got | head -5
-            elif ! grep -q "on $backend.*($binding)" got.err; then
+            elif [ "$mode" != hand ] && ! grep -q "on $backend.*($binding)" got.err; then
                 bad "$job on $backend ($mode): the summary doesn't say that it ran there"
                 head -3 got.err
             else

@@ -398,6 +398,12 @@ static void test_backend_library(void **state) {
     assert_int_equal(mo_plugin_load(MEMOPT_ALLOCATOR, "libc", &plugin, &error), 0);
     assert_int_equal(mo_plugin_backend_library(plugin, library, sizeof(library), &error), 0);
     assert_string_equal(library, "");
+    /* one of memopt's own, beside the plugin; the linker would not find it */
+    assert_int_equal(mo_plugin_load(MEMOPT_ALLOCATOR, "pool", &plugin, &error), 0);
+    assert_int_equal(mo_plugin_backend_library(plugin, library, sizeof(library), &error), 0);
+    assert_string_equal(strrchr(library, '/'), "/libmemopt-pool.so");
+    assert_memory_equal(library, plugin->path, (size_t)(strrchr(library, '/') - library) + 1);
+    library[0] = '\0';
     assert_int_equal(
         mo_plugin_load(MEMOPT_ALLOCATOR, plugin_path("alloc-missing-backend.so"), &plugin, &error),
         0);

@@ -325,9 +325,13 @@ if have cp && [ -d "$top_builddir/preload/.libs" ]; then
     mkdir -p "$odd/bin" "$odd/lib/memopt"
     cp "$memopt" "$odd/bin/"
     cp "$top_builddir"/plugins/.libs/*.so "$top_builddir"/preload/.libs/*.so "$odd/lib/memopt/"
-    exits 0 "$odd/bin/memopt" run -a pool -t stats -- true
-    says err "on pool"
-    never err "LD_PRELOAD"
+    for trackers in '' stats; do
+        exits 0 "$odd/bin/memopt" run -a pool -t "$trackers" -- \
+            sh -c 'grep -o "/lib.*/libmemopt-pool.so" /proc/self/maps | sort -u'
+        says err "on pool"
+        never err "LD_PRELOAD"
+        says out "/lib/memopt/libmemopt-pool.so"
+    done
 fi
 
 # ---- within itself
@@ -406,7 +410,7 @@ never err "Permission denied"
 if [ "$(id -u)" = 0 ] && su -s /bin/sh nobody -c true 2>/dev/null; then
     exits 0 $run -q -a libc -- su -s /bin/sh nobody -c '/bin/echo one'
     ok "a child of another user says nothing" test ! -s err
-    exits 0 $run -q -a pool -- su -s /bin/sh nobody -c 'grep -c alloc-pool /proc/self/maps'
+    exits 0 $run -q -a pool -- su -s /bin/sh nobody -c 'grep -c libmemopt-pool /proc/self/maps'
     ok "and is on the same allocator" test "$(cat out)" -gt 0
 fi
 if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then

@@ -188,6 +188,8 @@ struct pool_thread {
     struct pool_thread *next_free;
 };
 
+#pragma GCC visibility push(hidden) /* so that they are reached without the GOT */
+
 extern struct pool_settings mo_pool_settings;
 extern pthread_mutex_t mo_pool_lock, mo_pool_huge_lock;
 extern struct pool_heap mo_pool_default;
@@ -341,6 +343,8 @@ size_t mo_pool_heap_usable_size(void *heap, void *p);
 #define POOL_BAD_MARK "the next free block was freed twice or written to"
 /* pool_library.c: one line on stderr, then abort(). */
 _Noreturn void mo_pool_die(const char *function, const void *p, const char *problem);
+
+#pragma GCC visibility pop
 
 /* Exports a function of this file by another name. */
 #if __has_attribute(copy) /* gcc wants the function's attributes repeated */

@@ -49,6 +49,10 @@ __attribute__((unused)) static int open_it(const struct memopt_host *host, const
         return error->code = -EIO;
     }
 #endif
+#ifdef DEFECT_refusing_size
+    strcpy(error->message, "'size' is 3000, not a power of two");
+    return error->code = -EINVAL;
+#endif
 #ifndef DEFECT_no_malloc
     ret_malloc->malloc = give;
 #endif
@@ -200,6 +204,9 @@ static const struct memopt_allocator_ops ops = {
 #ifdef DEFECT_missing_backend
     .libraries = (const char *const[]){"libmemopt-not-there.so.1", NULL},
     .package = "libnotthere1",
+#endif
+#ifdef DEFECT_refusing_size
+    .libraries = (const char *const[]){"libm.so.6", NULL},
 #endif
 };
 #endif

@@ -6,6 +6,11 @@ PLAIN_CXXFLAGS = -std=gnu++17 $(WARN_CFLAGS) -O1 -fno-builtin -fsized-deallocati
 shim_tests = tests/test_shim_libc.sh tests/test_shim_jemalloc.sh tests/test_shim_tcmalloc.sh \
 	tests/test_shim_mimalloc.sh tests/test_shim_pool.sh tests/test_shim_arena.sh \
 	tests/test_shim_mmap.sh tests/test_shim_guard.sh
+check_PROGRAMS += tests/programs/pool_library
+tests_programs_pool_library_CFLAGS = $(PLAIN_CFLAGS) -fno-pie
+tests_programs_pool_library_LDFLAGS = -no-pie -pthread
+TESTS += tests/test_pool_library.sh
+EXTRA_DIST += tests/test_pool_library.sh
 TESTS += $(shim_tests) tests/test_real_programs.sh tests/test_example_plugin.sh tests/test_layers.sh
 EXTRA_DIST += $(shim_tests) tests/shim.bash tests/test_real_programs.sh tests/test_example_plugin.sh tests/test_layers.sh
 check_PROGRAMS += tests/programs/behaviour tests/programs/cxx_new tests/programs/cxx_own_new \
