@@ -16,15 +16,21 @@ dispatch() { timeout -k 5 300 $run --set memopt.binding=dispatch --set memopt.tr
 stats() { timeout -k 5 300 $run -t stats -- "$@"; }
 
 # ---- a program at a fixed address that takes the functions' addresses; its child and
-# ---- grandchild; fork in a handler that interrupts fork among threads
+# ---- grandchild
 for way in hand direct dispatch stats; do
     exits 0 $way "$program" addresses
     says out "all of them are the library's"
     exits 0 $way sh -c '"$0" addresses; sh -c "$0 addresses; exit 0"; exit 0' "$program"
     ok "$way: children" test "$(grep -c "all of them are the library's" out)" -eq 2
 done
+
+# ---- fork in a handler that interrupts fork, among threads; fork while others have
+# ---- stdio's locks and need memory
 exits 0 hand "$program" nested-fork
 says out "nested-fork: some"
+for way in hand direct dispatch; do
+    exits 0 $way "$program" stdio-fork
+done
 
 # ---- direct is the default, without a tracker
 exits 0 $memopt run -a pool -- true

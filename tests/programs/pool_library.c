@@ -3,7 +3,7 @@
  * tests/test_pool_library.sh. It is built to run at a fixed address, so that what it
  * takes are entries of its own PLT.
  *
- * usage: pool_library addresses|settings|nested-fork
+ * usage: pool_library addresses|settings|nested-fork|stdio-fork
  */
 #include "plugins/alloc/pool_library.h"
 
@@ -158,10 +158,59 @@ static int nested_fork(void) {
     return 0;
 }
 
+/* ----------------------------------------------------------------- stdio-fork */
+
+/* Has the stream's lock while it grows the line. */
+static void *read_long_lines(void *argument) {
+    FILE *stream = argument;
+    while (!stop) {
+        char *line = NULL;
+        size_t room = 0;
+        rewind(stream);
+        CHECK(getline(&line, &room, stream) == 3 << 20);
+        free(line);
+    }
+    return NULL;
+}
+
+/* Has the lock of the list of streams while it waits for a stream's. */
+static void *flush_all(void *argument) {
+    while (!stop)
+        fflush(NULL);
+    return argument;
+}
+
+/* fork() takes the list's lock after the handlers. */
+static int stdio_fork(void) {
+    pthread_t threads[2];
+    FILE *stream = tmpfile();
+    CHECK(stream != NULL && fseek(stream, (3 << 20) - 1, SEEK_SET) == 0 &&
+          putc('\n', stream) == '\n');
+    CHECK(pthread_create(&threads[0], NULL, read_long_lines, stream) == 0 &&
+          pthread_create(&threads[1], NULL, flush_all, NULL) == 0);
+    for (int i = 0; i < 100; i++) {
+        pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            free(malloc(5 << 20));
+            fflush(NULL);
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    }
+    stop = true;
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    puts("stdio-fork: 100 children");
+    return 0;
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     return strcmp(what, "addresses") == 0     ? addresses()
            : strcmp(what, "settings") == 0    ? settings()
            : strcmp(what, "nested-fork") == 0 ? nested_fork()
+           : strcmp(what, "stdio-fork") == 0  ? stdio_fork()
                                               : 2;
 }
