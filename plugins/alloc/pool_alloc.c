@@ -2,7 +2,7 @@
  * pool_alloc.c - the operations. See pool.h.
  *
  * Budget on x86-64, gcc 12 -O2, from entry to ret: malloc up to 1 KiB
- * 20 instructions with 3 tests, free 37 with 6 (one for each: is it a segment; is
+ * 20 instructions with 3 tests, free 39 with 6 (one for each: is it a segment; is
  * it this thread's; freed twice in a row; check_free; anything to do with the page now).
  * No lock, no atomic read-modify-write, tests that are predicted, and no system
  * call. The load of the block in malloc is that of `next`; free only writes to
