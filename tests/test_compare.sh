@@ -40,7 +40,7 @@ for c in table["candidates"]:
         assert c[metric]["min"] == values[0] and c[metric]["max"] == values[2], c[metric]
 assert table["candidates"][0]["wall_time"]["ratio"] == 1
 assert table["candidates"][0]["binding"] == "direct"
-assert table["candidates"][1]["binding"] == "dispatch"
+assert table["candidates"][1]["binding"] == "direct"
 assert set(table["winners"]) == {"time", "memory", "time_leaders", "memory_leaders"}
 PY
     ok "the JSON table" "$python" check.py
