@@ -408,27 +408,25 @@ static void before_fork(void) {
     pthread_mutex_lock(&mo_pool_huge_lock);
 }
 
-static void after_fork_parent(void) {
+/* Also in the child: it is the thread that has locked them. */
+static void after_fork(void (*release_stdio)(void)) {
     sigset_t mask = mask_before_fork;
     pthread_mutex_unlock(&mo_pool_huge_lock);
     EACH_SHARD(shard) {
         pthread_mutex_unlock(&shard->lock);
     }
     pthread_mutex_unlock(&mo_pool_lock);
-    if (_IO_list_unlock != NULL)
-        _IO_list_unlock();
+    if (release_stdio != NULL)
+        release_stdio();
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
+static void after_fork_parent(void) {
+    after_fork(_IO_list_unlock);
+}
+
 static void after_fork_child(void) {
-    pthread_mutex_init(&mo_pool_huge_lock, NULL);
-    EACH_SHARD(shard) {
-        pthread_mutex_init(&shard->lock, NULL);
-    }
-    pthread_mutex_init(&mo_pool_lock, NULL);
-    if (_IO_list_resetlock != NULL) /* and not unlock: glibc may have reset it */
-        _IO_list_resetlock();
-    pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
+    after_fork(_IO_list_resetlock); /* and not unlock: glibc may have reset it */
 }
 
 int mo_pool_fork_handlers(void) {
