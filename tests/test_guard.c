@@ -116,6 +116,25 @@ static void underflow_second(void) {
     write_here(allocate_here(100), -7);
 }
 
+/* Far below the first block, where something of somebody's may lie. */
+static void underflow_far(ptrdiff_t by) {
+    opened();
+    write_here(allocate_here(100), -by);
+}
+
+static void underflow_by_a_megabyte(void) {
+    underflow_far(1 << 20);
+}
+
+static void underflow_by_63_megabytes(void) {
+    underflow_far(63 << 20);
+}
+
+static void overflow_far(void) {
+    opened();
+    write_here(allocate_here(100), 63 << 20);
+}
+
 static void overflow_found_at_free(void) {
     opened();
     char *p = allocate_here(100);
@@ -239,6 +258,21 @@ static const struct bug {
      underflow_second,
      SIGSEGV,
      {"memopt: underflow: write 7 bytes before the start of a block of 100 bytes"}},
+    {"side",
+     "end",
+     underflow_by_a_megabyte,
+     SIGSEGV,
+     {"memopt: invalid-access: write at 0x", "where no block is", "write_here+"}},
+    {"side",
+     "start",
+     underflow_by_63_megabytes,
+     SIGSEGV,
+     {"memopt: invalid-access: write at 0x", "where no block is"}},
+    {"sample_every",
+     "1000000",
+     overflow_far,
+     SIGSEGV,
+     {"memopt: invalid-access: write at 0x", "where no block is"}},
     {"side",
      "start",
      overflow_found_at_free,
@@ -598,6 +632,105 @@ static void blocks_and_heaps(void **state) {
     option = "side";
     value = "end";
     own_dies(heaps_body, SIGSEGV, "use-after-free: write at byte 8999 of a block of 9000 bytes");
+}
+
+/* Blocks of all sizes up to a few units of the alignment. */
+static void aligned_body(void) {
+    opened();
+    size_t align = strcmp(option, "align") == 0 ? (size_t)atoi(value) : 16;
+    for (size_t size = 0; size < 70; size++) {
+        char *p[] = {own_malloc->malloc(size), own_malloc->calloc(1, size),
+                     own_malloc->realloc(own_malloc->malloc(200), size + 1),
+                     OPS.heap_malloc(own_heap("h", NULL, 0), size)};
+        for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++)
+            if ((uintptr_t)p[i] % align != 0) {
+                fprintf(stderr, "%zu: %zu bytes at %p\n", i, size, (void *)p[i]);
+                _exit(99);
+            }
+    }
+}
+
+static void alignment(void **state) {
+    (void)state;
+    static const char *const settings[][2] = {{"align", "16"},        {"align", "8"},
+                                              {"align", "1"},         {"side", "start"},
+                                              {"sample_every", "50"}, {"max_size", "1"}};
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+        option = settings[i][0];
+        value = settings[i][1];
+        own_passes(aligned_body);
+    }
+    option = "side"; /* as those below expect it */
+    value = "end";
+}
+
+/* What lies within reach of the blocks: nothing of the program's or of the allocator's
+ * that can be read or written, 64 MiB far, and the same around its tables. */
+struct region {
+    uintptr_t from, to;
+};
+
+static size_t accessible(struct region *regions, size_t room) {
+    static char line[4096];
+    size_t count = 0;
+    FILE *file = fopen("/proc/self/maps", "r");
+    CHECK(file != NULL);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        struct region now;
+        char access[8];
+        CHECK(sscanf(line, "%lx-%lx %7s", &now.from, &now.to, access) == 3);
+        if (strncmp(access, "---", 3) == 0)
+            continue;
+        CHECK(count < room);
+        regions[count++] = now;
+    }
+    fclose(file);
+    return count;
+}
+
+static void gaps_body(void) {
+    enum { FAR = 64 << 20, CLASSES = 9 };
+    static struct region regions[4096];
+    static char *p[4 * CLASSES];
+    opened();
+    size_t blocks = 0; /* in spans of many sizes, and soft if the settings say so */
+    for (int round = 0; round < 4; round++)
+        for (int power = 0; power < 2 * CLASSES; power += 2) {
+            p[blocks] = allocate_here((size_t)40 << power);
+            CHECK(p[blocks] != NULL);
+            blocks++;
+        }
+    size_t count = accessible(regions, sizeof(regions) / sizeof(regions[0]));
+    size_t first = 0, last = 0, others = 0;
+    for (size_t i = 0; i < blocks; i++) {
+        first = p[i] < p[first] ? i : first;
+        last = p[i] > p[last] ? i : last;
+    }
+    size_t i = 0;
+    while (i < count && regions[i].to <= (uintptr_t)p[first])
+        i++;
+    CHECK(i < count && (i == 0 || (uintptr_t)p[first] - regions[i - 1].to >= FAR));
+    while (i < count && regions[i].from <= (uintptr_t)p[last])
+        i++;
+    CHECK(i < count && regions[i].from - regions[i - 1].to >= FAR);
+    /* the tables, which are as near to each other as they like */
+    for (; i < count && others == 0; i++)
+        others = i + 1 == count || regions[i + 1].from - regions[i].to >= FAR ? i : 0;
+    CHECK(others > 0);
+    memset(p[first], 1, 40);
+}
+
+static void gaps(void **state) {
+    (void)state;
+    static const char *const settings[][2] = {
+        {"side", "end"}, {"sample_every", "2"}, {"max_size", "1"}};
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+        option = settings[i][0];
+        value = settings[i][1];
+        own_passes(gaps_body);
+    }
+    option = "side"; /* as those below expect it */
+    value = "end";
 }
 
 static void bad_align(void) {
@@ -1175,6 +1308,8 @@ int main(void) {
         cmocka_unit_test(purge),
         cmocka_unit_test(blocks_and_heaps),
         cmocka_unit_test(options),
+        cmocka_unit_test(alignment),
+        cmocka_unit_test(gaps),
         cmocka_unit_test(in_threads),
         cmocka_unit_test(together),
         cmocka_unit_test(after_fork),

@@ -9,7 +9,14 @@
  * least a page; a freed one costs address space and its entry only.
  *
  * Where blocks lie: one large reserved range is cut into spans of equal slots
- * (guard.h). A slot's pages are made writable for the block's life. What does
+ * (guard.h). A slot's pages are made writable for the block's life. The tables of
+ * what is known of the blocks lie in the same range, far from the blocks, as a wild
+ * write that hit them would go unseen:
+ *
+ *     base                                                        base + size
+ *     | GAP | spans ->            at least GAP           <- tables | GAP |
+ *
+ * Nothing but the spans and the tables is accessible there. What does
  * not fault by itself, as it is not at a page's end, is filled with a pattern
  * and checked at free: the bytes between a block's end and the guard page when
  * its size is no multiple of the alignment, some bytes before it, and the other
@@ -62,6 +69,7 @@ enum {
     FREED = 0xdf,
 };
 #define UNIT ((size_t)1 << GUARD_UNIT_BITS)
+#define GAP ((size_t)64 << 20) /* whole units */
 #define RESERVE_MAX ((size_t)4 << 40)
 #define RESERVE_MIN ((size_t)1 << 30)
 
@@ -93,6 +101,7 @@ static struct {
     struct guard_span *span; /* where new slots come from */
 } classes[2][CLASSES];       /* guarded, soft */
 static size_t next_unit;
+static char *tables, *tables_open; /* where they begin, and what of it is accessible */
 static struct guard_slot *quarantine_first, *quarantine_last;
 static size_t quarantine_bytes;
 static struct guard_heap *heaps; /* never shrinks: structs are used again */
@@ -155,6 +164,23 @@ struct guard_slot *guard_slot_beside(const struct guard_slot *slot, int step) {
                                                                         : NULL;
 }
 
+/* Under the lock. Zeroed memory for ever, at a cache line's start, if at least GAP then
+ * remains between it and `spans_end`; or NULL. */
+static void *table_take(size_t size, const char *spans_end) {
+    size_t room = (size_t)(tables - spans_end);
+    size = (size + 63) & ~(size_t)63;
+    if (room < GAP || size > room - GAP)
+        return NULL;
+    char *from = tables - size;
+    char *open = (char *)((uintptr_t)from & ~(guard.page - 1));
+    if (open < tables_open) {
+        if (mprotect(open, (size_t)(tables_open - open), PROT_READ | PROT_WRITE) != 0)
+            return NULL;
+        tables_open = open;
+    }
+    return tables = from;
+}
+
 /* Under the lock. NULL: no address space or memory for the table. */
 static struct guard_span *span_new(unsigned class, int soft) {
     size_t payload = class_size(class) * (soft ? (size_t)SOFT_UNIT : guard.page);
@@ -163,20 +189,16 @@ static struct guard_span *span_new(unsigned class, int soft) {
     size_t whole = (guard.page + slot_size + UNIT - 1) & ~(UNIT - 1);
     if (whole / UNIT > guard.size / UNIT - next_unit)
         return NULL;
-    char *base = guard.base + next_unit * UNIT;
-    size_t count = (whole - guard.page) / slot_size, table = count * guard.slot_stride;
-    struct guard_span *span = guard.host->alloc(sizeof(*span));
+    char *base = guard.base + next_unit * UNIT, *start = base + guard.page;
+    size_t count = (whole - guard.page) / slot_size;
+    if (soft && mprotect(start, whole - guard.page, PROT_READ | PROT_WRITE) != 0)
+        return NULL;
+    size_t head = (sizeof(struct guard_span) + 63) & ~(size_t)63;
+    struct guard_span *span = table_take(head + count * guard.slot_stride, base + whole);
     if (span == NULL)
         return NULL;
-    span->slots = mmap(NULL, table, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (span->slots == MAP_FAILED)
-        return NULL;
-    span->start = base + guard.page;
-    if (soft && mprotect(span->start, whole - guard.page, PROT_READ | PROT_WRITE) != 0) {
-        munmap(span->slots, table);
-        return NULL;
-    }
+    span->slots = (char *)span + head;
+    span->start = start;
     span->slot_size = slot_size;
     span->payload = payload;
     span->count = count;
@@ -336,8 +358,7 @@ static void *block_new(struct guard_heap *heap, size_t size, size_t alignment, i
         guard_signal_check();
     if (size > guard.size / 2 || alignment > guard.size / 4)
         return NULL;
-    size_t least = size <= 8 && state.align > 8 ? 8 : state.align;
-    struct guard_slot *slot = new_slot(size, alignment < least ? least : alignment);
+    struct guard_slot *slot = new_slot(size, alignment < state.align ? state.align : alignment);
     if (slot == NULL)
         return NULL;
     char *p = slot->p, *from, *to;
@@ -555,7 +576,7 @@ static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
     while (heap != NULL && heap->used)
         heap = heap->next;
     if (heap == NULL) {
-        heap = guard.host->alloc(sizeof(*heap));
+        heap = table_take(sizeof(*heap), guard.base + next_unit * UNIT);
         if (heap == NULL) {
             pthread_mutex_unlock(&lock);
             return guard.host->fail(error, -ENOMEM, "heap '%s': out of memory", params->name);
@@ -759,17 +780,15 @@ static int open_guard(const struct memopt_host *host, const void *opaque,
                           "the limit (ulimit -v)",
                           RESERVE_MIN >> 20);
     }
-    size_t units = guard.size / UNIT * sizeof(guard.units[0]);
-    void *table = mmap(NULL, units, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (table == MAP_FAILED) {
+    guard.base = base;
+    next_unit = GAP / UNIT;
+    tables = tables_open = guard.base + guard.size - GAP;
+    guard.units = table_take(guard.size / UNIT * sizeof(guard.units[0]), guard.base + GAP);
+    if (guard.units == NULL) {
         munmap(base, guard.size);
         guard.size = 0;
-        return host->fail(error, -ENOMEM, "the guard allocator can't map its table of %zu bytes",
-                          units);
+        return host->fail(error, -ENOMEM, "the guard allocator can't have memory for its tables");
     }
-    guard.units = table;
-    guard.base = base;
     guard_stack_open();
     guard_signal_check();
     ret_malloc->malloc = default_malloc;
@@ -805,9 +824,9 @@ static const struct memopt_option options[] = {
                     "which side of a block the guard page is on: 'end' catches overflows at "
                     "once, 'start' underflows"),
     MEMOPT_OPT_INT(struct settings, align, "align", "16", "1", "16", "bytes",
-                   "alignment of blocks, a power of two: with less than 16 an overflow by the "
-                   "first byte faults whatever the size is, but code that counts on alignment "
-                   "may fail"),
+                   "alignment of all blocks, however small, a power of two: with less than 16 more "
+                   "overflows by the first byte fault, with 1 all of them, but code that relies on "
+                   "alignment may fail"),
     MEMOPT_OPT_SIZE(struct settings, quarantine, "quarantine", "64MiB", "0", "1TiB",
                     "freed blocks that are kept inaccessible before their place is used again, "
                     "in bytes of whole pages; it is address space and not memory"),

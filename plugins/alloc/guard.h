@@ -15,9 +15,10 @@
  *             bytes are checked when it is freed and before it is used again
  *   quarantine  freed slots that are not used again for the time being
  *
- * What is known of a block lies in a table of its span, outside the slots: no
- * overflow can reach it. The handler reads it without a lock: in a process that
- * is about to die a torn read costs one wrong line.
+ * What is known of a block lies in a table of its span, 64 MiB or more from any slot
+ * and from the program's memory, with nothing accessible in between. The handler
+ * reads it without a lock: in a process that is about to die a torn read costs one
+ * wrong line.
  */
 #ifndef MO_GUARD_H
 #define MO_GUARD_H
@@ -76,9 +77,9 @@ enum { GUARD_UNIT_BITS = 24 }; /* 16 MiB */
 struct guard {
     const struct memopt_host *host;
     size_t page;
-    char *base;
+    char *base; /* whole pages */
     size_t size;
-    _Atomic(struct guard_span *) *units;
+    _Atomic(struct guard_span *) *units; /* by (address - base) / unit; NULL: not a span's */
     size_t slot_stride;
     unsigned frames;
 };
