@@ -203,6 +203,150 @@ static void free_elsewhere(void) {
     free_here(OPS.heap_malloc(own_heap("h", NULL, 0), 100));
 }
 
+/* ----------------------------------------------- by which form, of what size */
+
+NAMED void *new_here(size_t size, size_t alignment, unsigned by);
+NAMED void *new_here(size_t size, size_t alignment, unsigned by) {
+    void *p =
+        alignment == 0 ? own_malloc->malloc(size) : own_malloc->aligned_alloc(alignment, size);
+    CHECK(p != NULL);
+    if (by != MEMOPT_BY_MALLOC)
+        own_malloc->made_by(p, by);
+    KEEP_FRAME;
+    return p;
+}
+
+NAMED void delete_here(void *p, size_t size, size_t alignment, unsigned by);
+NAMED void delete_here(void *p, size_t size, size_t alignment, unsigned by) {
+    own_malloc->freed_by(p, size, alignment, by);
+    own_malloc->free(p);
+    KEEP_FRAME;
+}
+
+/* Made by one form and freed by another; what is said of it, or NULL. */
+enum { C = MEMOPT_BY_MALLOC, NEW = MEMOPT_BY_NEW, ARRAY = MEMOPT_BY_NEW_ARRAY };
+static const struct pair {
+    struct {
+        size_t size, alignment;
+        unsigned by;
+    } made, freed;
+    const char *says[3];
+} pairs[] = {
+    {{48, 0, NEW}, {48, 0, NEW}, {NULL}},
+    {{48, 0, NEW}, {SIZE_MAX, 0, NEW}, {NULL}},
+    {{48, 0, ARRAY}, {48, 0, ARRAY}, {NULL}},
+    {{0, 0, NEW}, {0, 0, NEW}, {NULL}},
+    {{48, 128, NEW}, {48, 128, NEW}, {NULL}},
+    {{48, 128, NEW}, {SIZE_MAX, 128, NEW}, {NULL}},
+    {{48, 128, ARRAY}, {SIZE_MAX, 0, ARRAY}, {NULL}}, /* alignment not said */
+    /* up to 16 an alignment is every block's */
+    {{48, 0, NEW}, {48, 16, NEW}, {NULL}},
+    {{48, 8, NEW}, {48, 1, NEW}, {NULL}},
+    {{40000, 4096, NEW}, {40000, 4096, NEW}, {NULL}},
+    {{48, 0, C}, {48, 0, C}, {NULL}},
+    {{48, 64, C}, {48, 64, C}, {NULL}},
+    {{48, 64, C}, {48, 48, C}, {NULL}}, /* aligned_alloc(48, 48), which is rounded up */
+    /* of an operator of the program's own, which may have asked for more */
+    {{48, 0, C}, {40, 0, NEW}, {NULL}},
+    {{48, 0, C}, {SIZE_MAX, 0, ARRAY}, {NULL}},
+    {{48, 0, C}, {40, 64, NEW}, {NULL}},
+    /* of a run-time of its own: its delete may end in free_sized */
+    {{48, 0, ARRAY}, {48, 0, C}, {NULL}},
+    {{48, 0, NEW},
+     {SIZE_MAX, 0, ARRAY},
+     {"memopt: form-mismatch: delete[](0x", ") of a block of 48 bytes at 0x",
+      " that was made by new: expected delete\n"}},
+    {{48, 0, ARRAY},
+     {SIZE_MAX, 0, NEW},
+     {"memopt: form-mismatch: delete(0x", " that was made by new[]: expected delete[]\n"}},
+    {{48, 0, ARRAY}, {8, 0, NEW}, {"memopt: form-mismatch: delete(0x"}},
+    {{48, 64, ARRAY}, {48, 64, NEW}, {"memopt: form-mismatch: delete(0x"}},
+    {{48, 0, NEW},
+     {40, 0, NEW},
+     {"memopt: size-mismatch: delete(0x", ") with size 40 of a block of 48 bytes at 0x",
+      ": expected size 48\n"}},
+    {{48, 0, NEW}, {49, 0, NEW}, {"memopt: size-mismatch: delete(0x", "with size 49 of"}},
+    {{48, 0, NEW}, {0, 0, NEW}, {"memopt: size-mismatch: delete(0x", "with size 0 of"}},
+    {{0, 0, NEW}, {1, 0, NEW}, {"memopt: size-mismatch: delete(0x", ": expected size 0\n"}},
+    {{48, 0, ARRAY}, {40, 0, ARRAY}, {"memopt: size-mismatch: delete[](0x"}},
+    {{100000, 64, NEW}, {99999, 64, NEW}, {"memopt: size-mismatch: delete(0x"}},
+    {{48, 0, C}, {40, 0, C}, {"memopt: size-mismatch: free_sized(0x"}},
+    {{48, 0, ARRAY}, {40, 0, C}, {"memopt: size-mismatch: free_sized(0x"}},
+    {{48, 64, C}, {40, 64, C}, {"memopt: size-mismatch: free_aligned_sized(0x"}},
+    {{48, 128, NEW},
+     {48, 64, NEW},
+     {"memopt: alignment-mismatch: delete(0x", ") with alignment 64 of a block of 48 bytes at 0x",
+      ": expected alignment 128\n"}},
+    {{48, 0, ARRAY},
+     {SIZE_MAX, 64, ARRAY},
+     {"memopt: alignment-mismatch: delete[](0x", ": expected alignment 16 or less\n"}},
+    {{48, 64, C}, {48, 128, C}, {"memopt: alignment-mismatch: free_aligned_sized(0x"}},
+    {{48, 64, C}, {48, 8, C}, {"memopt: alignment-mismatch: free_aligned_sized(0x"}},
+    {{48, 0, C}, {48, 64, C}, {"memopt: alignment-mismatch: free_aligned_sized(0x"}},
+    {{48, 64, C},
+     {48, 0, C},
+     {"memopt: alignment-mismatch: free_sized(0x",
+      ") without alignment of a block of 48 bytes at 0x", ": expected alignment 64\n"}},
+};
+
+static const struct pair *current;
+static int in_thread;
+
+static void *free_now(void *p) {
+    delete_here(p, current->freed.size, current->freed.alignment, current->freed.by);
+    return NULL;
+}
+
+static void pair_body(void) {
+    pthread_t thread;
+    opened();
+    /* a place that was another form's before is not taken for it */
+    delete_here(new_here(48, 0, current->made.by), 48, 0, current->made.by);
+    for (int i = 0; i < 3; i++) {
+        void *p = new_here(current->made.size, current->made.alignment, current->made.by);
+        if (!in_thread)
+            free_now(p);
+        else if (pthread_create(&thread, NULL, free_now, p) == 0)
+            pthread_join(thread, NULL);
+    }
+    delete_here(new_here(48, 0, C), 48, 0, C);
+    CHECK(own_figures().live == 0);
+}
+
+/* What is wrong with the pointer itself is for free to say. */
+static void form_twice(void) {
+    opened();
+    void *p = new_here(100, 0, NEW);
+    delete_here(p, 100, 0, NEW);
+    delete_here(p, 90, 0, ARRAY);
+}
+
+static void form_inside(void) {
+    opened();
+    delete_here((char *)new_here(100, 0, NEW) + 16, 84, 0, ARRAY);
+}
+
+static void form_foreign(void) {
+    opened();
+    char on_stack[16];
+    own_malloc->made_by(on_stack, NEW);
+    delete_here(on_stack, 7, 0, ARRAY);
+}
+
+/* What realloc gives is malloc's again, of the new size. */
+static void form_realloc(void) {
+    opened();
+    delete_here(own_malloc->realloc(new_here(48, 64, NEW), 30), 30, 0, C);
+    delete_here(own_malloc->realloc(new_here(48, 0, C), 3000), 3000, 0, C);
+    delete_here(own_malloc->realloc(new_here(48, 0, C), 3000), 48, 0, C);
+}
+
+static void forms_disabled(void) {
+    CHECK(own_open("guard", "forms", "no", NULL) == 0);
+    CHECK(own_malloc->made_by == NULL && own_malloc->freed_by == NULL);
+    own_malloc->free(own_malloc->malloc(10));
+}
+
 static const struct bug {
     const char *option, *value;
     void (*body)(void);
@@ -356,6 +500,51 @@ static void planted(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof(bugs) / sizeof(bugs[0]); i++)
         expect(&bugs[i]);
+}
+
+static void forms(void **state) {
+    (void)state;
+    static const char *const settings[][2] = {
+        {"side", "end"}, {"side", "start"}, {"align", "1"}, {"max_size", "1"}};
+    static const struct bug others[] = {
+        {"forms", "yes", form_twice, SIGABRT, {"memopt: double-free: free(0x", "delete_here+"}},
+        {"forms",
+         "yes",
+         form_inside,
+         SIGABRT,
+         {"memopt: invalid-free: free(0x", "16 bytes inside"}},
+        {"forms", "yes", form_foreign, SIGABRT, {"memopt: invalid-free: free(0x"}},
+        {"forms",
+         "yes",
+         form_realloc,
+         SIGABRT,
+         {"memopt: size-mismatch: free_sized(0x", "with size 48 of a block of 3000 bytes"}},
+    };
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        expect(&others[i]);
+    own_passes(forms_disabled);
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        current = &pairs[i];
+        in_thread = i % 2 == 0;
+        const char *const *setting = settings[i % (sizeof(settings) / sizeof(settings[0]))];
+        struct bug bug = {setting[0], setting[1], pair_body, SIGABRT, {NULL}};
+        if (current->says[0] != NULL) {
+            memcpy(bug.says, current->says, sizeof(current->says));
+            bug.says[3] = "  allocated by thread ";
+            bug.says[4] = "new_here+";
+            bug.says[5] = "  called by thread ";
+            bug.says[6] = "delete_here+";
+            for (int j = 1; j < 3; j++)
+                bug.says[j] = bug.says[j] == NULL ? "" : bug.says[j];
+            expect(&bug);
+            continue;
+        }
+        option = bug.option;
+        value = bug.value;
+        own_passes(pair_body);
+    }
+    option = "side";
+    value = "end";
 }
 
 /* The innermost frame of each stack is the function that did it. */
@@ -1303,6 +1492,7 @@ static void failing_calls(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planted),
+        cmocka_unit_test(forms),
         cmocka_unit_test(innermost),
         cmocka_unit_test(soft),
         cmocka_unit_test(purge),

@@ -468,6 +468,8 @@ static void test_malloc_defaults(void **state) {
     assert_int_equal(mo_plugin_open_allocator(plugin, NULL, &again, &error), 0);
     assert_ptr_equal(table, again);
     assert_int_equal(table->sized_below, 0);
+    assert_null(table->made_by);
+    assert_null(table->freed_by);
     unsigned char *p = table->malloc(40);
     assert_non_null(p);
     memset(p, 7, 40);

@@ -930,7 +930,8 @@ close:
     return r;
 }
 
-/* Defaults for the operations of struct memopt_malloc that a plugin leaves out.
+/* Defaults for the operations of struct memopt_malloc that a plugin leaves out, but
+ * for made_by and freed_by: few have them, and who calls them looks.
  * They have no argument to find the table by, so there are as many copies as
  * there may be such plugins in a process. */
 enum { DEFAULTS = 4 };

@@ -31,8 +31,9 @@
  *
  * Versions
  *   major 1, minor 0 (2026-11): first.
- *            minor 1 (2026-11): sized_below in struct memopt_malloc; bounds in
- *            struct memopt_tracker_ops, with struct memopt_tally.
+ *            minor 1 (2026-11): sized_below, made_by and freed_by in struct
+ *            memopt_malloc; bounds in struct memopt_tracker_ops, with struct
+ *            memopt_tally.
  *   Fields are only ever appended, to every struct here; each struct carries
  *   its own size. memopt copies what an older plugin has into a zeroed current
  *   struct and fills what is missing with the defaults named below, so an older
@@ -184,6 +185,13 @@ struct memopt_host {
 
 /* ------------------------------------------------------------- allocators */
 
+/* By which form a block comes and goes. */
+enum memopt_form {
+    MEMOPT_BY_MALLOC = 0, /* C's: malloc and its family; free_sized, free_aligned_sized */
+    MEMOPT_BY_NEW = 1,    /* C++'s new and delete, nothrow and aligned ones too */
+    MEMOPT_BY_NEW_ARRAY = 2,
+};
+
 /* The default heap as plain functions, so that dispatch costs one indirect
  * call and a library's own function can stand here. [program], any thread.
  *
@@ -211,19 +219,20 @@ struct memopt_malloc {
      * depends on nothing but the size that was asked for, so that it need not be asked
      * each time. 0: it depends. */
     size_t sized_below;
-    /* Since 1.1. Both may be NULL. What C++ and C23 say of a block beyond its address, for a
-     * backend that checks it. made_by: after an allocation by a form of operator new;
-     * freed_by: before free, by a form that says more than free() does. `size` is SIZE_MAX
-     * and `alignment` 0 where they are not said. free() itself says nothing, so a block may
-     * be freed without freed_by whatever made it. */
-    void (*made_by)(void *p, unsigned by); /* by: enum memopt_form */
+    /* Since 1.1. What C++ and C23 say of a block besides its address, for a backend that
+     * checks it (guard). May be NULL, which costs nothing. [program]
+     *   made_by    after operator new or new[] got the block from malloc or aligned_alloc;
+     *              by: MEMOPT_BY_NEW or MEMOPT_BY_NEW_ARRAY
+     *   freed_by   just before free(p), by a form that says more than free: all of delete
+     *              and delete[], free_sized (by: MEMOPT_BY_MALLOC, alignment 0) and
+     *              free_aligned_sized. size: what it says that was asked of malloc or
+     *              aligned_alloc, which get 1 for an empty aligned block; SIZE_MAX: it
+     *              doesn't say. alignment: likewise; 0: it doesn't say.
+     * `p` is not NULL, but may be any address, as in free. free itself is never
+     * announced: a C++ run-time of its own in a library may end its delete in our free,
+     * and start its new in our malloc. */
+    void (*made_by)(void *p, unsigned by);
     void (*freed_by)(void *p, size_t size, size_t alignment, unsigned by);
-};
-
-enum memopt_form {
-    MEMOPT_BY_MALLOC = 0, /* free_sized(), free_aligned_sized() */
-    MEMOPT_BY_NEW = 1,
-    MEMOPT_BY_NEW_ARRAY = 2,
 };
 
 /* A backend's or a heap's own figures, in bytes; MEMOPT_UNKNOWN where it has
@@ -486,6 +495,7 @@ extern MEMOPT_EXPORT const struct memopt_plugin memopt_plugin;
 _Static_assert(sizeof(struct memopt_option) == 64, "ABI: append only, and bump the minor");
 _Static_assert(offsetof(struct memopt_plugin, name) == 24, "ABI: append only");
 _Static_assert(sizeof(struct memopt_plugin) == 72, "ABI: append only, and bump the minor");
+_Static_assert(offsetof(struct memopt_malloc, sized_below) == 56, "ABI: append only");
 _Static_assert(sizeof(struct memopt_malloc) == 80, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_figures) == 56, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_allocator_ops) == 176, "ABI: append only, and bump the minor");

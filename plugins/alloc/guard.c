@@ -56,6 +56,7 @@ struct settings {
     int64_t frames;
     int64_t sample_every;
     uint64_t max_size;
+    int forms;
 };
 
 enum {
@@ -353,6 +354,11 @@ static struct guard_slot *new_slot(size_t size, size_t alignment) {
     return new_soft(size, alignment);
 }
 
+/* An alignment as the power of two that aligned_alloc makes of it; 0: every block's. */
+static uint8_t alignment_bits(size_t alignment) {
+    return alignment <= 16 ? 0 : (uint8_t)(64 - __builtin_clzl(alignment - 1));
+}
+
 static void *block_new(struct guard_heap *heap, size_t size, size_t alignment, int zero) {
     if ((atomic_fetch_add_explicit(&state.calls, 1, memory_order_relaxed) & 15) == 0)
         guard_signal_check();
@@ -370,6 +376,8 @@ static void *block_new(struct guard_heap *heap, size_t size, size_t alignment, i
     slot->allocated_by = guard_tid();
     slot->allocated_depth = (uint8_t)guard_stack_here(slot->frames, guard.frames);
     slot->freed_depth = 0;
+    slot->by = MEMOPT_BY_MALLOC;
+    slot->alignment = alignment_bits(alignment);
     slot->heap = heap;
     pthread_mutex_lock(&lock);
     bytes.live += size;
@@ -560,6 +568,29 @@ static void *default_aligned_alloc(size_t alignment, size_t size) {
 
 static size_t default_usable_size(void *p) {
     return slot_live("malloc_usable_size", NULL, p)->size;
+}
+
+static void default_made_by(void *p, unsigned by) {
+    struct guard_slot *slot = guard_slot_at(p);
+    if (slot != NULL && slot->p == p)
+        slot->by = (uint8_t)by;
+}
+
+/* What is no block of the default heap, free() reports. */
+static void default_freed_by(void *p, size_t size, size_t alignment, unsigned by) {
+    const struct guard_slot *slot = guard_slot_at(p);
+    if (slot == NULL || slot->p != p || slot->heap != NULL ||
+        atomic_load_explicit(&slot->state, memory_order_acquire) != GUARD_LIVE)
+        return;
+    int by_c = by == MEMOPT_BY_MALLOC;
+    /* An operator new that isn't memopt's made it, and may have asked for more. */
+    if (!by_c && slot->by == MEMOPT_BY_MALLOC)
+        return;
+    /* delete without an alignment says nothing, but free_sized is not for aligned blocks. */
+    int aligned = alignment != 0 || by_c;
+    if ((!by_c && by != slot->by) || (size != SIZE_MAX && size != slot->size) ||
+        (aligned && alignment_bits(alignment) != slot->alignment))
+        guard_report_form(slot, size, alignment, by);
 }
 
 /* -------------------------------------------------------------- named heaps */
@@ -797,6 +828,10 @@ static int open_guard(const struct memopt_host *host, const void *opaque,
     ret_malloc->free = default_free;
     ret_malloc->aligned_alloc = default_aligned_alloc;
     ret_malloc->usable_size = default_usable_size;
+    if (settings->forms) {
+        ret_malloc->made_by = default_made_by;
+        ret_malloc->freed_by = default_freed_by;
+    }
     return 0;
 }
 
@@ -837,6 +872,9 @@ static const struct memopt_option options[] = {
     MEMOPT_OPT_SIZE(struct settings, max_size, "max_size", NULL, "0", NULL,
                     "larger blocks are not guarded: they are checked when they are freed and "
                     "their place is used again at once"),
+    MEMOPT_OPT_BOOL(struct settings, forms, "forms", "yes",
+                    "delete must go with new and delete[] with new[], and the size and alignment "
+                    "that delete, free_sized and free_aligned_sized are given must be the block's"),
     MEMOPT_OPT_END,
 };
 

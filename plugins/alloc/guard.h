@@ -52,6 +52,8 @@ struct guard_slot {
     uint8_t plain;                        /* large and not to be kept when freed */
     uint8_t idle;                         /* enum guard_idle; under the lock */
     uint8_t allocated_depth, freed_depth; /* frames that were captured */
+    uint8_t by;                           /* enum memopt_form it was made by */
+    uint8_t alignment;                    /* asked for, as a power of two; 0: 16 bytes or less */
     int32_t allocated_by, freed_by;       /* thread ids */
     char *p;
     size_t size;                        /* as asked for: usable_size is the same */
@@ -117,6 +119,9 @@ void guard_put_stack(struct guard_text *text, const uintptr_t *frames, unsigned 
 _Noreturn void guard_report_pointer(const char *operation, const void *p);
 _Noreturn void guard_report_twice(const char *operation, const struct guard_slot *slot);
 _Noreturn void guard_report_heap(const char *operation, const struct guard_slot *slot);
+/* It is freed by a form that says (as plugin.h has it) what isn't so. */
+_Noreturn void guard_report_form(const struct guard_slot *slot, size_t size, size_t alignment,
+                                 unsigned by);
 /* A pattern is damaged at `where`; `when`: "when it was freed". */
 _Noreturn void guard_report_damage(const struct guard_slot *slot, const char *where,
                                    const char *when);

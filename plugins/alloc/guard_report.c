@@ -99,6 +99,39 @@ void guard_report_heap(const char *operation, const struct guard_slot *slot) {
     finish("called by", slot);
 }
 
+void guard_report_form(const struct guard_slot *slot, size_t size, size_t alignment, unsigned by) {
+    static const char *const news[] = {"malloc", "new", "new[]"};
+    static const char *const deletes[] = {"free", "delete", "delete[]"};
+    const char *operation = by != MEMOPT_BY_MALLOC ? deletes[by]
+                            : alignment != 0       ? "free_aligned_sized"
+                                                   : "free_sized";
+    begin();
+    guard_put(&text, "%s(%x) ", operation, (uintptr_t)slot->p);
+    if (by != MEMOPT_BY_MALLOC && by != slot->by) {
+        kind = "form-mismatch";
+        guard_put(&text, "of ");
+        put_block(slot);
+        guard_put(&text, " that was made by %s: expected %s", news[slot->by], deletes[slot->by]);
+    } else if (size != SIZE_MAX && size != slot->size) {
+        kind = "size-mismatch";
+        guard_put(&text, "with size %u of ", size);
+        put_block(slot);
+        guard_put(&text, ": expected size %u", slot->size);
+    } else {
+        kind = "alignment-mismatch";
+        if (alignment == 0)
+            guard_put(&text, "without alignment of ");
+        else
+            guard_put(&text, "with alignment %u of ", alignment);
+        put_block(slot);
+        guard_put(&text,
+                  slot->alignment == 0 ? ": expected alignment 16 or less"
+                                       : ": expected alignment %u",
+                  (size_t)1 << slot->alignment);
+    }
+    finish("called by", slot);
+}
+
 void guard_report_damage(const struct guard_slot *slot, const char *where, const char *when) {
     begin();
     if (where >= slot->p + slot->size) {
