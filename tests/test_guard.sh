@@ -4,6 +4,7 @@
 # report keeps, and how the program dies.
 . "${top_srcdir:?}/tests/run_lib.sh"
 planted=$top_builddir/tests/planted
+forms=$top_builddir/tests/planted_forms
 ulimit -c 0
 
 # finds BUG STATUS TEXT...: with `memopt run -a guard $extra`
@@ -16,7 +17,7 @@ finds() {
     for text in "$@"; do
         says err "$text"
         case $text in
-        [a-z]*-free:\ * | *flow:\ *)
+        [a-z]*-free:\ * | *flow:\ * | *-mismatch:\ *)
             says report.json "\"kind\": \"${text%%:*}\""
             says report.json "\"text\": \"${text#*: }"
             ;;
@@ -55,6 +56,60 @@ extra=(--set allocator.guard.sample_every=1000000)
 finds none 0
 says out "2 words, 2 different"
 finds slack 134 "overflow: write 1 byte after the end of a block of 7 bytes"
+
+# By which form a block was made and freed. In each row: the bug, what is said of it up
+# to the address, and after it.
+extra=()
+while IFS='|' read -r bug kind operation rest; do
+    exits 134 "$memopt" run -a guard -r text,json --set reporter.json.output="$work/report.json" \
+        -- "$forms" "$bug"
+    says err "$kind: $operation(0x"
+    says err "$rest"
+    says err "allocated by thread"
+    says err "called by thread"
+    case $operation in
+    *free*) says err "sizedPv" ;;
+    delete*) [[ $bug = *array-size || $bug = aligned-* ]] || says err "_delete" ;;
+    esac
+    says report.json "\"kind\": \"$kind\""
+    says report.json "\"text\": \"$operation(0x"
+    exits 134 "$memopt" run -a guard -t stats -- "$forms" in-thread "$bug"
+    says err "$kind: $operation(0x"
+    exits 0 "$memopt" run -a guard --set allocator.guard.max_size=1 -- "$forms" in-child "$bug"
+    says err "$kind: $operation(0x"
+    says out "grandchild: signal 6"
+    exits 0 "$memopt" run -a guard --set allocator.guard.forms=no -- "$forms" "$bug"
+    never err mismatch
+done <<'END'
+delete-size|size-mismatch|delete|with size 24 of a block of 40 bytes
+delete-base|size-mismatch|delete|with size 8 of a block of 64 bytes
+delete-array-size|size-mismatch|delete[]|with size 72 of a block of 80 bytes
+delete-of-array|form-mismatch|delete|made by new[]: expected delete[]
+delete-of-one-array|form-mismatch|delete|made by new[]: expected delete[]
+array-delete|form-mismatch|delete[]|made by new: expected delete
+nothrow-array|form-mismatch|delete|made by new[]: expected delete[]
+aligned-array|form-mismatch|delete|made by new[]: expected delete[]
+delete-alignment|size-mismatch|delete|with size 64 of a block of 128 bytes
+aligned-delete|alignment-mismatch|delete|with alignment 64 of a block of 100 bytes
+aligned-size|size-mismatch|delete|with size 64 of a block of 128 bytes
+free-sized|size-mismatch|free_sized|with size 41 of a block of 40 bytes
+free-sized-realloc|size-mismatch|free_sized|with size 40 of a block of 400 bytes
+free-sized-aligned|alignment-mismatch|free_sized|without alignment of a block of 128 bytes
+free-aligned-size|size-mismatch|free_aligned_sized|with size 64 of a block of 128 bytes
+free-aligned-alignment|alignment-mismatch|free_aligned_sized|with alignment 32 of a block of 128
+free-aligned-malloc|alignment-mismatch|free_aligned_sized|expected alignment 16 or less
+END
+
+# and what is right: nothing is said
+for program in "0 $forms none" "0 $forms in-thread none" "0 $forms in-child none" \
+    "0 $top_builddir/tests/programs/cxx_new" "0 $top_builddir/tests/programs/cxx_own_new" \
+    "3 $top_builddir/tests/programs/cxx_exceptions"; do
+    for more in "" "-t stats" "--set allocator.guard.sample_every=5" "--set heap.default.limit=100MiB"; do
+        # shellcheck disable=SC2086
+        exits "${program%% *}" "$memopt" run -a guard $more -- ${program#* }
+        never err mismatch
+    done
+done
 
 # a program that was never built for this: an overflow made by Python's ctypes
 if [ -n "$python" ] && "$python" -c 'import ctypes' 2>/dev/null; then

@@ -930,8 +930,7 @@ close:
     return r;
 }
 
-/* Defaults for the operations of struct memopt_malloc that a plugin leaves out, but
- * for made_by and freed_by: few have them, and who calls them looks.
+/* Defaults for the operations of struct memopt_malloc that a plugin leaves out.
  * They have no argument to find the table by, so there are as many copies as
  * there may be such plugins in a process. */
 enum { DEFAULTS = 4 };
