@@ -186,6 +186,28 @@ tests_planted_forms_SOURCES = tests/programs/planted_forms.cc
 tests_planted_forms_CXXFLAGS = $(PLAIN_CXXFLAGS)
 tests_planted_forms_CPPFLAGS =
 tests_planted_forms_LDFLAGS = -pthread -export-dynamic
+check_PROGRAMS += tests/cxx_partly_1 tests/cxx_partly_2 tests/cxx_partly_3 \
+	tests/cxx_partly_4 tests/cxx_partly_5
+tests_cxx_partly_1_SOURCES = tests/programs/cxx_partly.cc
+tests_cxx_partly_1_CXXFLAGS = $(PLAIN_CXXFLAGS)
+tests_cxx_partly_1_CPPFLAGS = -DPARTLY=1
+tests_cxx_partly_1_LDFLAGS =
+tests_cxx_partly_2_SOURCES = tests/programs/cxx_partly.cc
+tests_cxx_partly_2_CXXFLAGS = $(PLAIN_CXXFLAGS)
+tests_cxx_partly_2_CPPFLAGS = -DPARTLY=2
+tests_cxx_partly_2_LDFLAGS =
+tests_cxx_partly_3_SOURCES = tests/programs/cxx_partly.cc
+tests_cxx_partly_3_CXXFLAGS = $(PLAIN_CXXFLAGS)
+tests_cxx_partly_3_CPPFLAGS = -DPARTLY=3
+tests_cxx_partly_3_LDFLAGS =
+tests_cxx_partly_4_SOURCES = tests/programs/cxx_partly.cc
+tests_cxx_partly_4_CXXFLAGS = $(PLAIN_CXXFLAGS)
+tests_cxx_partly_4_CPPFLAGS = -DPARTLY=4
+tests_cxx_partly_4_LDFLAGS =
+tests_cxx_partly_5_SOURCES = tests/programs/cxx_partly.cc
+tests_cxx_partly_5_CXXFLAGS = $(PLAIN_CXXFLAGS)
+tests_cxx_partly_5_CPPFLAGS = -DPARTLY=5
+tests_cxx_partly_5_LDFLAGS =
 TESTS += tests/test_guard.sh
 EXTRA_DIST += tests/test_guard.sh
 TESTS += tests/test_cli.sh tests/test_compare.sh tests/test_run.sh

@@ -103,6 +103,9 @@ END
 # and what is right: nothing is said
 for program in "0 $forms none" "0 $forms in-thread none" "0 $forms in-child none" \
     "0 $top_builddir/tests/programs/cxx_new" "0 $top_builddir/tests/programs/cxx_own_new" \
+    "0 $top_builddir/tests/cxx_partly_1" "0 $top_builddir/tests/cxx_partly_2" \
+    "0 $top_builddir/tests/cxx_partly_3" "0 $top_builddir/tests/cxx_partly_4" \
+    "0 $top_builddir/tests/cxx_partly_5" \
     "3 $top_builddir/tests/programs/cxx_exceptions"; do
     for more in "" "-t stats" "--set allocator.guard.sample_every=5" "--set heap.default.limit=100MiB"; do
         # shellcheck disable=SC2086
