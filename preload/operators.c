@@ -190,22 +190,20 @@ static inline bool steps_aside(enum form form) {
     return mo_unlikely(known.whose != OURS) && is_programs() && known.next[form] != NULL;
 }
 
+/* What the run-time got after a failure is not to be judged: it may have called another
+ * form, or asked for more. */
+static inline void *made(void *p, unsigned by) {
+    if (mo_unlikely(made_by != NULL) && p != NULL)
+        made_by(p, by);
+    return p;
+}
+
 static COLD void *checked_new(enum form form, size_t size, unsigned by) {
     before_first_new();
     if (steps_aside(form))
         return ((new_fn *)known.next[form])(size);
     void *p = mo_dispatch.malloc(size);
-    if (p == NULL)
-        return new_failed(form, size);
-    if (made_by != NULL)
-        made_by(p, by);
-    return p;
-}
-
-static inline void *made(void *p, unsigned by) {
-    if (mo_unlikely(made_by != NULL) && p != NULL)
-        made_by(p, by);
-    return p;
+    return p != NULL ? made(p, by) : made(new_failed(form, size), MEMOPT_BY_MALLOC);
 }
 
 #define PUBLIC_NEW(NAME, FORM, BY)                                                                 \
@@ -224,7 +222,7 @@ static inline void *made(void *p, unsigned by) {
         if (steps_aside(FORM))                                                                     \
             return ((new_nothrow_fn *)known.next[FORM])(size, tag);                                \
         void *p = made(mo_dispatch.malloc(size), BY);                                              \
-        return mo_likely(p != NULL) ? p : nothrow_failed(FORM, size, tag);                         \
+        return mo_likely(p != NULL) ? p : made(nothrow_failed(FORM, size, tag), MEMOPT_BY_MALLOC); \
     }
 #define PUBLIC_ALIGNED(NAME, FORM, BY)                                                             \
     MEMOPT_EXPORT void *NAME(size_t size, size_t alignment);                                       \
@@ -234,7 +232,9 @@ static inline void *made(void *p, unsigned by) {
         if (steps_aside(FORM))                                                                     \
             return ((new_aligned_fn *)known.next[FORM])(size, alignment);                          \
         void *p = made(mo_aligned_alloc(alignment, size), BY);                                     \
-        return mo_likely(p != NULL) ? p : aligned_failed(FORM, size, alignment);                   \
+        return mo_likely(p != NULL)                                                                \
+                   ? p                                                                             \
+                   : made(aligned_failed(FORM, size, alignment), MEMOPT_BY_MALLOC);                \
     }
 #define PUBLIC_ALIGNED_NOTHROW(NAME, FORM, BY)                                                     \
     MEMOPT_EXPORT void *NAME(size_t size, size_t alignment, const void *tag);                      \
@@ -244,7 +244,9 @@ static inline void *made(void *p, unsigned by) {
         if (steps_aside(FORM))                                                                     \
             return ((new_aligned_nothrow_fn *)known.next[FORM])(size, alignment, tag);             \
         void *p = made(mo_aligned_alloc(alignment, size), BY);                                     \
-        return mo_likely(p != NULL) ? p : aligned_nothrow_failed(FORM, size, alignment, tag);      \
+        return mo_likely(p != NULL)                                                                \
+                   ? p                                                                             \
+                   : made(aligned_nothrow_failed(FORM, size, alignment, tag), MEMOPT_BY_MALLOC);   \
     }
 
 PUBLIC_NEW(_Znwm, NEW, MEMOPT_BY_NEW)                                   /* new(size) */
@@ -258,8 +260,11 @@ PUBLIC_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, NEW_ARRAY_ALIGNED_NOT
                        MEMOPT_BY_NEW_ARRAY)
 
 void mo_freed_by(void *p, size_t size, size_t alignment, unsigned by) {
-    if (freed_by != NULL && p != NULL && !mo_is_boot(p))
-        freed_by(p, size, alignment, by);
+    if (freed_by == NULL || p == NULL || mo_is_boot(p))
+        return;
+    if (alignment != 0 && size == 0)
+        size = 1; /* as mo_aligned_alloc() asks for it */
+    freed_by(p, size, alignment, by);
 }
 
 /* Every delete of a block that may be the boot range's, or that somebody may want to know

@@ -222,7 +222,8 @@ struct memopt_malloc {
     /* Since 1.1. What C++ and C23 say of a block besides its address, for a backend that
      * checks it (guard). May be NULL, which costs nothing. [program]
      *   made_by    after operator new or new[] got the block from malloc or aligned_alloc;
-     *              by: MEMOPT_BY_NEW or MEMOPT_BY_NEW_ARRAY
+     *              by: MEMOPT_BY_NEW or MEMOPT_BY_NEW_ARRAY; MEMOPT_BY_MALLOC: the C++
+     *              run-time got it, memory being short, and maybe by another form
      *   freed_by   just before free(p), by a form that says more than free: all of delete
      *              and delete[], free_sized (by: MEMOPT_BY_MALLOC, alignment 0) and
      *              free_aligned_sized. size: what it says that was asked of malloc or

@@ -260,6 +260,15 @@ static void exhausted() {
     reserve = std::realloc(reserve, 60 << 20);
     std::set_new_handler(handler);
     array_delete(new (std::nothrow) char[60 << 20]);
+    // the run-time asks for a multiple of the alignment
+    std::size_t odd = (60 << 20) + 1;
+    reserve = std::realloc(reserve, 60 << 20);
+    std::set_new_handler(handler);
+    ::operator delete[](::operator new[](odd, std::align_val_t{ 64 }), odd, std::align_val_t{ 64 });
+    reserve = std::realloc(reserve, 60 << 20);
+    std::set_new_handler(handler);
+    ::operator delete(::operator new(odd, std::align_val_t{ 64 }, std::nothrow), odd,
+                      std::align_val_t{ 64 });
     std::set_new_handler(nullptr);
     try {
         array_delete(new char[huge]);
