@@ -114,8 +114,7 @@ static void read_environment(char *const *envp) {
             getauxval(AT_SECURE) == 0) {
             named_directory = *envp + sizeof(run) - 1;
         } else if (strncmp(*envp, preloaded, sizeof(preloaded) - 1) == 0) {
-            const char *colon = strchr(*envp, ':');
-            mo_process.is_the_program = colon != NULL && atoi(colon + 1) == getppid();
+            mo_process.is_the_program = atoi(*envp + sizeof(preloaded) - 1) == getppid();
         }
 }
 

@@ -107,7 +107,8 @@ TESTS += tests/test_limit
 tests_test_limit_SOURCES = tests/test_limit.c core/dispatch/limit.c
 tests_test_limit_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_limit_LDADD = $(CMOCKA_LIBS)
-tests_test_environment_SOURCES = tests/test_environment.c preload/environment.c
+tests_test_environment_SOURCES = tests/test_environment.c preload/environment.c \
+	core/base/preload.c
 tests_test_environment_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_environment_LDADD = $(CMOCKA_LIBS)
 endif

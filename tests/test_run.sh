@@ -9,6 +9,7 @@ case ${SANITIZE_CFLAGS-} in
     ;;
 esac
 run="$memopt run"
+CC=${CC:-cc}
 
 # ---- exit statuses
 exits 0 $run -- true
@@ -160,7 +161,6 @@ assert 64 << 20 < peak < 110 << 20, peak'
 fi
 
 # ---- programs that can't be preloaded
-CC=${CC:-cc}
 cat >small.c <<'C'
 #include <stdio.h>
 #include <stdlib.h>
@@ -342,6 +342,28 @@ never out "preload.so"
 # (a sanitized memopt insists on being first)
 ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=libc.so.6 exits 0 $run -q -- sh -c 'echo "$LD_PRELOAD"'
 says out "libmemopt-agent.so:libc.so.6"
+# of LD_PRELOAD only memopt's entries go, wherever they stand: also of what a program
+# (fakeroot) has put before them, and for a grandchild that is not followed
+cat >first.c <<'C'
+int nothing;
+C
+if have $CC && $CC -shared -fPIC first.c -o first.so && cp first.so own.so; then
+    inner='echo "inner=$LD_PRELOAD"'
+    # (a sanitized memopt insists on being first)
+    export ASAN_OPTIONS=verify_asan_link_order=0
+    for allocator in libc jemalloc; do
+        have_allocator $allocator || continue
+        LD_PRELOAD=$work/own.so exits 0 $run -q -a $allocator -- sh -c "
+            LD_PRELOAD=$work/first.so:\$LD_PRELOAD $run -q -a libc -- sh -c '$inner'"
+        ok "nested, on $allocator: $(cat out)" \
+            grep -q "^inner=[^:]*/libmemopt-agent.so:$work/first.so:$work/own.so\$" out
+        LD_PRELOAD=$work/own.so exits 0 $run -q -a $allocator -- sh -c "
+            export LD_PRELOAD=$work/first.so:\$LD_PRELOAD
+            $run -q -a libc --set memopt.follow=no -- sh -c 'sh -c \"echo \\\$LD_PRELOAD\"'"
+        ok "not followed, on $allocator: $(cat out)" grep -qx "$work/first.so:$work/own.so" out
+    done
+    unset ASAN_OPTIONS
+fi
 
 # ---- a summary that can't be written where it should be is not lost
 exits 0 $run --set reporter.text.output=/nonexistent/x -- true

@@ -10,6 +10,7 @@
 #include "core/launch/plan.h"
 
 #include "core/base/error.h"
+#include "core/base/preload.h"
 #include "core/launch/lsan.h"
 #include "core/launch/trial.h"
 
@@ -74,20 +75,16 @@ static int plain_path(const struct mo_session *session, const char *path, char p
     return 0;
 }
 
-/* What an outer `memopt run` put into the environment is not the user's: its
- * variables and, of LD_PRELOAD, the first entries, as many as it says. */
+/* What an outer `memopt run` put into the environment is not the user's. */
 static int forget_outer(struct mo_plan *plan, struct memopt_error *error) {
     struct mo_environment *environment = &plan->environment;
-    const char *entries = mo_environment_get(environment, "MEMOPT_PRELOADED");
+    const char *preloaded = mo_environment_get(environment, "MEMOPT_PRELOADED");
     const char *list = mo_environment_get(environment, "LD_PRELOAD");
-    if (entries != NULL && list != NULL) {
-        for (int i = entries[0] - '0'; i > 0 && i < 10 && *list != '\0'; i--) {
-            list += strcspn(list, ": ");
-            list += *list != '\0';
-        }
+    if (preloaded != NULL && list != NULL) {
         mo_auto_free char *rest = strdup(list);
         if (rest == NULL)
             return mo_fail(error, -ENOMEM, "out of memory");
+        mo_preload_forget(rest, preloaded);
         if (rest[0] == '\0')
             mo_environment_unset(environment, "LD_PRELOAD");
         else
@@ -117,19 +114,19 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
     const char *users = mo_environment_get(&plan->environment, "LD_PRELOAD");
     if (users != NULL && (old = strdup(users)) == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
+    char pid[32];
+    snprintf(pid, sizeof(pid), "%d", (int)getpid());
     mo_environment_set(&plan->environment, "LD_PRELOAD", plain);
-    const char *entries = "1"; /* of the list are memopt's */
+    mo_environment_set(&plan->environment, "MEMOPT_PRELOADED", pid); /* core/base/preload.h */
+    mo_environment_append(&plan->environment, "MEMOPT_PRELOADED", plain, ":");
     if (backend[0] != '\0' &&
         (direct || (plan->allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD) != 0)) {
         r = plain_path(&plan->session, backend, plain, error);
         if (r < 0)
             return r;
         mo_environment_append(&plan->environment, "LD_PRELOAD", plain, ":");
-        entries = "2";
+        mo_environment_append(&plan->environment, "MEMOPT_PRELOADED", plain, ":");
     }
-    char preloaded[32]; /* preload/environment.c and process.c read it */
-    snprintf(preloaded, sizeof(preloaded), "%s:%d", entries, (int)getpid());
-    mo_environment_set(&plan->environment, "MEMOPT_PRELOADED", preloaded);
     if (old != NULL && old[0] != '\0')
         mo_environment_append(&plan->environment, "LD_PRELOAD", old, ":");
     mo_environment_set(&plan->environment, "MEMOPT_RUN", plan->session.directory);
