@@ -19,7 +19,9 @@
  * The process's peak needs what all threads have together. Each thread adds to
  * a shared total only when its live bytes have moved by `peak_batch`, so the
  * total is off by less than one batch for each thread, either way, and so is
- * the peak. With one thread the peak is that thread's own and exact.
+ * the peak. Where threads have little, that bound is far above anything they can
+ * have had; peak_error_of() has the ones that hold then. With one thread the peak is
+ * that thread's own and exact.
  *
  * The fences make each counter one add to memory, so that a signal handler that
  * allocates comes before it or after it (where the machine has such an add; and
@@ -43,7 +45,7 @@ struct bin {
 struct thread {
     /* ceiling: above it there is a new peak, or a batch is full; floor: a batch is */
     struct memopt_tally tally;
-    int64_t peak;                              /* of live */
+    int64_t peak;                              /* of live; of the ended threads: all of theirs */
     int64_t flushed;                           /* the part of live that is in the process's total */
     uint64_t seen;                             /* 1: counted in process.threads */
     uint64_t events[MEMOPT_EVENT_REALLOC + 1]; /* allocations by how, but for malloc's */
@@ -229,6 +231,7 @@ static void stats_thread_end(void *self, void *ended_, void *thread_) {
     ended->tally.freed += thread->tally.freed;
     ended->tally.frees += thread->tally.frees;
     ended->flushed += thread->flushed;
+    ended->peak += thread->peak;
     ended->failures += thread->failures;
     for (size_t i = 0; i < sizeof(thread->events) / sizeof(thread->events[0]); i++)
         ended->events[i] += thread->events[i];
@@ -303,6 +306,31 @@ static int64_t plus(int64_t a, int64_t b) {
     return (int64_t)((uint64_t)a + (uint64_t)b);
 }
 
+/* How far the process's peak, reported as `peak`, may be from the true one. With
+ *
+ *   total(t) = inherited + sum of live_i(t)    over all threads there ever were
+ *   true     = the highest total(t) there was
+ *
+ * three things are known, each exactly:
+ *
+ *   1. |peak - true| <= threads * batch. At any moment each thread keeps back at most a
+ *      batch, so the shared total is that close to total(t), and so are their maxima.
+ *   2. true <= inherited + sum of peak_i, as live_i(t) <= peak_i for each thread at any
+ *      time (peak_i is exact, and 0 or more). An ended thread's peak_i is in the sum that
+ *      slot 0 keeps.
+ *   3. true >= inherited and true >= live now: total(t) was both of these, at the start
+ *      and at the end.
+ *
+ * `peak` itself lies between the last two: it is a maximum of sums of values that the
+ * live_i had, and is raised to live now. So the error is the larger of the two distances
+ * to the bounds, or the first bound if that is smaller. */
+static uint64_t peak_error_of(int64_t peak, int64_t lowest, int64_t highest, uint64_t by_batches) {
+    uint64_t above = highest > peak ? (uint64_t)highest - (uint64_t)peak : 0;
+    uint64_t below = peak > lowest ? (uint64_t)peak - (uint64_t)lowest : 0;
+    uint64_t by_bounds = above > below ? above : below;
+    return by_bounds < by_batches ? by_bounds : by_batches;
+}
+
 static int stats_report(const struct memopt_host *host, const void *settings,
                         const struct memopt_ledger_section *section, struct memopt_report *report,
                         struct memopt_process *process, struct memopt_error *error) {
@@ -330,6 +358,7 @@ static int stats_report(const struct memopt_host *host, const void *settings,
 
     struct memopt_counts sum = {.live_bytes = state.inherited_bytes,
                                 .live_blocks = state.inherited_blocks};
+    int64_t highest = state.inherited_bytes;
     for (size_t i = 0; i < section->thread_count; i++) {
         struct thread thread;
         const void *there = section->thread(section, i, &tid);
@@ -346,6 +375,9 @@ static int stats_report(const struct memopt_host *host, const void *settings,
         }
         if (counts.allocations == 0 && counts.frees == 0)
             continue;
+        /* a thread that was killed may not have got to its new peak */
+        int64_t own_peak = thread.peak > counts.live_bytes ? thread.peak : counts.live_bytes;
+        highest = plus(highest, own_peak > 0 ? own_peak : 0);
         int64_t alone = plus(total, plus(thread.peak, (int64_t)(0 - (uint64_t)thread.flushed)));
         if (most == 1 && tid != 0 && alone > peak)
             peak = alone;
@@ -356,8 +388,13 @@ static int stats_report(const struct memopt_host *host, const void *settings,
     }
     if (sum.live_bytes > peak)
         peak = sum.live_bytes;
-    sum.peak_bytes = peak < 0 ? 0 : (uint64_t)peak;
-    sum.peak_error = most > 1 ? most * state.batch : 0;
+    if (peak < 0)
+        peak = 0;
+    int64_t lowest =
+        state.inherited_bytes > sum.live_bytes ? state.inherited_bytes : sum.live_bytes;
+    sum.peak_bytes = (uint64_t)peak;
+    sum.peak_error =
+        most > 1 ? peak_error_of(peak, lowest > 0 ? lowest : 0, highest, most * state.batch) : 0;
 
     size_t bin_count = 0;
     for (size_t b = 0; b < BINS; b++)
@@ -379,13 +416,14 @@ static int stats_report(const struct memopt_host *host, const void *settings,
 static const struct memopt_option options[] = {
     MEMOPT_OPT_SIZE(struct settings, peak_batch, "peak_batch", "64KiB", "0", "1GiB",
                     "how far a thread's live bytes may move before they count in the process's "
-                    "peak, which is off by at most this for each thread; one thread's is exact"),
+                    "peak, which is off by at most this for each thread, and by no more than the "
+                    "threads' own peaks; one thread's is exact"),
     MEMOPT_OPT_END,
 };
 
 static const struct memopt_tracker_ops ops = {
     .size = sizeof(ops),
-    .state_version = 2,
+    .state_version = 3,
     .process_size = sizeof(struct process),
     .thread_size = sizeof(struct thread),
     .open = stats_open,
