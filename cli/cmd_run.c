@@ -20,7 +20,9 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -167,6 +169,7 @@ struct run {
     struct mo_plan plan;
     struct mo_watch *watch;
     struct memopt_report *report;
+    char program[PATH_MAX]; /* what the main process ran when it was last looked at, or "" */
 };
 
 /* On stderr at once, while the program runs, and for the record. */
@@ -196,8 +199,28 @@ static void check_outputs(struct run *run) {
         mo_say(name, "a report can't be written as things are; the program runs all the same");
 }
 
+/* A program may become one that memopt is not in, which nothing else says. Before
+ * execve() it is a copy of memopt. */
+static void look_at_program(struct run *run, pid_t pid) {
+    char path[64], program[PATH_MAX], own[PATH_MAX];
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    ssize_t length = readlink(path, program, sizeof(program) - 1);
+    ssize_t own_length = readlink("/proc/self/exe", own, sizeof(own) - 1);
+    if (length <= 0 || (length == own_length && memcmp(program, own, (size_t)length) == 0))
+        return;
+    program[length] = '\0';
+    strcpy(run->program, program);
+}
+
 static void tick(void *context, pid_t pid, uint64_t *interval) {
-    mo_watch_sample(context, pid, interval);
+    struct run *run = context;
+    enum { FIRST = 10000000, LAST = 1000000000 }; /* ns */
+    if (run->plan.preloads)
+        look_at_program(run, pid);
+    if (run->watch != NULL)
+        mo_watch_sample(run->watch, pid, interval);
+    else
+        *interval = *interval == 0 ? FIRST : *interval < LAST / 2 ? *interval * 2 : LAST;
 }
 
 static int has_text(const struct mo_settings_memopt *settings) {
@@ -214,6 +237,8 @@ static void read_run(struct run *run, const struct mo_launch_result *result) {
     struct memopt_report *report = run->report;
     if (run->plan.session.fd >= 0 && mo_report_read_run(report, run->plan.session.directory,
                                                         result->pid, run->config, &error) < 0)
+        note(run, error.message);
+    if (mo_report_became(report, run->program, result->name, result->wait_status, &error) < 0)
         note(run, error.message);
     if (mo_report_end(report, result->pid, result->wait_status, &result->usage, result->wall_time,
                       &error) < 0)
@@ -271,14 +296,12 @@ static int launch(struct run *run, char *const *argv, const struct mo_signals *s
         .environment = plan->environment.items,
         .signals = signals,
         .descriptors = {-1, -1, -1},
+        .tick = tick,
+        .context = run,
     };
     check_outputs(run);
     if (plan->watches && mo_watch_new(run->config, &run->watch, &error) < 0)
         note(run, error.message);
-    if (run->watch != NULL) {
-        what.tick = tick;
-        what.context = run->watch;
-    }
     int r = mo_launch(&what, ret_result, &error);
     if (r < 0) {
         mo_say(name, "%s", error.message);

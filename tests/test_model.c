@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/report_faults.h"
@@ -78,12 +79,24 @@ static struct memopt_report *new_report(void) {
 
 /* ------------------------------------------------------------ order and ends */
 
+/* Pids that no process has. */
+enum { NOBODY = 1 << 23, A = NOBODY, B, C, D };
+
 struct row {
     int64_t pid;
     uint64_t start;
     int exited; /* the exit hook ran */
     int status, forked;
+    /* of a pid that no process has: when the process was started, its ledger being begun
+     * `start` later; of another: when the ledger was begun */
+    uint64_t when;
 };
+
+static uint64_t since_boot(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_BOOTTIME, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
 
 static void write_ledger(const struct row *row, unsigned n) {
     char name[64];
@@ -97,17 +110,25 @@ static void write_ledger(const struct row *row, unsigned n) {
     h->end_time = row->exited ? row->start + 100 : 0;
     h->exit_status = row->status;
     h->forked = (uint32_t)row->forked;
+    h->process_start = row->when * 100;
+    h->begun = row->when == 0 ? 0 : row->when * 100 + row->start;
+    if (row->pid < NOBODY) {
+        h->process_start = 0;
+        h->begun = row->when;
+    }
+    if (row->pid == getpid()) {
+        ssize_t length = readlink("/proc/self/exe", h->exe, sizeof(h->exe) - 1);
+        h->exe[length > 0 ? length : 0] = '\0';
+    }
     snprintf(name, sizeof(name), "%lld.%u.ledger", (long long)row->pid, n);
     write_bytes(name, image.bytes, image.size);
     free(image.bytes);
 }
 
-/* Pids that no process has. */
-enum { A = 1 << 23, B, C, D };
-
 static void test_order_and_ends(void **state) {
     (void)state;
     const int64_t me = getpid();
+    const uint64_t now = since_boot();
     const struct {
         const char *name;
         struct row rows[5]; /* pid 0 ends them */
@@ -118,34 +139,64 @@ static void test_order_and_ends(void **state) {
             int end, value;
         } expected[5];
     } cases[] = {
-        {"one", {{A, 1, 1, 3, 0}}, A, {{A, 1, MEMOPT_END_EXIT, 3}}},
-        {"an exit status has eight bits", {{A, 1, 1, 257, 0}}, A, {{A, 1, MEMOPT_END_EXIT, 1}}},
-        {"killed", {{A, 1, 0, 0, 0}}, A, {{A, 1, MEMOPT_END_UNKNOWN, 0}}},
-        {"still there", {{me, 1, 0, 0, 0}}, me, {{me, 1, MEMOPT_END_RUNNING, 0}}},
+        {"one", {{A, 1, 1, 3, 0, 0}}, A, {{A, 1, MEMOPT_END_EXIT, 3}}},
+        {"an exit status has eight bits", {{A, 1, 1, 257, 0, 0}}, A, {{A, 1, MEMOPT_END_EXIT, 1}}},
+        {"an exit status that is not known",
+         {{A, 1, 1, 0, 0, 0}, {B, 2, 1, MO_LEDGER_STATUS_UNKNOWN, 1, 0}},
+         A,
+         {{A, 1, MEMOPT_END_EXIT, 0}, {B, 2, MEMOPT_END_EXIT, -1}}},
+        {"killed", {{A, 1, 0, 0, 0, 0}}, A, {{A, 1, MEMOPT_END_UNKNOWN, 0}}},
+        {"still there", {{me, 1, 0, 0, 0, now}}, me, {{me, 1, MEMOPT_END_RUNNING, 0}}},
+        {"another of its number is there",
+         {{me, 1, 0, 0, 0, 1}},
+         me,
+         {{me, 1, MEMOPT_END_UNKNOWN, 0}}},
+        {"one of its number is there, and no start known",
+         {{me, 1, 0, 0, 0, 0}},
+         me,
+         {{me, 1, MEMOPT_END_UNKNOWN, 0}}},
         {"main first, then by start",
-         {{A, 3, 1, 0, 0}, {B, 1, 1, 0, 1}, {C, 2, 1, 0, 1}},
+         {{A, 3, 1, 0, 0, 0}, {B, 1, 1, 0, 1, 0}, {C, 2, 1, 0, 1, 0}},
          A,
          {{A, 3, MEMOPT_END_EXIT, 0}, {B, 1, MEMOPT_END_EXIT, 0}, {C, 2, MEMOPT_END_EXIT, 0}}},
         {"the earliest is main if nobody says",
-         {{B, 5, 1, 0, 0}, {A, 4, 1, 0, 0}},
+         {{B, 5, 1, 0, 0, 0}, {A, 4, 1, 0, 0, 0}},
          0,
          {{A, 4, MEMOPT_END_EXIT, 0}, {B, 5, MEMOPT_END_EXIT, 0}}},
         {"exec twice: the last program is main",
-         {{A, 1, 0, 0, 0}, {A, 3, 0, 0, 0}, {A, 5, 1, 0, 0}, {B, 2, 1, 0, 1}},
+         {{A, 1, 0, 0, 0, 7}, {A, 3, 0, 0, 0, 7}, {A, 5, 1, 0, 0, 7}, {B, 2, 1, 0, 1, 8}},
          A,
          {{A, 5, MEMOPT_END_EXIT, 0},
           {A, 1, MEMOPT_END_EXEC, 0},
           {B, 2, MEMOPT_END_EXIT, 0},
           {A, 3, MEMOPT_END_EXEC, 0}}},
         {"a number given again is no exec",
-         {{A, 1, 1, 0, 0}, {B, 2, 0, 0, 1}, {B, 3, 1, 7, 1}, {C, 4, 1, 0, 1}, {C, 5, 1, 2, 0}},
+         {{A, 1, 1, 0, 0, 0},
+          {B, 2, 0, 0, 1, 0},
+          {B, 3, 1, 7, 1, 0},
+          {C, 4, 1, 0, 1, 0},
+          {C, 5, 1, 2, 0, 0}},
          A,
          {{A, 1, MEMOPT_END_EXIT, 0},
           {B, 2, MEMOPT_END_UNKNOWN, 0},
           {B, 3, MEMOPT_END_EXIT, 7},
           {C, 4, MEMOPT_END_EXIT, 0},
           {C, 5, MEMOPT_END_EXIT, 2}}},
-        {"none of the main one: only children", {{B, 1, 1, 0, 0}}, A, {{B, 1, MEMOPT_END_EXIT, 0}}},
+        {"a child and a grandchild execute, and their numbers are given again",
+         {{A, 1, 1, 0, 0, 7}, {B, 2, 0, 0, 1, 8}, {B, 3, 0, 0, 0, 8}, {B, 4, 1, 7, 0, 9}},
+         A,
+         {{A, 1, MEMOPT_END_EXIT, 0},
+          {B, 2, MEMOPT_END_EXEC, 0},
+          {B, 3, MEMOPT_END_UNKNOWN, 0},
+          {B, 4, MEMOPT_END_EXIT, 7}}},
+        {"the same number, and no start known",
+         {{A, 1, 1, 0, 0, 0}, {B, 2, 0, 0, 1, 0}, {B, 3, 1, 7, 0, 0}},
+         A,
+         {{A, 1, MEMOPT_END_EXIT, 0}, {B, 2, MEMOPT_END_UNKNOWN, 0}, {B, 3, MEMOPT_END_EXIT, 7}}},
+        {"none of the main one: only children",
+         {{B, 1, 1, 0, 0, 0}},
+         A,
+         {{B, 1, MEMOPT_END_EXIT, 0}}},
     };
     struct mo_config *config = config_of("");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -178,6 +229,122 @@ static void test_order_and_ends(void **state) {
         mo_report_free(report);
     }
     mo_config_free(config);
+}
+
+/* A process that went on, by exec, as a program that has no ledger. */
+static void test_became_another(void **state) {
+    (void)state;
+    static const struct {
+        const char *label, *program, *name;
+        int exited, wait_status;
+        const char *became; /* NULL: it did not; "": one that is not known */
+        const char *says;   /* NULL: nothing */
+    } rows[] = {
+        {"its end is recorded", "/x/static", "static", 1, 3 << 8, NULL, NULL},
+        {"seen as another", "/x/static", "static", 0, 3 << 8, "/x/static", "became '/x/static'"},
+        {"seen as another, killed", "/x/static", "static", 0, SIGKILL, "/x/static", "became"},
+        {"not seen, by its name", "", "static", 0, 3 << 8, "", "was called 'static'"},
+        {"killed, by its name", "", "static", 0, SIGKILL, NULL, "given itself that name, or"},
+        {"killed", "/x/true", "true", 0, SIGKILL, NULL, NULL},
+        {"removed while it ran", "/usr/bin/true (deleted)", "true", 0, SIGKILL, NULL, NULL},
+        {"in a chroot", "/root/of/it/usr/bin/true", "true", 0, SIGKILL, NULL, NULL},
+        {"no end", "/usr/bin/true", "true", 0, 3 << 8, NULL, "its end was not recorded"},
+        {"no end, nothing known", "", "", 0, 0, NULL, "its end was not recorded"},
+    };
+    struct mo_config *config = config_of("");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        remove_directory();
+        assert_int_equal(mkdir(directory, 0700), 0);
+        struct image image = make_image();
+        image.header->tracker_count = 0;
+        image.header->pid = A;
+        image.header->begun = 701;
+        image.header->state = rows[i].exited ? MO_LEDGER_EXITED : MO_LEDGER_RUNNING;
+        image.header->exit_status = 3;
+        strcpy(image.header->name, "true");
+        write_bytes("1.0.ledger", image.bytes, image.size);
+        free(image.bytes);
+        write_ledger(&(struct row){B, 2, 1, 0, 1, 8}, 0);
+        struct memopt_report *report = new_report();
+        struct memopt_error error = MEMOPT_ERROR_INIT;
+        assert_int_equal(mo_report_read_run(report, directory, A, config, &error), 0);
+        assert_int_equal(
+            mo_report_became(report, rows[i].program, rows[i].name, rows[i].wait_status, &error),
+            0);
+        assert_int_equal(mo_report_end(report, A, rows[i].wait_status, NULL, 0, &error), 0);
+        const struct memopt_process *main = &report->processes[0];
+        if (report->process_count != (rows[i].became == NULL ? 2u : 3u))
+            fail_msg("%s: %zu processes", rows[i].label, report->process_count);
+        assert_int_equal(main->pid, A);
+        assert_int_equal(main->is_main, 1);
+        assert_int_equal(main->end,
+                         WIFEXITED(rows[i].wait_status) ? MEMOPT_END_EXIT : MEMOPT_END_SIGNAL);
+        assert_int_equal(main->end_value, WIFEXITED(rows[i].wait_status)
+                                              ? WEXITSTATUS(rows[i].wait_status)
+                                              : WTERMSIG(rows[i].wait_status));
+        if (rows[i].became == NULL) {
+            assert_string_equal(main->program, "/usr/bin/true");
+        } else {
+            if (rows[i].became[0] == '\0')
+                assert_null(main->program);
+            else
+                assert_string_equal(main->program, rows[i].became);
+            assert_null(main->binding);
+            assert_int_equal(main->has_counts, 0);
+            assert_int_equal(report->processes[1].end, MEMOPT_END_EXEC);
+            assert_int_equal(report->processes[1].is_main, 0);
+            assert_string_equal(report->processes[1].program, "/usr/bin/true");
+        }
+        if (rows[i].says != NULL && note_with(report, rows[i].says) == NULL)
+            fail_msg("%s: nothing says '%s'", rows[i].label, rows[i].says);
+        assert_int_equal(report->note_count, rows[i].says != NULL);
+        mo_report_free(report);
+    }
+    mo_config_free(config);
+}
+
+/* The same of a child that is still there: its start and /proc say so. */
+static void test_runs_as_another(void **state) {
+    (void)state;
+    remove_directory();
+    assert_int_equal(mkdir(directory, 0700), 0);
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        uint64_t begun = since_boot();
+        if (write(ends[1], &begun, sizeof(begun)) == (ssize_t)sizeof(begun))
+            execlp("sleep", "sleep", "600", (char *)NULL);
+        _exit(1);
+    }
+    uint64_t begun = 0;
+    assert_int_equal(read(ends[0], &begun, sizeof(begun)), sizeof(begun));
+    close(ends[0]);
+    close(ends[1]);
+    char path[64], before[256], program[256] = "";
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    ssize_t length = readlink("/proc/self/exe", before, sizeof(before) - 1);
+    before[length] = '\0';
+    do { /* until it has executed it */
+        usleep(1000);
+        length = readlink(path, program, sizeof(program) - 1);
+        program[length > 0 ? length : 0] = '\0';
+    } while (strcmp(before, program) == 0);
+    write_ledger(&(struct row){A, 1, 1, 0, 0, 7}, 0);
+    write_ledger(&(struct row){pid, 2, 0, 0, 0, begun}, 0); /* of /usr/bin/true */
+    struct mo_config *config = config_of("");
+    struct memopt_report *report = new_report();
+    assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+    assert_int_equal(report->process_count, 3);
+    assert_int_equal(report->processes[1].pid, pid);
+    assert_int_equal(report->processes[1].end, MEMOPT_END_EXEC);
+    assert_int_equal(report->processes[2].pid, pid);
+    assert_int_equal(report->processes[2].end, MEMOPT_END_RUNNING);
+    assert_string_equal(report->processes[2].program, program);
+    mo_report_free(report);
+    mo_config_free(config);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
 }
 
 /* ------------------------------------------------------ what is in a process */
@@ -287,6 +454,19 @@ static void test_process(void **state) {
     assert_non_null(note_with(report, "0299"));
     mo_report_free(report);
 
+    /* the user's own malloc serves it: what memopt's allocator says is not the program's */
+    h->binding = 0;
+    write_bytes("1.ledger", image.bytes, image.size);
+    report = new_report();
+    assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+    process = &report->processes[0];
+    assert_true(process->heap_live == MEMOPT_UNKNOWN && process->heap_peak == MEMOPT_UNKNOWN);
+    assert_true(process->heap_committed == MEMOPT_UNKNOWN);
+    assert_true(process->heap_resident == MEMOPT_UNKNOWN);
+    assert_true(process->heap_retained == MEMOPT_UNKNOWN && isnan(process->fragmentation));
+    mo_report_free(report);
+    h->binding = 2;
+
     static const double odd[] = {NAN, INFINITY, -INFINITY, -0.1, 1.1};
     for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
         h->figures.fragmentation = odd[i];
@@ -304,7 +484,7 @@ static void test_bad_ledgers(void **state) {
     (void)state;
     remove_directory();
     mkdir(directory, 0700);
-    write_ledger(&(struct row){A, 1, 1, 0, 0}, 0);
+    write_ledger(&(struct row){A, 1, 1, 0, 0, 0}, 0);
     write_bytes("1.ledger", "", 0);
     write_bytes("2.ledger", "nonsense", 8);
     write_bytes("settings.ini", "nonsense", 8);
@@ -345,8 +525,8 @@ static void test_foreign_trackers(void **state) {
     } rows[] = {
         {"", "stats", 1, "the tracker 'stats' left data, but the configuration does not name it"},
         {"[memopt]\ntrackers = stats\n", "count", 1, "the tracker 'count' left data, but"},
-        {"[memopt]\ntrackers = stats\n", "stats", 99, "version 99, this memopt reads version 2"},
-        {"[memopt]\ntrackers = stats\n", "stats", 2, "left 128 bytes a process"},
+        {"[memopt]\ntrackers = stats\n", "stats", 99, "version 99, this memopt reads version 3"},
+        {"[memopt]\ntrackers = stats\n", "stats", 3, "left 128 bytes a process"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         remove_directory();
@@ -458,7 +638,7 @@ static void test_end_without_ledger(void **state) {
     mkdir(directory, 0700);
     for (int others = 0; others < 2; others++) {
         if (others)
-            write_ledger(&(struct row){B, 1, 1, 0, 1}, 0);
+            write_ledger(&(struct row){B, 1, 1, 0, 1, 0}, 0);
         struct mo_config *config = config_of("");
         struct memopt_report *report = new_report();
         char *argv[] = {(char[]){"/bin/static"}, NULL};
@@ -682,11 +862,12 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_and_ends), cmocka_unit_test(test_process),
-        cmocka_unit_test(test_bad_ledgers),    cmocka_unit_test(test_foreign_trackers),
-        cmocka_unit_test(test_killed_program), cmocka_unit_test(test_end_without_ledger),
-        cmocka_unit_test(test_host_notes),     cmocka_unit_test(test_reporters),
-        cmocka_unit_test(test_set_peak),       cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_order_and_ends),  cmocka_unit_test(test_became_another),
+        cmocka_unit_test(test_runs_as_another), cmocka_unit_test(test_process),
+        cmocka_unit_test(test_bad_ledgers),     cmocka_unit_test(test_foreign_trackers),
+        cmocka_unit_test(test_killed_program),  cmocka_unit_test(test_end_without_ledger),
+        cmocka_unit_test(test_host_notes),      cmocka_unit_test(test_reporters),
+        cmocka_unit_test(test_set_peak),        cmocka_unit_test(test_quiet),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests_name("report model", tests, set_up, tear_down);

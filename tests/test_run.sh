@@ -249,6 +249,93 @@ if have $CC && $CC -static small.c -o static 2>/dev/null; then
     exits 125 $memopt compare -n 1 -- ./static
     says err "nothing to compare"
 fi
+# ---- a program that becomes one that leaves no record: what it became, its own end, and
+# nothing of it given to the wrapper
+# processes FILE PYTHON: an expression over the report and its processes
+processes() {
+    [ -n "$python" ] || return 0
+    ok "$1: $2" "$python" -c '
+import json, sys
+report = json.load(open(sys.argv[1]))
+p = report["processes"]
+assert eval(sys.argv[2]), json.dumps(report, indent=1)' "$1" "$2"
+}
+cat >become.c <<'C'
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    if (argc > 2) sleep(1);
+    return argc < 2 ? 4 : raise(atoi(argv[1]));
+}
+C
+became="p[0]['binding'] is p[0]['allocator'] is p[0]['counts'] is None and p[0]['main'] and \
+    p[1]['end'] == 'exec' and not p[1]['main'] and p[1]['pid'] == p[0]['pid']"
+if have $CC && $CC -static become.c -o become 2>/dev/null; then
+    exits 4 $run -t stats --json became.json -- sh -c 'exec ./become'
+    says err "was called 'become'"
+    never err "on libc"
+    processes became.json "$became and (p[0]['end'], p[0]['end_value']) == ('exit', 4)"
+    processes became.json "len(p) == 2 and p[0]['program'] is None and p[1]['counts'] is not None"
+    exits 137 $run --json became.json -- sh -c 'exec ./become 9 wait'
+    says err "became '$work/become'"
+    processes became.json "$became and (p[0]['end'], p[0]['end_value']) == ('signal', 9)"
+    # too short to be seen: what is not known is not said
+    exits 137 $run --json became.json -- sh -c 'exec ./become 9'
+    says err "or become a program that left no record"
+    # of a child and a grandchild only their own parents are told how they end
+    exits 6 $run --json became.json -- sh -c "sh -c 'sh -c \"exec ./become\"; exec ./become'; exit 6"
+    processes became.json "[q['end'] for q in p if q['program'].endswith('sh')][0] == 'exit'"
+    processes became.json "len(p) > 2 and all(q['end'] in ('exec', None) for q in p[1:])"
+    processes became.json "all(q['end_value'] is None for q in p[1:])"
+    # one that still runs
+    exits 0 $run --json became.json -- sh -c 'sh -c "exec ./become 9 wait" >/dev/null 2>&1 &
+        until readlink /proc/$!/exe | grep become; do :; done'
+    processes became.json "[q['end'] for q in p if q['program'].endswith('/become')] == ['running']"
+fi
+if [ "$(id -u)" = 0 ] && have setpriv; then
+    exits 0 $run --json became.json -- setpriv --reuid 65534 --clear-groups sleep 1
+    processes became.json "$became and p[0]['end'] == 'exit' and p[0]['program'].endswith('sleep')"
+    processes became.json "p[1]['program'].endswith('setpriv')"
+fi
+# one that exits by a system call of its own has not recorded it, and is no other program
+cat >raw.c <<'C'
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(void) { return (int)syscall(SYS_exit_group, 3); }
+C
+if have $CC && $CC raw.c -o raw; then
+    exits 3 $run --json became.json -- ./raw
+    says err "its end was not recorded"
+    processes became.json "len(p) == 1 and (p[0]['end'], p[0]['end_value']) == ('exit', 3)"
+fi
+
+# ---- a process number that is given again: the process that had it before was killed, and
+# did not become the later program
+if [ "$(id -u)" = 0 ] && [ -n "$python" ] && unshare -pf --mount-proc true 2>/dev/null; then
+    cat >again.py <<'PY'
+import glob, os, subprocess, sys, time
+first = subprocess.Popen(["sleep", "600"], close_fds=False)  # by vfork: no record of the fork
+with open("/proc/%d/comm" % first.pid) as comm:
+    while comm.read() != "sleep\n":
+        comm.seek(0)
+while not glob.glob(os.environ["MEMOPT_RUN"] + "/%d.*.ledger" % first.pid):
+    pass
+time.sleep(0.05)  # the kernel has starts to 10 ms; no number comes again that soon by itself
+first.kill()
+first.wait()
+with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+    last.write(str(first.pid - 1))
+second = subprocess.Popen(["true"], close_fds=False)
+second.wait()
+sys.exit(first.pid != second.pid)
+PY
+    unshare -pf --mount-proc $run -q --json again.json -- "$python" again.py
+    if [ $? -eq 0 ]; then
+        processes again.json "[q['end'] for q in p if q['program'].endswith('/sleep')] == [None]"
+        processes again.json "[q['end'] for q in p if q['program'].endswith('/true')] == ['exit']"
+    fi
+fi
 cat >leak.c <<'C'
 #include <stdio.h>
 #include <stdlib.h>

@@ -306,19 +306,22 @@ static void reap_orphans(const struct wait *wait) {
     }
 }
 
-/* Whether the zombie `pid` has waited for children: then page faults of theirs are
- * on its account. */
-static int has_waited(pid_t pid) {
+/* Of a zombie: its name, and whether it has waited for children. Then page faults of
+ * theirs are on its account. */
+static void read_zombie(pid_t pid, struct mo_launch_result *result) {
     char path[64], text[1024];
     unsigned long minor, major;
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     text[got < 0 ? 0 : got] = '\0';
-    const char *end = strrchr(text, ')');
-    return end == NULL ||
-           sscanf(end + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %lu %*s %lu", &minor, &major) != 2 ||
-           minor + major > 0;
+    const char *start = strchr(text, '('), *end = strrchr(text, ')');
+    if (start != NULL && end > start)
+        snprintf(result->name, sizeof(result->name), "%.*s", (int)(end - start - 1), start + 1);
+    result->waited_for_children =
+        end == NULL ||
+        sscanf(end + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %lu %*s %lu", &minor, &major) != 2 ||
+        minor + major > 0;
 }
 
 /* Whether the program has ended; on the way, stops with it. */
@@ -328,7 +331,7 @@ static int has_ended(struct wait *wait, struct mo_launch_result *result) {
            info.si_pid != 0) {
         if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED ||
             info.si_code == CLD_DUMPED) {
-            result->waited_for_children = has_waited(wait->pid);
+            read_zombie(wait->pid, result);
             while (wait4(wait->pid, &result->wait_status, 0, &result->usage) < 0 && errno == EINTR)
                 ;
             return 1;

@@ -61,6 +61,7 @@ struct mo_launch_result {
      * smaller than that is unknown (UINT64_MAX). */
     uint64_t peak_rss;
     int waited_for_children; /* or that is not known: peak_rss may be one of theirs */
+    char name[16];      /* the kernel's name of it at its end; "": not known */
     uint64_t wall_time; /* ns, from execve() to the end */
     /* The last SIGINT, SIGTERM, SIGHUP or SIGQUIT memopt got, of those that it was not started to
      * ignore; 0: none. */

@@ -267,7 +267,8 @@ int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
         }
         if (process->peak_rss == MEMOPT_UNKNOWN)
             process->peak_rss_least = seen->peak;
-        if (seen->program != NULL && strcmp(process->binding, "none") == 0)
+        if (seen->program != NULL &&
+            (process->binding == NULL || strcmp(process->binding, "none") == 0))
             process->program = mo_report_strdup(report, seen->program);
         if (process->command == NULL)
             process->command = mo_report_strdup(report, seen->command);

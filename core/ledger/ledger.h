@@ -44,6 +44,9 @@ enum {
 /* After the levels of notes (enum memopt_note_level). */
 enum { MO_LEDGER_EVENT = 4, MO_LEDGER_KIND = 32 /* bytes of a kind, with its end */ };
 
+/* An exit status that is not known. */
+#define MO_LEDGER_STATUS_UNKNOWN INT32_MIN
+
 enum mo_ledger_state {
     MO_LEDGER_RUNNING = 1, /* or killed: the writer can't tell */
     MO_LEDGER_EXITED = 2,  /* it said how it ended */
@@ -101,8 +104,10 @@ struct mo_ledger_header {
     struct mo_ledger_figures figures;
     uint64_t boot_bytes;       /* served before the backend was there */
     _Atomic uint64_t failures; /* allocations the backend refused; counted by dispatch */
-    int32_t exit_status;       /* what exit() or _exit() was called with, when state is EXITED */
+    int32_t exit_status;       /* what exit() or _exit() was called with, when state is EXITED; or
+                                * MO_LEDGER_STATUS_UNKNOWN */
     uint32_t reserved;
+    char name[16]; /* the kernel's of the process when the ledger was begun */
 };
 _Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page");
 

@@ -34,6 +34,7 @@ static void end_strings(struct mo_ledger_header *h) {
     END(h->command);
     END(h->allocator);
     END(h->allocator_version);
+    END(h->name);
     for (size_t i = 0; i < MO_LEDGER_TRACKERS; i++)
         END(h->trackers[i].name);
 }

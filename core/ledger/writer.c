@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -189,6 +190,7 @@ static void describe_process(struct mo_ledger_header *header, unsigned number) {
     header->start_time = clock_ns(CLOCK_REALTIME);
     header->begun = clock_ns(CLOCK_BOOTTIME);
     header->process_start = number > 0 ? process_start() : 0;
+    syscall(SYS_prctl, PR_GET_NAME, header->name, 0, 0, 0);
     atomic_store(&header->state, MO_LEDGER_RUNNING);
 }
 

@@ -18,6 +18,7 @@ struct mo_model {
     size_t process_room;
     struct memopt_note *notes;
     size_t note_room;
+    char main_name[16]; /* the kernel's name of the main process when its ledger was begun */
     char *said; /* of each note: whether it is on the terminal already */
     size_t said_room;
 };

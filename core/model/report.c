@@ -42,6 +42,7 @@ int mo_report_new(struct memopt_report **ret_report, struct memopt_error *error)
         .major_faults = MEMOPT_UNKNOWN,
         .voluntary_switches = MEMOPT_UNKNOWN,
         .involuntary_switches = MEMOPT_UNKNOWN,
+        .exit_status = -1,
         .source = "run",
         .process_size = sizeof(struct memopt_process),
         .note_size = sizeof(struct memopt_note),

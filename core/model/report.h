@@ -9,6 +9,7 @@
  *     mo_report_begin(report, argv, &error);  before the program is started
  *     ... run ...
  *     mo_report_read_run(report, directory, pid, config, &error);
+ *     mo_report_became(report, program, name, wait_status, &error);
  *     mo_report_end(report, pid, wait_status, &rusage, wall, &error);
  *     mo_report_write(report, config, 0, &error);
  *     mo_report_free(report);
@@ -76,6 +77,14 @@ int mo_report_begin(struct memopt_report *report, char *const *argv, struct memo
  * directory can't be read or memory is short. */
 int mo_report_read_run(struct memopt_report *report, const char *directory, int64_t main_pid,
                        struct mo_config *config, struct memopt_error *error);
+
+/* Whether the main process went on, by exec, as a program that memopt is not in: its
+ * ledger says then neither how it ended nor of a program that came after. `program`:
+ * what /proc/PID/exe was when it was last looked at, `name`: the kernel's name of it at
+ * its end; "" if not known. That program becomes the main process of the report, which
+ * mo_report_end() gives its end, and notes say what is known. */
+int mo_report_became(struct memopt_report *report, const char *program, const char *name,
+                     int wait_status, struct memopt_error *error);
 
 /* What wait4() said of the main process, which is added if it left no ledger
  * (`pid` and argv[0] are then all that is known). `usage` may be NULL. */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -189,12 +190,14 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
         return no_memory(error);
     if (atomic_load(&h->state) == MO_LEDGER_EXITED) {
         process->end = MEMOPT_END_EXIT;
-        process->end_value = h->exit_status & 255;
+        process->end_value = h->exit_status == MO_LEDGER_STATUS_UNKNOWN ? -1 : h->exit_status & 255;
         process->end_time = h->end_time == 0 ? MEMOPT_UNKNOWN : h->end_time;
     }
     /* While it was written by a process that was killed, it is neither the old nor the new. */
     uint32_t sequence = atomic_load(&h->figures.sequence);
-    if (sequence != 0 && sequence % 2 == 0) {
+    /* on a malloc that is none of memopt's (the user's own preloaded one, a library's), the
+     * allocator has nothing to tell: its figures would be zeros */
+    if (sequence != 0 && sequence % 2 == 0 && h->binding != 0) {
         process->heap_live = h->figures.live;
         process->heap_committed = h->figures.committed;
         process->heap_resident = h->figures.resident;
@@ -236,51 +239,164 @@ static int by_start(const void *a_, const void *b_) {
     return strcmp(a->name, b->name);
 }
 
-/* Is a process of this pid there, and not a zombie? A daemon that the program
- * left behind is. */
-static int is_running(int64_t pid) {
-    char path[64], stat[512];
+/* What else its ledger says of each process, which reporters need not know. */
+struct link {
+    uint64_t begun, process_start;
+    int forked; /* the ledger was begun by fork, not by exec */
+    char name[sizeof(((struct mo_ledger_header *)0)->name)];
+};
+
+/* Does the process run that had this number when its ledger was begun? (A daemon that
+ * the program left behind does.) If so, `program` is its executable, or "". */
+static int is_running(int64_t pid, uint64_t begun, char *program, size_t size) {
+    char path[64], stat[1024];
+    snprintf(path, sizeof(path), "/proc/%lld/exe", (long long)pid);
+    ssize_t n = readlink(path, program, size - 1);
+    program[n > 0 ? n : 0] = '\0';
     snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
     mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, stat, sizeof(stat) - 1);
+    n = fd < 0 ? -1 : read(fd, stat, sizeof(stat) - 1);
     if (n <= 0)
         return 0;
     stat[n] = '\0';
-    const char *name_end = strrchr(stat, ')');
-    return name_end != NULL && name_end[1] == ' ' && strchr("ZXx", name_end[2]) == NULL;
+    const char *at = strrchr(stat, ')');
+    if (at == NULL || at[1] != ' ' || strchr("ZXx", at[2]) != NULL)
+        return 0;
+    for (int field = 2; at != NULL && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    return at != NULL &&
+           strtoull(at + 1, NULL, 10) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK)) <= begun;
 }
 
-/* What became of processes whose exit hook did not run, and which is the main
- * one. `forked[i]`: the i-th ledger was begun by fork, not by exec. */
-static void settle_ends(struct mo_model *model, size_t first, const unsigned char *forked,
-                        int64_t main_pid) {
-    size_t count = model->report.process_count;
-    struct memopt_process *main = NULL;
+/* Whether two paths that were read of /proc/PID/exe are of programs of different names.
+ * Paths alone do not say it: a process in a chroot or in a name space of its own and
+ * memopt have different ones for the same file. */
+static int is_other_program(const char *before, const char *after) {
+    static const char deleted[] = " (deleted)";
+    if (before == NULL || before[0] == '\0' || after[0] == '\0' ||
+        strlen(before) >= sizeof(((struct mo_ledger_header *)0)->exe) - 1) /* cut */
+        return 0;
+    const char *names[2] = {before, after};
+    size_t lengths[2];
+    for (int i = 0; i < 2; i++) {
+        const char *slash = strrchr(names[i], '/');
+        names[i] = slash == NULL ? names[i] : slash + 1;
+        lengths[i] = strlen(names[i]);
+        if (lengths[i] >= sizeof(deleted) &&
+            strcmp(names[i] + lengths[i] - (sizeof(deleted) - 1), deleted) == 0)
+            lengths[i] -= sizeof(deleted) - 1;
+    }
+    return lengths[0] != lengths[1] || memcmp(names[0], names[1], lengths[0]) != 0;
+}
+
+/* The i-th process went on as a program that memopt is not in: one that is statically
+ * linked, that has another user's rights, that was given no LD_PRELOAD. `program`: its
+ * path, NULL if that is not known. It comes last. */
+static struct memopt_process *add_successor(struct mo_model *model, size_t i, const char *program,
+                                            struct memopt_error *error) {
+    struct memopt_process *process = mo_model_add_process(model);
+    if (process == NULL) {
+        no_memory(error);
+        return NULL;
+    }
+    model->processes[i].end = MEMOPT_END_EXEC;
+    process->pid = model->processes[i].pid;
+    process->ppid = model->processes[i].ppid;
+    if (program != NULL && (process->program = mo_report_strdup(&model->report, program)) == NULL) {
+        no_memory(error);
+        return NULL;
+    }
+    return process;
+}
+
+static void move_to_front(struct mo_model *model, size_t first, size_t i) {
+    struct memopt_process copy = model->processes[i];
+    struct memopt_process *front = &model->processes[first];
+    memmove(front + 1, front, (i - first) * sizeof(*front));
+    *front = copy;
+}
+
+/* What became of processes whose exit hook did not run, and which is the main one.
+ * links[i] belongs to the (first + i)-th. */
+static int settle_ends(struct mo_model *model, size_t first, const struct link *links,
+                       int64_t main_pid, struct memopt_error *error) {
+    size_t count = model->report.process_count, main = count;
     for (size_t i = first; i < count; i++) {
         struct memopt_process *process = &model->processes[i];
+        const struct link *link = &links[i - first];
         if (main_pid == 0)
             main_pid = process->pid;
         if (process->pid == main_pid)
-            main = process; /* the last program it became */
+            main = i; /* the last program it became */
         if (process->end != MEMOPT_END_UNKNOWN)
             continue;
         size_t next = i + 1;
         while (next < count && model->processes[next].pid != process->pid)
             next++;
-        if (next < count && !forked[next - first]) {
+        char program[4096];
+        const struct link *later = &links[next - first];
+        /* the process was there before this ledger: it has executed the later program */
+        if (next < count && !later->forked && later->process_start != 0 &&
+            later->process_start <= link->begun) {
             process->end = MEMOPT_END_EXEC;
             process->end_time = model->processes[next].start_time;
-        } else if (next == count && is_running(process->pid)) {
+        } else if (next == count &&
+                   is_running(process->pid, link->begun, program, sizeof(program))) {
             process->end = MEMOPT_END_RUNNING;
+            if (is_other_program(process->program, program)) {
+                process = add_successor(model, i, program, error);
+                if (process == NULL)
+                    return -ENOMEM;
+                process->end = MEMOPT_END_RUNNING;
+            }
         }
     }
-    if (main == NULL)
-        return;
-    struct memopt_process copy = *main;
-    copy.is_main = 1;
-    struct memopt_process *front = &model->processes[first];
-    memmove(front + 1, front, (size_t)(main - front) * sizeof(*front));
-    *front = copy;
+    if (main == count)
+        return 0;
+    model->processes[main].is_main = 1;
+    memcpy(model->main_name, links[main - first].name, sizeof(model->main_name));
+    move_to_front(model, first, main);
+    return 0;
+}
+
+int mo_report_became(struct memopt_report *report, const char *program, const char *name,
+                     int wait_status, struct memopt_error *error) {
+    struct mo_model *model = mo_model_of(report);
+    const struct memopt_process *main = model->processes;
+    if (report->process_count == 0 || !main->is_main || main->end != MEMOPT_END_UNKNOWN)
+        return 0;
+    int has_name = name[0] != '\0' && model->main_name[0] != '\0';
+    int renamed = has_name && strcmp(name, model->main_name) != 0;
+    if (is_other_program(main->program, program)) {
+        mo_report_note(report, MEMOPT_NOTE_INFO, main->pid,
+                       "the program became '%s', which left no record: of that one only the end "
+                       "is known",
+                       program);
+    } else if (renamed && WIFEXITED(wait_status)) {
+        mo_report_note(report, MEMOPT_NOTE_INFO, main->pid,
+                       "the program became another, which left no record and was called '%s' at "
+                       "its end: of that one only the end is known",
+                       name);
+        program = NULL;
+    } else {
+        if (renamed)
+            mo_report_note(report, MEMOPT_NOTE_INFO, main->pid,
+                           "it was called '%s' at its end: it had given itself that name, or "
+                           "become a program that left no record",
+                           name);
+        else if (WIFEXITED(wait_status))
+            mo_report_note(report, MEMOPT_NOTE_INFO, main->pid,
+                           "its end was not recorded: it exited past the C library, or had "
+                           "become a program that left no record");
+        return 0;
+    }
+    struct memopt_process *process = add_successor(model, 0, program, error);
+    if (process == NULL)
+        return -ENOMEM;
+    process->is_main = 1;
+    model->processes[0].is_main = 0;
+    move_to_front(model, 0, report->process_count - 1);
+    return 0;
 }
 
 /* A process that could not have a ledger has left the reason (core/ledger/writer.c). */
@@ -374,18 +490,22 @@ int mo_report_read_run(struct memopt_report *report, const char *path, int64_t m
     }
     struct entry *entries = NULL;
     size_t count = 0, first = report->process_count;
-    unsigned char *forked = NULL;
+    struct link *links = NULL;
     r = list_ledgers(&run, directory, &entries, &count, error);
     if (r < 0)
         goto close_directory;
-    forked = calloc(count + 1, 1);
-    if (forked == NULL)
+    links = calloc(count + 1, sizeof(*links));
+    if (links == NULL)
         r = no_memory(error);
     for (size_t i = 0; i < count && r == 0; i++) {
         struct mo_ledger_copy ledger;
         r = mo_ledger_open(fd, entries[i].name, &ledger, error);
         if (r == 0) {
-            forked[report->process_count - first] = ledger.header.forked != 0;
+            struct link *link = &links[report->process_count - first];
+            link->begun = ledger.header.begun;
+            link->process_start = ledger.header.process_start;
+            link->forked = ledger.header.forked != 0;
+            memcpy(link->name, ledger.header.name, sizeof(link->name));
             r = read_process(&run, &ledger, error);
             mo_ledger_release(&ledger);
         } else if (r != -ENOMEM) {
@@ -394,8 +514,8 @@ int mo_report_read_run(struct memopt_report *report, const char *path, int64_t m
         }
     }
     if (r == 0)
-        settle_ends(run.model, first, forked, main_pid);
-    free(forked);
+        r = settle_ends(run.model, first, links, main_pid, error);
+    free(links);
     free_entries(entries, count);
 close_directory:
     closedir(directory);

@@ -82,22 +82,22 @@ struct memopt_event_report {
 
 enum memopt_process_end {
     MEMOPT_END_UNKNOWN = 0,
-    MEMOPT_END_EXIT = 1,   /* end_value: exit status */
-    MEMOPT_END_SIGNAL = 2, /* end_value: signal number */
+    MEMOPT_END_EXIT = 1,   /* end_value: exit status, or -1: not known */
+    MEMOPT_END_SIGNAL = 2, /* end_value: signal number, or -1: not known */
     MEMOPT_END_EXEC = 3,   /* became another program */
     MEMOPT_END_RUNNING = 4,
 };
 
 struct memopt_process {
     int64_t pid, ppid;
-    const char *program; /* path of the executable */
+    const char *program; /* path of the executable; NULL: not known */
     const char *command; /* argv joined by blanks, or NULL */
     int end;             /* enum memopt_process_end */
     int end_value;
     int is_main; /* the one that memopt run started */
     const char *allocator; /* the backend its malloc used; NULL: none of memopt's */
     const char *allocator_version; /* or NULL */
-    const char *binding;   /* "direct", "dispatch", "none" */
+    const char *binding;   /* "direct", "dispatch", "none"; NULL: not known */
     uint64_t start_time, end_time; /* since the epoch */
     uint64_t peak_rss;
     /* what the backend said of itself at the last reading, while the process lived */
@@ -135,7 +135,7 @@ struct memopt_report {
     uint64_t peak_rss; /* of the largest single process */
     uint64_t minor_faults, major_faults;
     uint64_t voluntary_switches, involuntary_switches;
-    int exit_status; /* as memopt run returns it */
+    int exit_status; /* as memopt run returns it; -1: not known, it has not ended */
     int exit_signal; /* 0: none */
     const char *source; /* "run", or what was imported */
     const struct memopt_process *processes; /* the main one first, then by start */

@@ -44,6 +44,11 @@ static json_t *id(int64_t value) {
     return value == 0 ? json_null() : json_integer(value);
 }
 
+/* Of an exit, or a signal's number: below 0 it is not known. */
+static json_t *status(int value) {
+    return value < 0 ? json_null() : json_integer(value);
+}
+
 static json_t *ratio(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }
@@ -163,9 +168,8 @@ static json_t *process_of(struct tree *tree, const struct memopt_process *proces
     put(tree, o, "program", string(process->program));
     put(tree, o, "command", string(process->command));
     put(tree, o, "end", string(ends[end]));
-    put(tree, o, "end_value",
-        end == MEMOPT_END_EXIT || end == MEMOPT_END_SIGNAL ? json_integer(process->end_value)
-                                                           : json_null());
+    int has_value = end == MEMOPT_END_EXIT || end == MEMOPT_END_SIGNAL;
+    put(tree, o, "end_value", has_value ? status(process->end_value) : json_null());
     put(tree, o, "allocator", string(process->allocator));
     put(tree, o, "allocator_version", string(process->allocator_version));
     put(tree, o, "binding", string(process->binding));
@@ -235,7 +239,7 @@ static json_t *report_of(struct tree *tree, const struct memopt_report *report) 
     put(tree, o, "major_faults", number(report->major_faults));
     put(tree, o, "voluntary_switches", number(report->voluntary_switches));
     put(tree, o, "involuntary_switches", number(report->involuntary_switches));
-    put(tree, o, "exit_status", json_integer(report->exit_status));
+    put(tree, o, "exit_status", status(report->exit_status));
     put(tree, o, "exit_signal", id(report->exit_signal));
     json_t *processes = json_array(), *notes = json_array();
     for (size_t i = 0; i < report->process_count; i++)

@@ -223,11 +223,16 @@ static void say_end(struct pen *pen, const struct memopt_process *process) {
     const char *name;
     switch (process->end) {
     case MEMOPT_END_EXIT:
-        say(pen, "exit status %d", process->end_value);
+        if (process->end_value >= 0)
+            say(pen, "exit status %d", process->end_value);
+        else
+            say(pen, "exited");
         break;
     case MEMOPT_END_SIGNAL:
         name = sigabbrev_np(process->end_value);
-        if (name != NULL)
+        if (process->end_value < 0)
+            say(pen, "killed by a signal");
+        else if (name != NULL)
             say(pen, "killed by SIG%s", name);
         else
             say(pen, "killed by signal %d", process->end_value);
