@@ -12,15 +12,19 @@
 #include <gnu/lib-names.h>
 #include <string.h>
 
-static bool executable_defines(const struct mo_object *object, void *context) {
+static bool defines_before_us(const struct mo_object *object, void *context) {
     bool *found = context;
+    if (mo_object_holds(object, (const void *)(uintptr_t)defines_before_us))
+        return true;
     *found = mo_object_symbol(object, "malloc") != NULL;
-    return true; /* it is the first */
+    return *found;
 }
 
+/* A library that the program has preloaded before this one counts as its own: none of its
+ * calls comes here but those that that library makes. */
 bool mo_program_has_malloc(void) {
     bool found = false;
-    mo_object_each(executable_defines, &found);
+    mo_object_each(defines_before_us, &found);
     return found;
 }
 

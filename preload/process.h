@@ -78,7 +78,8 @@ void mo_fork_add(void (*before)(void), void (*parent)(void), void (*child)(void)
 void *mo_libc_symbol(const char *name);
 int mo_libc_table(struct memopt_malloc *ret_table);
 
-/* preload/embedded.c: the program's executable defines malloc itself. */
+/* preload/embedded.c: the program's executable defines malloc itself, or a library does that it
+ * has preloaded before memopt's. */
 bool mo_program_has_malloc(void);
 /* It defines some forms of operator new or delete; the others come from elsewhere. */
 bool mo_program_has_part_of_new(void);

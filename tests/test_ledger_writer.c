@@ -118,6 +118,8 @@ static void header_body(void) {
     check(strcmp(seen->command, "writer of a ledger") == 0);
     check(strcmp(seen->allocator, "mine") == 0);
     check(seen->state == MO_LEDGER_RUNNING);
+    check(strncmp(seen->name, "test_ledger_writer", sizeof(seen->name) - 1) == 0);
+    check(seen->begun > 0);
     const char *notes = (const char *)seen + seen->notes_offset;
     check(memcmp(notes, "\2first\0\3second\0\4overflow ", 25) == 0);
     char *end;

@@ -454,6 +454,25 @@ static void test_process(void **state) {
     assert_non_null(note_with(report, "0299"));
     mo_report_free(report);
 
+    /* killed, none is not known to be none; at an end, it is; below none it never is */
+    for (int round = 0; round < 3; round++) {
+        static const uint64_t values[] = {0, 0, (uint64_t)-5};
+        uint64_t expected = round == 1 ? 0 : MEMOPT_UNKNOWN;
+        h->state = round == 0 ? MO_LEDGER_RUNNING : MO_LEDGER_EXITED;
+        heaps[0].live_bytes = heaps[0].live_blocks = heaps[0].peak_bytes = values[round];
+        heaps[0].allocations = heaps[0].frees = values[round];
+        write_bytes("1.ledger", image.bytes, image.size);
+        report = new_report();
+        assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+        const struct memopt_heap_report *heap = &report->processes[0].heaps[0];
+        assert_true(heap->live_bytes == expected && heap->live_blocks == expected);
+        assert_true(heap->peak_bytes == expected && heap->allocations == expected);
+        assert_true(heap->frees == expected);
+        assert_true(isnan(heap->fragmentation) == (round != 1));
+        mo_report_free(report);
+    }
+    h->state = MO_LEDGER_RUNNING;
+
     /* the user's own malloc serves it: what memopt's allocator says is not the program's */
     h->binding = 0;
     write_bytes("1.ledger", image.bytes, image.size);
@@ -582,6 +601,30 @@ static pid_t run_a_program(void) {
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status));
     return pid;
+}
+
+/* Threads that share a slot may have missed events: their counts are not the program's. */
+static void test_shared_slots(void **state) {
+    (void)state;
+    pid_t pid = run_a_program();
+    char name[64];
+    snprintf(name, sizeof(name), "%d.0.ledger", (int)pid);
+    struct mo_config *config = config_of("[memopt]\ntrackers = stats\n");
+    for (uint32_t shares = 0; shares < 2; shares++) {
+        int fd = open(in_directory(name), O_WRONLY);
+        assert_int_equal(
+            pwrite(fd, &shares, sizeof(shares), offsetof(struct mo_ledger_header, shares_slots)),
+            sizeof(shares));
+        close(fd);
+        struct memopt_report *report = new_report();
+        assert_int_equal(mo_report_read_run(report, directory, pid, config, NULL), 0);
+        const struct memopt_process *process = &report->processes[0];
+        assert_int_equal(process->has_counts, !shares);
+        assert_int_equal(process->thread_count > 0, !shares);
+        assert_int_equal(process->histogram_count > 0, !shares);
+        mo_report_free(report);
+    }
+    mo_config_free(config);
 }
 
 static void test_killed_program(void **state) {
@@ -862,12 +905,19 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_and_ends),  cmocka_unit_test(test_became_another),
-        cmocka_unit_test(test_runs_as_another), cmocka_unit_test(test_process),
-        cmocka_unit_test(test_bad_ledgers),     cmocka_unit_test(test_foreign_trackers),
-        cmocka_unit_test(test_killed_program),  cmocka_unit_test(test_end_without_ledger),
-        cmocka_unit_test(test_host_notes),      cmocka_unit_test(test_reporters),
-        cmocka_unit_test(test_set_peak),        cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_order_and_ends),
+        cmocka_unit_test(test_became_another),
+        cmocka_unit_test(test_runs_as_another),
+        cmocka_unit_test(test_process),
+        cmocka_unit_test(test_bad_ledgers),
+        cmocka_unit_test(test_foreign_trackers),
+        cmocka_unit_test(test_shared_slots),
+        cmocka_unit_test(test_killed_program),
+        cmocka_unit_test(test_end_without_ledger),
+        cmocka_unit_test(test_host_notes),
+        cmocka_unit_test(test_reporters),
+        cmocka_unit_test(test_set_peak),
+        cmocka_unit_test(test_quiet),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests_name("report model", tests, set_up, tear_down);

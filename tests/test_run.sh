@@ -310,6 +310,73 @@ if have $CC && $CC raw.c -o raw; then
     processes became.json "len(p) == 1 and (p[0]['end'], p[0]['end_value']) == ('exit', 3)"
 fi
 
+# ---- what is not known is never 0: on the user's own malloc, also a child's, memopt's
+# allocator has nothing to tell
+cat >some.c <<'C'
+#include <stdlib.h>
+int main(void) { void *volatile p = malloc(100); return p == NULL; }
+C
+have $CC && $CC some.c -o some
+for library in libmimalloc.so.2 libjemalloc.so.2; do
+    [ -x some ] && LD_PRELOAD=$library sh -c 'grep -q $LD_PRELOAD /proc/self/maps' || continue
+    # (a sanitized memopt insists on being first)
+    LD_PRELOAD=$library ASAN_OPTIONS=verify_asan_link_order=0 exits 0 \
+        $run -a libc --json own.json -- sh -c './some; exit 0'
+    never err "live at the end"
+    processes own.json "len(p) == 2 and all(q['heap_live'] is q['heap_committed'] is None for q in p)"
+    for trackers in '' stats; do
+        # the user has put it before memopt's
+        exits 0 $run -a libc -t "$trackers" --json own.json -- \
+            sh -c "LD_PRELOAD=$library:\$LD_PRELOAD sh -c './some; exit 0'; ./some; exit 0"
+        processes own.json "[q['binding'] == 'none' for q in p] == [False, True, True, False]"
+        processes own.json "all(q['counts'] is q['heap_live'] is q['heap_committed'] is None for q in p[1:3])"
+        processes own.json "p[3]['heap_live'] > 0"
+    done
+    # ... and behind them: direct is on it, dispatch is not
+    exits 0 $run -a libc --json own.json -- \
+        sh -c "LD_PRELOAD=\$LD_PRELOAD:$library ./some; exit 0"
+    processes own.json "p[1]['binding'] == 'none' and p[1]['heap_live'] is p[1]['heap_committed'] is None"
+    exits 0 $run -a libc -t stats --json own.json -- \
+        sh -c "LD_PRELOAD=\$LD_PRELOAD:$library ./some; exit 0"
+    processes own.json "p[1]['counts']['allocations'] == 1 and p[1]['heap_live'] > 0"
+done
+# in a sandbox memopt makes no system call: a thread has a slot of its own if one is left, and
+# else shares one, whose counts are no thread's and not the program's
+cat >shut.c <<'C'
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void *work(void *x) {
+    for (int i = 0; i < 1000; i++) *(void *volatile *)&x = malloc(100);
+    return x;
+}
+int main(int argc, char **argv) {
+    pthread_t threads[20];
+    int count = atoi(argv[1]);
+    if (argc > 2 && fork() != 0) { int s; return wait(&s) < 0; }
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    work(0);
+    for (int i = 0; i < count; i++) pthread_create(&threads[i], 0, work, 0);
+    for (int i = 0; i < count; i++) pthread_join(threads[i], 0);
+    _exit(0);
+}
+C
+if have $CC && $CC shut.c -pthread -o shut 2>/dev/null; then
+    # the main process, and a child
+    for child in '' child; do
+        last="p[-1]" # of one, or the child
+        exits 0 $run -t stats --json shut.json -- ./shut 2 $child
+        processes shut.json "$last['counts']['allocations'] >= 3000"
+        processes shut.json "$last['counts']['live_bytes'] >= 300000"
+        processes shut.json "len([t for t in $last['threads'] if t['counts']['allocations'] >= 1000]) == 3"
+        exits 0 $run -t stats --json shut.json -- ./shut 20 $child
+        processes shut.json "$last['counts'] is None and $last['threads'] == $last['histogram'] == []"
+        says err "are left out"
+    done
+fi
+
 # ---- a process number that is given again: the process that had it before was killed, and
 # did not become the later program
 if [ "$(id -u)" = 0 ] && [ -n "$python" ] && unshare -pf --mount-proc true 2>/dev/null; then

@@ -108,6 +108,8 @@ struct mo_ledger_header {
                                 * MO_LEDGER_STATUS_UNKNOWN */
     uint32_t reserved;
     char name[16]; /* the kernel's of the process when the ledger was begun */
+    _Atomic uint32_t shares_slots; /* threads counted in one slot: counts may miss events */
+    uint32_t reserved2;
 };
 _Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page");
 

@@ -281,10 +281,16 @@ static _Atomic int shut_in;
 
 static int back_part(_Atomic uint64_t *so_far, uint64_t end);
 
+static int grow(uint32_t from);
+
 void mo_ledger_prepare_shut_in(void) {
     enum { ROOM = 512 }; /* for the note below */
-    if (ledger != NULL && !atomic_load(&shut_in) &&
-        atomic_load(&ledger->notes_used) + ROOM <= MO_LEDGER_NOTES)
+    if (ledger == NULL || atomic_load(&shut_in))
+        return;
+    uint32_t grown = atomic_load(&ledger->threads_grown);
+    if (ledger->tracker_count > 0 && grown <= MO_LEDGER_FIRST) /* some for new threads */
+        (void)grow(grown);
+    if (atomic_load(&ledger->notes_used) + ROOM <= MO_LEDGER_NOTES)
         back_part(&notes_end, ledger->notes_offset + atomic_load(&ledger->notes_used) + ROOM);
 }
 
@@ -379,6 +385,7 @@ static int grow(uint32_t from) {
 /* Some threads share a slot. */
 static void say_full(int code) {
     static char text[160];
+    atomic_store(&ledger->shares_slots, 1);
     if (atomic_exchange(&said_full, 1) != 0)
         return;
     if (atomic_load(&ledger->threads_grown) + MO_LEDGER_GROW > MO_LEDGER_THREADS)
@@ -386,27 +393,47 @@ static void say_full(int code) {
     else
         snprintf(text, sizeof(text), "no room for more threads in the ledger (%s)",
                  code == EPERM ? "the process has shut itself in" : strerrordesc_np(code));
-    strcat(text, ": some share their counters, which may miss events");
+    strcat(text, ": some share their counters, which may miss events and are left out");
     mo_ledger_note(MEMOPT_NOTE_WARNING, text);
+}
+
+static struct mo_ledger_thread *take_free_slot(uint32_t grown, int64_t tid) {
+    for (uint32_t i = 1; i < grown; i++) {
+        int64_t free_slot = 0;
+        struct mo_ledger_thread *slot = slot_at(i);
+        if (atomic_load_explicit(&slot->tid, memory_order_relaxed) == 0 &&
+            atomic_compare_exchange_strong(&slot->tid, &free_slot, tid))
+            return slot;
+    }
+    return NULL;
+}
+
+/* The calling thread's id without a system call: the C library writes it into a
+ * recursive mutex. */
+static int64_t tid_from_mutex(void) {
+    pthread_mutex_t mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+    pthread_mutex_lock(&mutex);
+    int64_t tid = mutex.__data.__owner;
+    pthread_mutex_unlock(&mutex);
+    return tid;
 }
 
 void *mo_ledger_attach(void) {
     int saved_errno = errno;
+    struct mo_ledger_thread *found = NULL;
     if (atomic_load(&shut_in)) {
-        say_full(EPERM);
-        return slot_at(atomic_load(&ledger->threads_grown) - 1);
+        uint32_t grown = atomic_load(&ledger->threads_grown);
+        found = take_free_slot(grown, tid_from_mutex());
+        if (found == NULL) {
+            say_full(EPERM);
+            found = slot_at(grown - 1);
+        }
+        return found;
     }
     int64_t tid = syscall(SYS_gettid);
-    struct mo_ledger_thread *found = NULL;
     for (int reclaimed = 0; found == NULL;) {
         uint32_t grown = atomic_load(&ledger->threads_grown);
-        for (uint32_t i = 1; i < grown && found == NULL; i++) {
-            int64_t free_slot = 0;
-            struct mo_ledger_thread *slot = slot_at(i);
-            if (atomic_load_explicit(&slot->tid, memory_order_relaxed) == 0 &&
-                atomic_compare_exchange_strong(&slot->tid, &free_slot, tid))
-                found = slot;
-        }
+        found = take_free_slot(grown, tid);
         int code = 0;
         if (found == NULL && !reclaimed) {
             reclaim(tid);
@@ -584,6 +611,7 @@ int mo_ledger_after_fork_child(void *own_slot) {
     atomic_store(&header.notes_used, 0);
     header.forked = 1;
     atomic_store(&header.failures, 0);
+    atomic_store(&header.shares_slots, 0);
     header.figures = (struct mo_ledger_figures){.sequence = 0};
     header.end_time = 0;
     size_t own = own_slot == NULL

@@ -125,6 +125,10 @@ static double ratio_of(double ratio) {
     return ratio >= 0 && ratio <= 1 ? ratio : NAN;
 }
 
+static uint64_t count_of(uint64_t count, int whole) {
+    return (int64_t)count < 0 || (count == 0 && !whole) ? MEMOPT_UNKNOWN : count;
+}
+
 static int read_heaps(struct run *run, const struct mo_ledger_copy *ledger,
                       struct memopt_process *process, struct memopt_error *error) {
     size_t count = 0;
@@ -141,24 +145,24 @@ static int read_heaps(struct run *run, const struct mo_ledger_copy *ledger,
     for (size_t i = 0; i < ledger->heap_count; i++) {
         if (mo_ledger_heap_at(ledger, i, &heap) < 0)
             continue;
-        uint64_t live = heap.live_bytes, committed = heap.committed;
-        uint64_t blocks = heap.live_blocks;
-        if ((int64_t)live < 0) /* killed between a thread's frees and another's allocations */
-            live = 0;
-        if ((int64_t)blocks < 0)
-            blocks = 0;
+        /* Threads hand their counts on in batches: of a process that was killed, or that runs,
+         * none may mean not yet, and less than none that frees came before allocations. */
+        int whole = atomic_load(&ledger->header.state) == MO_LEDGER_EXITED;
+        uint64_t committed = heap.committed;
+        uint64_t live = count_of(heap.live_bytes, whole);
+        uint64_t blocks = count_of(heap.live_blocks, whole);
         heaps[n++] = (struct memopt_heap_report){
             .name = mo_report_strdup(run->report, heap.name),
             .allocator = text_of(run, heap.allocator, &no_room),
             .limit = heap.limit,
             .live_bytes = live,
-            .peak_bytes = heap.peak_bytes,
+            .peak_bytes = count_of(heap.peak_bytes, whole),
             .live_blocks = blocks,
-            .allocations = heap.allocations,
-            .frees = heap.frees,
+            .allocations = count_of(heap.allocations, whole),
+            .frees = count_of(heap.frees, whole),
             .refused = heap.refused,
             .committed = committed == 0 ? MEMOPT_UNKNOWN : committed,
-            .fragmentation = committed == 0 || committed == MEMOPT_UNKNOWN
+            .fragmentation = committed == 0 || committed == MEMOPT_UNKNOWN || live == MEMOPT_UNKNOWN
                                  ? NAN
                                  : ratio_of(1 - (double)live / (double)committed),
         };
@@ -220,6 +224,10 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
         r = read_heaps(run, ledger, process, error);
     for (size_t i = 0; i < h->tracker_count && r == 0; i++)
         r = read_tracker(run, ledger, i, process, error);
+    if (atomic_load(&h->shares_slots) != 0) {
+        process->has_counts = 0;
+        process->thread_count = process->histogram_count = 0;
+    }
     uint64_t failures = atomic_load(&h->failures);
     if (r == 0 && failures > 0 && !process->has_counts)
         mo_report_note(run->report, MEMOPT_NOTE_WARNING, process->pid,
