@@ -289,6 +289,9 @@ static int launch(struct run *run, char *const *argv, const struct mo_signals *s
     }
     if (plan->obstacle[0] != '\0')
         note(run, plan->obstacle);
+    for (size_t i = 0; i < sizeof(plan->notices) / sizeof(plan->notices[0]); i++)
+        if (plan->notices[i][0] != '\0')
+            note(run, plan->notices[i]);
     struct mo_launch what = {
         .path = plan->target.path,
         .needs_shell = plan->target.needs_shell,

@@ -559,6 +559,63 @@ if command -v redis-server >/dev/null && ldd "$(command -v redis-server)" | grep
     says err "libjemalloc.so.2', whose malloc serves it"
 fi
 
+# ---- a program that calls an allocator library's own functions: bound to that library,
+# or refused before it starts; one that is only linked with the library runs on any
+own_calls() { # ALLOCATOR LIBRARY DECLARATIONS(2) CALLS(2)
+    cat >calls.c <<C
+#include <stdio.h>
+#include <stdlib.h>
+void *$3;
+void $4;
+int main(int argc, char **argv) {
+    for (int i = 0; i < 1000; i++) {
+        free($5);
+        void *volatile p = malloc(100);
+        $6;
+    }
+    return argc > 1 ? system(argv[1]) != 0 : puts("called") < 0;
+}
+C
+    cat >linked.c <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) { void *volatile p = malloc(100); free(p); return puts("linked") < 0; }
+C
+    $CC calls.c -o calls "$2" -Wl,--no-as-needed 2>/dev/null &&
+        $CC -Wl,--no-as-needed linked.c "$2" -o linked 2>/dev/null || return 0
+    [ "$(./calls 2>&1)" = called ] || return 0
+    for way in "" "-a $1"; do
+        exits 0 $run $way --json calls.json -- ./calls
+        says out called
+        says err "on $1 "
+        says err "so it is bound to that library (allocator '$1')"
+        processes calls.json "p[0]['binding'] == 'direct' and p[0]['allocator'] == '$1'"
+    done
+    exits 0 $run -- ./calls "./calls './calls; exit 0'"
+    for wrong in "-a libc" "-a pool" "--set memopt.allocator=libc" "-c libc.ini" "-t stats" \
+        "-a $1 --set memopt.binding=dispatch" "--set heap.default.limit=1GiB"; do
+        exits 125 $run $wrong -- ./calls
+        says err "of 'lib$1"
+        [ ! -s out ] || ok "not started" false
+    done
+    exits 125 $run -a pool -- ./calls
+    says err "use -a $1, or name no allocator"
+    for fine in "" "-a libc" "-a pool" "-a $1" "-t stats" "-a pool -t stats"; do
+        exits 0 $run $fine -- ./linked
+        says out linked
+        exits 0 $run $fine -- sh -c './linked; sh -c "./linked; exit 0"; exit 0'
+    done
+}
+printf '[memopt]\nallocator = libc\n' >libc.ini
+if have $CC; then
+    have_allocator jemalloc && own_calls jemalloc -ljemalloc 'mallocx(size_t, int)' \
+        'dallocx(void *, int)' 'mallocx(100, 0)' 'dallocx(p, 0)'
+    have_allocator mimalloc && own_calls mimalloc -lmimalloc 'mi_malloc(size_t)' \
+        'mi_free(void *)' 'mi_malloc(100)' 'mi_free(p)'
+    have_allocator tcmalloc && own_calls tcmalloc -ltcmalloc 'tc_malloc(size_t)' \
+        'tc_free(void *)' 'tc_malloc(100)' 'tc_free(p)'
+fi
+
 # ---- a run directory that isn't one: the program runs, and what is said is true
 mkdir odd
 for library in agent preload; do

@@ -34,6 +34,7 @@ struct recipe {
     const char *hidden;                    /* in .symtab only */
     const char *soname;
     int no_sections;
+    int weak; /* the undefined ones */
 };
 
 struct file {
@@ -92,8 +93,10 @@ static void make(const struct recipe *recipe, struct file *file) {
         file->symbols[symbols++] =
             (ElfW(Sym)){.st_name = add_string(file, &strings, recipe->defined[i]), .st_shndx = 1};
     for (size_t i = 0; i < 2 && recipe->undefined[i] != NULL; i++)
-        file->symbols[symbols++] = (ElfW(Sym)){
-            .st_name = add_string(file, &strings, recipe->undefined[i]), .st_shndx = SHN_UNDEF};
+        file->symbols[symbols++] =
+            (ElfW(Sym)){.st_name = add_string(file, &strings, recipe->undefined[i]),
+                        .st_info = ELF64_ST_INFO(recipe->weak ? STB_WEAK : STB_GLOBAL, STT_FUNC),
+                        .st_shndx = SHN_UNDEF};
     file->sections[1] = (ElfW(Shdr)){.sh_type = SHT_DYNSYM,
                                      .sh_offset = offsetof(struct file, symbols),
                                      .sh_size = sizeof(file->symbols),
@@ -471,6 +474,64 @@ static void test_operators(void **state) {
     }
 }
 
+/* Programs that call an allocator library's own functions, and those that are only
+ * linked with one, or ask it something. */
+static void test_own_calls(void **state) {
+    (void)state;
+    static const struct {
+        const char *needed, *undefined, *allocator;
+        int weak;
+    } cases[] = {
+        {"libjemalloc.so.2", "malloc", NULL, 0},
+        {"libjemalloc.so.2", "mallctl", NULL, 0},
+        {"libjemalloc.so.2", "malloc_stats_print", NULL, 0},
+        {"libjemalloc.so.2", "nallocx", NULL, 0},
+        {"libjemalloc.so.2", "mallocx", "jemalloc", 0},
+        {"libjemalloc.so.2", "sdallocx", "jemalloc", 0},
+        {"libjemalloc.so.2", "rallocx", "jemalloc", 0},
+        {"libjemalloc.so.2", "mallocx", NULL, 1}, /* as folly: it looks whether it is there */
+        {"libfoo.so.1", "mallocx", NULL, 0},      /* that library's business */
+        {NULL, "mallocx", NULL, 0},
+        {"libjemalloc.so.2", "mi_malloc", NULL, 0},
+        {"libmimalloc.so.2", "mi_malloc", "mimalloc", 0},
+        {"libmimalloc-secure.so.2", "mi_free", "mimalloc", 0},
+        {"libmimalloc.so.2", "mi_heap_zalloc_aligned", "mimalloc", 0},
+        {"libmimalloc.so.2", "mi_new_nothrow", "mimalloc", 0},
+        {"libmimalloc.so.2", "mi_strndup", "mimalloc", 0},
+        {"libmimalloc.so.2", "mi_usable_size", "mimalloc", 0},
+        {"libmimalloc.so.2", "mi_version", NULL, 0},
+        {"libmimalloc.so.2", "mi_option_set", NULL, 0},
+        {"libmimalloc.so.2", "mi_stats_print", NULL, 0},
+        {"libmimalloc.so.2", "mi_collect", NULL, 0},
+        {"libmimalloc.so.2", "mi_good_size", NULL, 0},
+        {"libmimalloc.so.2", "semi_malloc", NULL, 0},
+        {"libtcmalloc.so.4", "tc_malloc", "tcmalloc", 0},
+        {"libtcmalloc_minimal.so.4", "tc_deletearray_nothrow", "tcmalloc", 0},
+        {"libtcmalloc.so.4", "tc_malloc_size", "tcmalloc", 0},
+        {"libtcmalloc.so.4", "tc_version", NULL, 0},
+        {"libtcmalloc.so.4", "MallocExtension_ReleaseFreeMemory", NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (int no_sections = 0; no_sections < 2; no_sections++) {
+            struct recipe recipe = {.interp = own_interp(),
+                                    .needed = cases[i].needed,
+                                    .undefined = {"free", cases[i].undefined},
+                                    .weak = cases[i].weak,
+                                    .no_sections = no_sections};
+            struct file file;
+            struct mo_target target = {.own_call = "x"};
+            make(&recipe, &file);
+            assert_int_equal(mo_target_examine_elf(&file, sizeof(file), &target, NULL), 0);
+            assert_int_equal(target.obstacle, MO_OBSTACLE_NONE);
+            assert_string_equal(target.own_call,
+                                cases[i].allocator == NULL ? "" : cases[i].undefined);
+            if (cases[i].allocator == NULL)
+                assert_null(target.own_allocator);
+            else
+                assert_string_equal(target.own_allocator, cases[i].allocator);
+        }
+}
+
 /* ----------------------------------------------------------------- the binding */
 
 static void test_binding(void **state) {
@@ -488,22 +549,31 @@ static void test_binding(void **state) {
         int has_library;
         const char *links_malloc;
         int part_of_new;
+        const char *own_call;
     } cases[] = {
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 0},
-        {A, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0},
-        {A, 0, 1, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0},
-        {A, 0, 0, 0, I, NULL, 0, NULL, 0},
-        {I, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0},
-        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 0},
-        {D, 2, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "tracker", 0, NULL, 0},
-        {D, 0, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "heap.default", 0, NULL, 0},
-        {D, 0, 0, 0, -EINVAL, "'x'", 0, NULL, 0},
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, "libjemalloc.so.2", 0},
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 1, "libjemalloc.so.2", 0},
-        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "'libjemalloc.so.2'", 0, "libjemalloc.so.2", 0},
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 1},
-        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 1, NULL, 1},
-        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "operator new", 1, NULL, 1},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 0, NULL},
+        {A, 1, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0, NULL},
+        {A, 0, 1, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0, NULL},
+        {A, 0, 0, 0, I, NULL, 0, NULL, 0, NULL},
+        {I, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, NULL, 0, NULL},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 0, NULL},
+        {D, 2, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "tracker", 0, NULL, 0, NULL},
+        {D, 0, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "heap.default", 0, NULL, 0, NULL},
+        {D, 0, 0, 0, -EINVAL, "'x'", 0, NULL, 0, NULL},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 0, "libjemalloc.so.2", 0, NULL},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 1, "libjemalloc.so.2", 0, NULL},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "'libjemalloc.so.2'", 0, "libjemalloc.so.2", 0,
+         NULL},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 0, NULL, 1, NULL},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, I, NULL, 1, NULL, 1, NULL},
+        {D, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "operator new", 1, NULL, 1, NULL},
+        {A, 0, 0, MEMOPT_ALLOCATOR_DIRECT, D, NULL, 1, "libjemalloc.so.2", 0, "mallocx"},
+        {A, 1, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "'mallocx'", 1, "libjemalloc.so.2", 0,
+         "mallocx"},
+        {A, 0, 1, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "'mallocx'", 1, "libjemalloc.so.2", 0,
+         "mallocx"},
+        {I, 0, 0, MEMOPT_ALLOCATOR_DIRECT, -EINVAL, "binding = auto", 1, "libjemalloc.so.2", 0,
+         "mallocx"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct mo_binding_facts facts = {cases[i].wanted,
@@ -513,7 +583,8 @@ static void test_binding(void **state) {
                                          "x",
                                          cases[i].has_library,
                                          cases[i].links_malloc == NULL ? "" : cases[i].links_malloc,
-                                         cases[i].part_of_new};
+                                         cases[i].part_of_new,
+                                         cases[i].own_call == NULL ? "" : cases[i].own_call};
         struct memopt_error error = MEMOPT_ERROR_INIT;
         enum mo_binding binding = A;
         int r = mo_choose_binding(&facts, &binding, &error);
@@ -532,6 +603,7 @@ int main(void) {
         cmocka_unit_test(test_other_machines), cmocka_unit_test(test_damaged_elf),
         cmocka_unit_test(test_secure),         cmocka_unit_test(test_find),
         cmocka_unit_test(test_path_order),     cmocka_unit_test(test_binding),
+        cmocka_unit_test(test_own_calls),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -149,6 +149,21 @@ const char *mo_config_get(const struct mo_config *config, const char *section_na
     return text;
 }
 
+int mo_config_put(struct mo_config *config, const char *section_name, const char *key,
+                  const char *value, const char *label, struct memopt_error *error) {
+    const struct section *section = find_section(config, section_name);
+    char *text = copy_text(config, value, strlen(value));
+    char *origin = copy_text(config, label, strlen(label));
+    if (text == NULL || origin == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    size_t row = section == NULL ? 0 : row_of(&section->type, key);
+    if (section == NULL || mo_section_option(&section->type, row) == NULL)
+        return mo_fail(error, -EINVAL, "there is no '%s' in [%s]", key, section_name);
+    section->values[row].text = text;
+    section->values[row].origin = (struct mo_origin){MO_ORIGIN_SET, origin, 0};
+    return 0;
+}
+
 int mo_config_blame(const struct mo_config *config, const char *section, const char *key,
                     struct memopt_error *error) {
     struct mo_origin origin;

@@ -76,6 +76,10 @@ void mo_config_free(struct mo_config *config); /* NULL: nothing */
  * those are known that are in use or have values. */
 const char *mo_config_get(const struct mo_config *config, const char *section, const char *key,
                           struct mo_origin *ret_origin);
+/* Gives a key of a core section another value, which must be a valid one; `label` says
+ * why, as that of a mo_config_set does. */
+int mo_config_put(struct mo_config *config, const char *section, const char *key, const char *value,
+                  const char *label, struct memopt_error *error);
 /* Puts before the message where the value stands, if it is not the default; gives
  * error->code. */
 int mo_config_blame(const struct mo_config *config, const char *section, const char *key,

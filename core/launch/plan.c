@@ -15,6 +15,7 @@
 #include "core/launch/trial.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,14 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
                        "binding = direct is impossible with allocator '%s': %s; use binding = auto "
                        "or dispatch",
                        facts->allocator, against);
+    if (facts->own_call != NULL && facts->own_call[0] != '\0' &&
+        (facts->wanted == MO_BINDING_DISPATCH || against != NULL))
+        return mo_fail(
+            error, -EINVAL,
+            "the program calls '%s' of '%s' itself, past memopt's dispatch, and can only "
+            "be bound directly to that library: %s",
+            facts->own_call, facts->links_malloc,
+            facts->wanted == MO_BINDING_DISPATCH ? "use binding = auto" : against);
     *ret_binding = facts->wanted == MO_BINDING_DISPATCH || against != NULL ? MO_BINDING_DISPATCH
                                                                            : MO_BINDING_DIRECT;
     return 0;
@@ -278,6 +287,52 @@ static int choose_allocator(struct mo_config *config, struct mo_plan *plan,
     return 0;
 }
 
+static void notice(struct mo_plan *plan, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void notice(struct mo_plan *plan, const char *format, ...) {
+    enum { MOST = sizeof(plan->notices) / sizeof(plan->notices[0]) };
+    va_list arguments;
+    va_start(arguments, format);
+    for (size_t i = 0; i < MOST; i++)
+        if (plan->notices[i][0] == '\0') {
+            vsnprintf(plan->notices[i], sizeof(plan->notices[i]), format, arguments);
+            break;
+        }
+    va_end(arguments);
+}
+
+/* A program that calls functions of an allocator's library itself (mallocx, mi_malloc)
+ * can't be on another allocator, as it may free with free() what those gave it, and the
+ * other way round. */
+static int follow_own_calls(struct mo_config *config, struct mo_plan *plan,
+                            struct memopt_error *error) {
+    const struct mo_target *target = &plan->target;
+    if (target->own_call[0] == '\0' || target->obstacle != MO_OBSTACLE_NONE)
+        return 0;
+    struct mo_origin origin;
+    mo_config_get(config, "memopt", "allocator", &origin);
+    if (strcmp(plan->allocator->descriptor.name, target->own_allocator) != 0) {
+        if (origin.kind != MO_ORIGIN_DEFAULT) {
+            mo_fail(error, -EINVAL,
+                    "'%s' can't run on allocator '%s': it calls '%s' of '%s' itself, and what that "
+                    "hands out only that library can free; use -a %s, or name no allocator",
+                    target->binary, plan->allocator->descriptor.name, target->own_call,
+                    target->links_malloc, target->own_allocator);
+            return mo_config_blame(config, "memopt", "allocator", error);
+        }
+        int r = mo_config_put(config, "memopt", "allocator", target->own_allocator,
+                              target->own_call, error);
+        if (r == 0)
+            r = choose_allocator(config, plan, error);
+        if (r < 0)
+            return mo_error_prefix(error, "'%s' calls '%s' of '%s' itself", target->binary,
+                                   target->own_call, target->links_malloc);
+    }
+    notice(plan, "'%s' calls '%s' of '%s' itself, so it is bound to that library (allocator '%s')",
+           target->binary, target->own_call, target->links_malloc, target->own_allocator);
+    return 0;
+}
+
 static int choose_binding(struct mo_config *config, struct mo_plan *plan,
                           struct memopt_error *error) {
     const struct mo_settings_memopt *settings = &plan->settings;
@@ -295,6 +350,7 @@ static int choose_binding(struct mo_config *config, struct mo_plan *plan,
         .has_library = allocator->ops.allocator.libraries != NULL,
         .links_malloc = plan->target.links_malloc,
         .part_of_new = plan->target.part_of_new,
+        .own_call = plan->target.obstacle == MO_OBSTACLE_NONE ? plan->target.own_call : "",
     };
     int r = mo_choose_binding(&facts, &plan->binding, error);
     return r < 0 ? mo_config_blame(config, "memopt", "binding", error) : 0;
@@ -371,7 +427,9 @@ int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *re
         *ret_failure = r == -ENOENT ? MO_PLAN_NO_PROGRAM : mo_plan_failure_of(r);
         return r;
     }
-    r = choose_binding(config, &plan, error);
+    r = follow_own_calls(config, &plan, error);
+    if (r == 0)
+        r = choose_binding(config, &plan, error);
     if (r < 0)
         return r;
     mo_environment_init(&plan.environment, environ);

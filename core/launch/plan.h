@@ -32,6 +32,7 @@ struct mo_plan {
     int watches;             /* the program itself can't be seen from inside: use watch.h */
     int sanitizes;           /* its sanitizer's log goes to the run directory */
     char obstacle[512];      /* what is in the way, one sentence; "": nothing */
+    char notices[4][512];    /* what else to say before the start, likewise; "": no more */
     struct mo_session session;
     struct mo_environment environment;
 };
@@ -46,6 +47,7 @@ struct mo_binding_facts {
     int has_library;          /* the allocator is a library that can be preloaded */
     const char *links_malloc; /* of the program: see mo_target */
     int part_of_new;          /* the same */
+    const char *own_call;     /* the same */
 };
 /* Direct where nothing is asked for that takes a look at each call. -EINVAL:
  * direct was asked for and can't be; the message says why. */

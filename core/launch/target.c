@@ -144,11 +144,50 @@ static enum mo_sanitizer sanitizer_of_symbol(const char *name) {
     return MO_SANITIZER_NONE;
 }
 
+/* Libraries that have, besides malloc, functions of their own by other names. What those
+ * hand out only the library can free, and what they are given must be its. A function
+ * counts if it begins with `prefix` and has one of `parts` in it (without a prefix: is
+ * one of them); others (mallctl, mi_version) do no harm on another malloc. */
+static const struct {
+    const char *library, *allocator, *prefix;
+    const char *parts[8];
+} own_apis[] = {
+    {"libjemalloc",
+     "jemalloc",
+     "",
+     {"mallocx", "rallocx", "xallocx", "sallocx", "dallocx", "sdallocx"}},
+    {"libmimalloc",
+     "mimalloc",
+     "mi_",
+     {"alloc", "free", "new", "dup", "realpath", "expand", "memalign", "_size"}},
+    {"libtcmalloc", "tcmalloc", "tc_", {"alloc", "free", "new", "delete", "memalign"}},
+};
+enum { OWN_APIS = sizeof(own_apis) / sizeof(own_apis[0]) };
+
+static int is_own_call(const char *name, size_t api) {
+    /* these only ask and set */
+    static const char *const harmless[] = {"mi_good_size",      "mi_malloc_good_size",
+                                           "tc_nallocx",        "tc_malloc_stats",
+                                           "tc_query_new_mode", "tc_set_new_mode"};
+    if (strncmp(name, own_apis[api].prefix, strlen(own_apis[api].prefix)) != 0)
+        return 0;
+    for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++)
+        if (strcmp(name, harmless[i]) == 0)
+            return 0;
+    for (size_t i = 0; i < 8 && own_apis[api].parts[i] != NULL; i++) {
+        const char *part = own_apis[api].parts[i];
+        if (own_apis[api].prefix[0] == '\0' ? strcmp(name, part) == 0 : strstr(name, part) != NULL)
+            return 1;
+    }
+    return 0;
+}
+
 struct symbols {
     int defines_malloc;
     unsigned forms_of_new; /* a bit each: operators[] */
     enum mo_sanitizer sanitizer;
-    const char *allocator; /* a guess by its own names, or NULL */
+    const char *allocator;           /* a guess by its own names, or NULL */
+    const char *own_calls[OWN_APIS]; /* one that is called, of each of own_apis[]; or NULL */
 };
 
 /* new, delete and what the C++ run-time makes of them */
@@ -158,7 +197,8 @@ static const char *const operators[] = {
 };
 enum { OPERATORS = sizeof(operators) / sizeof(operators[0]) };
 
-static void look_at_symbol(const char *name, int defined, struct symbols *found) {
+/* `weak`: it may be missing, so the program has looked before it calls it. */
+static void look_at_symbol(const char *name, int defined, int weak, struct symbols *found) {
     static const struct {
         const char *symbol, *allocator;
     } known[] = {{"mallctl", "jemalloc"},         {"_rjem_mallctl", "jemalloc"},
@@ -168,6 +208,9 @@ static void look_at_symbol(const char *name, int defined, struct symbols *found)
     enum mo_sanitizer sanitizer = sanitizer_of_symbol(name);
     if (sanitizer != MO_SANITIZER_NONE)
         found->sanitizer = sanitizer;
+    for (size_t i = 0; i < OWN_APIS && !defined && !weak; i++)
+        if (is_own_call(name, i))
+            found->own_calls[i] = name;
     if (!defined)
         return;
     if (strcmp(name, "malloc") == 0 || strcmp(name, "free") == 0)
@@ -185,7 +228,8 @@ static void look_at_table(const struct image *image, uint64_t symbols, uint64_t 
     const ElfW(Sym) *table = at(image, symbols, count, sizeof(ElfW(Sym)), _Alignof(ElfW(Sym)));
     for (uint64_t i = 1; table != NULL && i < count; i++)
         look_at_symbol(string_at(image, strings, strings_size, table[i].st_name),
-                       table[i].st_shndx != SHN_UNDEF, found);
+                       table[i].st_shndx != SHN_UNDEF, ELF64_ST_BIND(table[i].st_info) == STB_WEAK,
+                       found);
 }
 
 /* Through the section headers: `type` SHT_DYNSYM or SHT_SYMTAB. Returns whether
@@ -260,7 +304,8 @@ int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *targ
     target->sanitizer = MO_SANITIZER_NONE;
     target->detail[0] = '\0';
     target->part_of_new = 0;
-    target->links_malloc[0] = '\0';
+    target->links_malloc[0] = target->own_call[0] = '\0';
+    target->own_allocator = NULL;
     if (size < sizeof(ElfW(Ehdr)) || memcmp(bytes, ELFMAG, SELFMAG) != 0)
         return mo_fail(error, -ENOEXEC, "not an ELF file, or cut short");
     if (is_foreign(&image, target)) {
@@ -304,6 +349,12 @@ int mo_target_examine_elf(const void *bytes, size_t size, struct mo_target *targ
         !is_loader)
         look_at_sections(&image, SHT_SYMTAB, &found);
 
+    for (size_t i = 0; i < OWN_APIS; i++)
+        if (found.own_calls[i] != NULL &&
+            strncmp(target->links_malloc, own_apis[i].library, strlen(own_apis[i].library)) == 0) {
+            snprintf(target->own_call, sizeof(target->own_call), "%s", found.own_calls[i]);
+            target->own_allocator = own_apis[i].allocator;
+        }
     target->part_of_new = found.forms_of_new != 0 && found.forms_of_new != (1u << OPERATORS) - 1;
     if (found.sanitizer != MO_SANITIZER_NONE) {
         target->obstacle = MO_OBSTACLE_SANITIZED;

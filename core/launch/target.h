@@ -45,7 +45,9 @@ struct mo_target {
     enum mo_sanitizer sanitizer; /* when SANITIZED */
     char detail[96];             /* the machine, the allocator, the loader, what is secure */
     int part_of_new;             /* it defines some forms of operator new and delete, not all */
-    char links_malloc[64]; /* a library it is linked with that has a malloc of its own, or "" */
+    char links_malloc[64];     /* a library it is linked with that has a malloc of its own, or "" */
+    char own_call[64];         /* a function of that library's own that it allocates with, or "" */
+    const char *own_allocator; /* and the plugin that has the library; NULL if own_call is "" */
 };
 
 /* Who runs it, for set-uid; mo_target_find() takes the process's own. */
