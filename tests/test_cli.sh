@@ -25,6 +25,11 @@ if [ -w /dev/full ]; then
     says err "can't write to standard output"
     exits 1 sh -c "$memopt run -h >/dev/full"
 fi
+# what a backend breaks by hand, it breaks bound directly, too
+if have_allocator mimalloc; then
+    exits 0 "$memopt" plugins mimalloc
+    says out "built as C, as Debian's is, a failing new aborts"
+fi
 for command in --version "help" "run -h" plugins "plugins --json" "config show" "config explain"; do
     exits 1 sh -c "$memopt $command >&-"
     says err "can't write to standard output"

@@ -16,10 +16,12 @@ static const char *const bindings[] = {
 };
 static const struct memopt_option memopt_options[] = {
     MEMOPT_OPT_STRING(struct mo_settings_memopt, allocator, "allocator", "libc",
-                      "the backend of the program's malloc: a name, or a plugin's absolute path"),
+                      "the backend of the program's malloc: a name, or a plugin's absolute path; unset: "
+                      "libc, or the library whose own functions (mallocx) the program calls"),
     MEMOPT_OPT_ENUM(struct mo_settings_memopt, binding, "binding", "auto", bindings,
-                    "direct: bind to the backend's own library; dispatch: through memopt; auto: "
-                    "direct where nothing has to be done per call"),
+                    "direct: the backend's own library, exactly as preloaded by hand; dispatch: "
+                    "through memopt, which gives every backend glibc's semantics; auto: direct "
+                    "where nothing has to be done per call"),
     MEMOPT_OPT_LIST(struct mo_settings_memopt, trackers, "trackers", NULL, NULL,
                     "what watches each allocation, in order; empty: nothing"),
     MEMOPT_OPT_LIST(struct mo_settings_memopt, reporters, "reporters", "text", NULL,

@@ -672,7 +672,8 @@ MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     MEMOPT_PLUGIN_HEADER(MEMOPT_ALLOCATOR),
     .name = "mimalloc",
     .version = PACKAGE_VERSION,
-    .summary = "mimalloc: free lists sharded by page and thread",
+    .summary = "mimalloc: free lists sharded by page and thread; built as C, as Debian's is, a "
+               "failing new aborts",
     .options = options,
     .settings_size = sizeof(struct settings),
     .ops = &ops,
