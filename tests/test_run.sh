@@ -559,6 +559,53 @@ if command -v redis-server >/dev/null && ldd "$(command -v redis-server)" | grep
     says err "libjemalloc.so.2', whose malloc serves it"
 fi
 
+# ---- a malloc that the user has preloaded, and that memopt's comes before: said before the
+# start; nothing is said where it is used, or has no malloc, or is the allocator's library
+cat >wrapper.c <<'C'
+#include <dlfcn.h>
+#include <stddef.h>
+void *malloc(size_t n) {
+    static void *(*next)(size_t);
+    if (next == NULL) *(void **)&next = dlsym((void *)-1, "malloc"); /* RTLD_NEXT */
+    return next(n);
+}
+C
+bypassed() { # LIBRARY ALLOCATOR TRACKERS YES-OR-NO
+    # (a sanitized memopt insists on being first)
+    LD_PRELOAD=$1 ASAN_OPTIONS=verify_asan_link_order=0 \
+        exits 0 $run -a "$2" -t "$3" -- sh -c 'echo started >&2; exit 0'
+    sed '/^started$/,$d' err >before
+    if [ "$4" = yes ]; then
+        says before "'$1' in LD_PRELOAD has a malloc of its own, which is not used"
+    else
+        never err "in LD_PRELOAD has"
+    fi
+}
+if have $CC && $CC -shared -fPIC -fno-builtin wrapper.c -o wrapper.so -ldl; then
+    bypassed "$work/wrapper.so" libc stats yes
+    bypassed "$work/wrapper.so" pool '' yes
+    bypassed "$work/wrapper.so" libc '' no
+    LD_LIBRARY_PATH=$work bypassed wrapper.so pool '' yes
+    if have_allocator jemalloc; then
+        bypassed "$work/wrapper.so" jemalloc '' yes
+        bypassed libjemalloc.so.2 jemalloc '' no
+        bypassed libjemalloc.so.2 libc stats yes
+    fi
+fi
+if LD_PRELOAD=libc_malloc_debug.so.0 sh -c 'grep -q libc_malloc_debug /proc/self/maps'; then
+    bypassed libc_malloc_debug.so.0 libc stats yes
+    bypassed libc_malloc_debug.so.0 libc '' no
+fi
+if [ "$(id -u)" = 0 ] && [ -e wrapper.so ] && unshare -m true 2>/dev/null && cp -a /etc etc; then
+    printf '# mine\n%s # and not %s\n' "$work/wrapper.so" "$work/first.so" >etc/ld.so.preload
+    # (a sanitized memopt insists on being first)
+    ASAN_OPTIONS=verify_asan_link_order=0 exits 0 unshare -m sh -c \
+        'mount --bind etc /etc && exec "$@"' - $run -a pool -- true
+    says err "'$work/wrapper.so' in /etc/ld.so.preload has a malloc of its own, which is not used"
+fi
+bypassed libc.so.6 libc '' no
+bypassed "$work/first.so" pool stats no
+
 # ---- a program that calls an allocator library's own functions: bound to that library,
 # or refused before it starts; one that is only linked with the library runs on any
 own_calls() { # ALLOCATOR LIBRARY DECLARATIONS(2) CALLS(2)

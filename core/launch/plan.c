@@ -15,6 +15,7 @@
 #include "core/launch/trial.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +105,60 @@ static int forget_outer(struct mo_plan *plan, struct memopt_error *error) {
     return 0;
 }
 
+static void notice(struct mo_plan *plan, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void notice(struct mo_plan *plan, const char *format, ...) {
+    enum { MOST = sizeof(plan->notices) / sizeof(plan->notices[0]) };
+    va_list arguments;
+    va_start(arguments, format);
+    for (size_t i = 0; i < MOST; i++)
+        if (plan->notices[i][0] == '\0') {
+            vsnprintf(plan->notices[i], sizeof(plan->notices[i]), format, arguments);
+            break;
+        }
+    va_end(arguments);
+}
+
+static int is_same_file(const char *a, const char *b) {
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
+/* A malloc that the user has preloaded is not used where memopt's comes before it. `list`
+ * is LD_PRELOAD or the text of /etc/ld.so.preload, `backend` the allocator's library. */
+static void notice_bypassed(struct mo_plan *plan, const char *list, const char *whose,
+                            const char *backend) {
+    size_t length;
+    for (const char *at = list; (at = mo_preload_next(at, &length)) != NULL; at += length) {
+        char name[PATH_MAX], path[PATH_MAX];
+        if (length >= sizeof(name))
+            continue;
+        snprintf(name, sizeof(name), "%.*s", (int)length, at);
+        if (mo_target_library_has_malloc(name, path) && !is_same_file(path, backend))
+            notice(plan,
+                   "'%.200s' in %s has a malloc of its own, which is not used: the program is on "
+                   "allocator '%s'; -a libc without trackers would leave it in place",
+                   name, whose, plan->allocator->descriptor.name);
+    }
+}
+
+/* One entry a line or several, with comments: as LD_PRELOAD would have them. */
+static void notice_bypassed_by_file(struct mo_plan *plan, const char *backend) {
+    char text[4096];
+    mo_auto_close int fd = open("/etc/ld.so.preload", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    text[length < 0 ? 0 : length] = '\0';
+    for (char *at = text; *at != '\0'; at++) {
+        if (*at == '#')
+            while (*at != '\n' && at[1] != '\0')
+                *at++ = ' ';
+        if (*at == '\n' || *at == '\t')
+            *at = ' ';
+    }
+    notice_bypassed(plan, text, "/etc/ld.so.preload", backend);
+}
+
 static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
     char own[PATH_MAX], plain[PATH_MAX], backend[PATH_MAX];
     int direct = plan->binding == MO_BINDING_DIRECT;
@@ -135,6 +190,10 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
             return r;
         mo_environment_append(&plan->environment, "LD_PRELOAD", plain, ":");
         mo_environment_append(&plan->environment, "MEMOPT_PRELOADED", plain, ":");
+    }
+    if (!direct || backend[0] != '\0') {
+        notice_bypassed(plan, old == NULL ? "" : old, "LD_PRELOAD", backend);
+        notice_bypassed_by_file(plan, backend);
     }
     if (old != NULL && old[0] != '\0')
         mo_environment_append(&plan->environment, "LD_PRELOAD", old, ":");
@@ -285,20 +344,6 @@ static int choose_allocator(struct mo_config *config, struct mo_plan *plan,
         return mo_config_blame(config, "memopt", "allocator", error);
     }
     return 0;
-}
-
-static void notice(struct mo_plan *plan, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-static void notice(struct mo_plan *plan, const char *format, ...) {
-    enum { MOST = sizeof(plan->notices) / sizeof(plan->notices[0]) };
-    va_list arguments;
-    va_start(arguments, format);
-    for (size_t i = 0; i < MOST; i++)
-        if (plan->notices[i][0] == '\0') {
-            vsnprintf(plan->notices[i], sizeof(plan->notices[i]), format, arguments);
-            break;
-        }
-    va_end(arguments);
 }
 
 /* A program that calls functions of an allocator's library itself (mallocx, mi_malloc)

@@ -4,11 +4,13 @@
  *   1. ELF: headers, loader, needed libraries, symbols
  *   2. set-uid and capabilities
  *   3. scripts and the search path
- *   4. what to say
+ *   4. what is preloaded
+ *   5. what to say
  */
 #include "core/launch/target.h"
 #include "core/base/error.h"
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -577,7 +579,58 @@ int mo_target_find(const char *name, const char *search, struct mo_target *ret_t
     return 0;
 }
 
-/* ---------------------------------------------------------- 4. what to say */
+/* ---------------------------------------------------- 4. what is preloaded */
+
+static int has_malloc(const char *path) {
+    struct stat status;
+    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) ||
+        status.st_size < (off_t)sizeof(ElfW(Ehdr)))
+        return 0;
+    size_t size = (size_t)status.st_size;
+    void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (bytes == MAP_FAILED)
+        return 0;
+    struct image image = {bytes, size};
+    struct mo_target target;
+    struct symbols found = {0};
+    const ElfW(Ehdr) *header = bytes;
+    const ElfW(Phdr) *segments = NULL;
+    if (memcmp(bytes, ELFMAG, SELFMAG) == 0 && !is_foreign(&image, &target) &&
+        header->e_type == ET_DYN && header->e_phentsize == sizeof(ElfW(Phdr)))
+        segments =
+            at(&image, header->e_phoff, header->e_phnum, sizeof(ElfW(Phdr)), _Alignof(ElfW(Phdr)));
+    if (segments != NULL && !look_at_sections(&image, SHT_DYNSYM, &found)) {
+        struct dynamic dynamic;
+        read_dynamic(&image, segments, header->e_phnum, &dynamic);
+        look_at_dynamic(&image, &dynamic, segments, header->e_phnum, &found);
+    }
+    munmap(bytes, size);
+    return found.defines_malloc;
+}
+
+int mo_target_library_has_malloc(const char *name, char path[PATH_MAX]) {
+    if (strchr(name, '/') != NULL)
+        return snprintf(path, PATH_MAX, "%s", name) < PATH_MAX && has_malloc(path);
+    /* the directories that memopt's own loader searches: LD_LIBRARY_PATH, the system's */
+    void *self = dlopen(NULL, RTLD_LAZY);
+    Dl_serinfo size;
+    if (self == NULL || dlinfo(self, RTLD_DI_SERINFOSIZE, &size) != 0)
+        return 0;
+    mo_auto_free Dl_serinfo *places = malloc(size.dls_size);
+    if (places == NULL)
+        return 0;
+    *places = size;
+    if (dlinfo(self, RTLD_DI_SERINFO, places) != 0)
+        return 0;
+    for (unsigned i = 0; i < places->dls_cnt; i++)
+        if (snprintf(path, PATH_MAX, "%s/%s", places->dls_serpath[i].dls_name, name) < PATH_MAX &&
+            access(path, F_OK) == 0)
+            return has_malloc(path);
+    return 0;
+}
+
+/* ---------------------------------------------------------- 5. what to say */
 
 void mo_target_explain(const struct mo_target *target, char *buffer, size_t size) {
     const char *what = target->binary, *detail = target->detail;

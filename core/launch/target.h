@@ -74,6 +74,10 @@ int mo_target_is_secure(const struct mo_identity *who, uid_t owner, gid_t group,
 int mo_target_examine_elf(const void *image, size_t size, struct mo_target *target,
                           struct memopt_error *error);
 
+/* Whether the shared library `name`, found as ld.so finds what LD_PRELOAD names, defines
+ * malloc or free; `path` is then its file. What can't be found or read does not. */
+int mo_target_library_has_malloc(const char *name, char path[PATH_MAX]);
+
 /* What the obstacle is, half a sentence. "" if there is none. */
 void mo_target_explain(const struct mo_target *target, char *buffer, size_t size);
 
