@@ -459,8 +459,11 @@ static void *default_realloc(void *p, size_t size) {
     return block_resize(NULL, p, size);
 }
 
+/* The kernel may refuse to unmap: errno is not for free to change. */
 static void default_free(void *p) {
+    int saved = errno;
     block_free(NULL, p);
+    errno = saved;
 }
 
 static void *default_aligned_alloc(size_t alignment, size_t size) {

@@ -95,6 +95,12 @@ static void *map(size_t size) {
     return base == MAP_FAILED ? NULL : base;
 }
 
+void mo_pool_unmap(void *p, size_t size) {
+    int saved = errno;
+    munmap(p, size);
+    errno = saved;
+}
+
 void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before) {
     size_t total, wide;
     if (__builtin_add_overflow(size, before, &total) ||
@@ -280,6 +286,7 @@ unlock:
 /* Under the lock: gives those slices of `dirty` back. */
 static uint64_t purge_slices(struct pool_segment *segment, uint64_t slices) {
     uint64_t purged = 0, left = slices;
+    int saved = errno; /* a free may come here */
     while (left != 0) {
         unsigned from = (unsigned)__builtin_ctzll(left);
         uint64_t ones = ~(left >> from);
@@ -292,6 +299,7 @@ static uint64_t purge_slices(struct pool_segment *segment, uint64_t slices) {
         }
         left &= ~mask;
     }
+    errno = saved;
     segment->dirty &= ~slices;
     return purged;
 }
