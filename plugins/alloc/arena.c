@@ -39,6 +39,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <unistd.h>
 
 enum { MODE_FREELIST, MODE_BUMP };
@@ -742,13 +743,22 @@ static size_t default_usable_size(void *p) {
     return block_size(state.default_arena, p);
 }
 
+/* A program of one thread may fork in a signal handler, which may have interrupted
+ * whoever holds a lock; and nobody else can hold one. glibc does the same. */
+static int fork_locks;
+
 static void before_fork(void) {
+    fork_locks = !__libc_single_threaded;
+    if (!fork_locks)
+        return;
     pthread_mutex_lock(&arenas_lock);
     for (struct arena *arena = arenas; arena != NULL; arena = arena->next)
         pthread_mutex_lock(&arena->lock);
 }
 
 static void after_fork(void) {
+    if (!fork_locks)
+        return;
     for (struct arena *arena = arenas; arena != NULL; arena = arena->next)
         pthread_mutex_unlock(&arena->lock);
     pthread_mutex_unlock(&arenas_lock);

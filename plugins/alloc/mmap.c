@@ -37,6 +37,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -597,7 +598,14 @@ static uint64_t purge(void) {
     return 0;
 }
 
+/* A program of one thread may fork in a signal handler, which may have interrupted
+ * whoever holds a lock; and nobody else can hold one. glibc does the same. */
+static int fork_locks;
+
 static void before_fork(void) {
+    fork_locks = !__libc_single_threaded;
+    if (!fork_locks)
+        return;
     pthread_mutex_lock(&heaps_lock);
     for (struct heap *heap = heaps; heap != NULL; heap = heap->next)
         pthread_mutex_lock(&heap->lock);
@@ -605,6 +613,8 @@ static void before_fork(void) {
 }
 
 static void after_fork(void) {
+    if (!fork_locks)
+        return;
     pthread_mutex_unlock(&kept_lock);
     for (struct heap *heap = heaps; heap != NULL; heap = heap->next)
         pthread_mutex_unlock(&heap->lock);
