@@ -13,7 +13,9 @@
 #include "preload/shim.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -42,11 +44,9 @@ static bool is_power_of_two(size_t n) {
 MEMOPT_EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
     if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
         return EINVAL;
-    int saved = errno; /* it reports by its result, not by errno */
     void *p = mo_aligned_alloc(alignment, size);
-    errno = saved;
     if (p == NULL)
-        return ENOMEM;
+        return ENOMEM; /* errno too, as in glibc */
     *ret = p;
     return 0;
 }
@@ -189,12 +189,16 @@ MEMOPT_EXPORT int malloc_trim(size_t pad) {
     return ops->purge != NULL && ops->purge() > 0;
 }
 
-static int print_figures(char *buffer, size_t size, const char *format) {
+/* One line per figure that the backend has. */
+static void print_figures(FILE *stream, const char *live, const char *committed) {
     struct memopt_figures f = figures();
-    return snprintf(buffer, size, format, mo_shim.allocator->descriptor.name, known(f.live),
-                    known(f.committed));
+    if (f.live != MEMOPT_UNKNOWN)
+        fprintf(stream, live, f.live);
+    if (f.committed != MEMOPT_UNKNOWN)
+        fprintf(stream, committed, f.committed);
 }
 
+/* Like glibc's: to the stream stderr, and no cancellation point. */
 MEMOPT_EXPORT void malloc_stats(void) {
     void (*own)(void);
     *(void **)&own = libc_function("malloc_stats");
@@ -202,13 +206,16 @@ MEMOPT_EXPORT void malloc_stats(void) {
         own();
         return;
     }
-    char text[256];
-    int length = print_figures(
-        text, sizeof(text), "Allocator %s:\nin use bytes     = %10zu\nsystem bytes     = %10zu\n");
-    ssize_t written = write(STDERR_FILENO, text, (size_t)length);
-    (void)written;
+    int before;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    fprintf(stderr, "Allocator %s:\n", mo_shim.allocator->descriptor.name);
+    print_figures(stderr, "in use bytes     = %10" PRIu64 "\n",
+                  "system bytes     = %10" PRIu64 "\n");
+    pthread_setcancelstate(before, NULL);
 }
 
+/* Like glibc's: 0 whether the stream takes it or not, which ferror() tells; and a
+ * cancellation point if the stream writes. */
 MEMOPT_EXPORT int malloc_info(int options, FILE *stream) {
     int (*own)(int, FILE *);
     *(void **)&own = libc_function("malloc_info");
@@ -216,10 +223,10 @@ MEMOPT_EXPORT int malloc_info(int options, FILE *stream) {
         return own(options, stream);
     if (options != 0)
         return EINVAL;
-    char text[256];
-    print_figures(text, sizeof(text),
-                  "<malloc version=\"1\">\n<allocator name=\"%s\"/>\n"
-                  "<system type=\"live\" size=\"%zu\"/>\n<system type=\"current\" size=\"%zu\"/>\n"
-                  "</malloc>\n");
-    return fputs(text, stream) < 0 ? -1 : 0;
+    fprintf(stream, "<malloc version=\"1\">\n<allocator name=\"%s\"/>\n",
+            mo_shim.allocator->descriptor.name);
+    print_figures(stream, "<system type=\"live\" size=\"%" PRIu64 "\"/>\n",
+                  "<system type=\"current\" size=\"%" PRIu64 "\"/>\n");
+    fputs("</malloc>\n", stream);
+    return 0;
 }

@@ -30,6 +30,7 @@ libc | jemalloc | tcmalloc | mimalloc) modes="$shimmed direct" ;;
 pool) modes="hand $shimmed direct" ;;
 *) modes=$shimmed ;;
 esac
+settings= # more of them, for some of the tests
 arguments() {
     case $1 in
     dispatch) echo "--set memopt.binding=dispatch --set memopt.trackers=" ;;
@@ -37,6 +38,7 @@ arguments() {
     direct) echo "--set memopt.binding=direct --set memopt.trackers=" ;;
     esac
     if [ "$backend" = arena ]; then echo "--set allocator.arena.size=1GiB"; fi
+    echo "$settings"
 }
 run() { # MODE COMMAND...
     local mode=$1
@@ -76,7 +78,25 @@ same() {
 
 # glibc's semantics are what dispatch promises; bound directly, a library has its own
 case $backend in jemalloc | tcmalloc | mimalloc) as_glibc=$shimmed ;; *) as_glibc=$modes ;; esac
-[ -x "$programs/../test_semantics" ] && same "$as_glibc" semantics "$programs/../test_semantics"
+if [ -x "$programs/../test_semantics" ]; then # there is cmocka
+    same "$as_glibc" test_semantics "$programs/../test_semantics"
+    same "$shimmed" test_malloc_cancel "$programs/../test_malloc_cancel"
+fi
+same "$shimmed" test_malloc_errno "$programs/../test_malloc_errno"
+for scenario in come-and-go out-of-memory forked-while-allocating forked-inside-malloc; do
+    # these take their own locks in fork, and so they hang, preloaded by hand too
+    case $backend-$scenario in jemalloc-*-inside-* | tcmalloc-*-inside-*) continue ;; esac
+    same "$shimmed" $scenario "$programs/../test_malloc_threads" $scenario
+done
+# and where each page that is free goes back to the kernel at once
+case $backend in
+jemalloc) settings="--set allocator.jemalloc.dirty_decay_ms=0" ;;
+tcmalloc) settings="--set allocator.tcmalloc.aggressive_decommit=yes" ;;
+mimalloc) settings="--set allocator.mimalloc.decommit_delay=0" ;;
+pool) settings="--set allocator.pool.purge_delay=0" ;;
+esac
+[ -n "$settings" ] && same "$shimmed" "errno, with $settings" "$programs/../test_malloc_errno"
+settings=
 same "$as_glibc" "operator new" "$programs/cxx_new"
 # bound directly, a program does what it does with the library preloaded by hand
 case $backend in

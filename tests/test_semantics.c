@@ -85,35 +85,110 @@ static void zero_sizes(void **unused) {
     free(p);
 }
 
+/* Every function that allocates; NULL when it fails, with errno set. */
+static void *by_malloc(size_t alignment, size_t size) {
+    (void)alignment;
+    return malloc(size);
+}
+static void *by_calloc(size_t alignment, size_t size) {
+    (void)alignment;
+    return calloc(1, size);
+}
+static void *by_realloc(size_t alignment, size_t size) {
+    (void)alignment;
+    return realloc(NULL, size);
+}
+static void *by_reallocarray(size_t alignment, size_t size) {
+    (void)alignment;
+    return reallocarray(NULL, size, 1);
+}
+static void *by_aligned_alloc(size_t alignment, size_t size) {
+    return aligned_alloc(alignment, size);
+}
+static void *by_memalign(size_t alignment, size_t size) {
+    return memalign(alignment, size);
+}
+static void *by_valloc(size_t alignment, size_t size) {
+    (void)alignment;
+    return valloc(size);
+}
+static void *by_pvalloc(size_t alignment, size_t size) {
+    (void)alignment;
+    return pvalloc(size);
+}
+static void *by_posix_memalign(size_t alignment, size_t size) {
+    void *p = &page;
+    int before = errno, result = posix_memalign(&p, alignment, size);
+    if (result == 0)
+        return p;
+    assert_ptr_equal(p, &page);
+    if (result == EINVAL)
+        assert_int_equal(errno, before);
+    else
+        assert_int_equal(errno, result); /* it leaves what malloc in it has set */
+    return NULL;
+}
+static const struct {
+    const char *name;
+    void *(*allocate)(size_t alignment, size_t size);
+    int aligns;
+} functions[] = {
+    {"malloc", by_malloc, 0},
+    {"calloc", by_calloc, 0},
+    {"realloc", by_realloc, 0},
+    {"reallocarray", by_reallocarray, 0},
+    {"aligned_alloc", by_aligned_alloc, 1},
+    {"memalign", by_memalign, 1},
+    {"posix_memalign", by_posix_memalign, 1},
+    {"valloc", by_valloc, 0},
+    {"pvalloc", by_pvalloc, 0},
+};
+enum { FUNCTIONS = sizeof functions / sizeof functions[0] };
+
+static void refused(size_t function, size_t alignment, size_t size) {
+    errno = 0;
+    void *p = functions[function].allocate(alignment, size);
+    if (p != NULL || errno != ENOMEM)
+        fail_msg("%s of %zu bytes, aligned to %zu: %p, errno %d", functions[function].name, size,
+                 alignment, p, errno);
+}
+
 static void too_large(void **unused) {
     (void)unused;
-    for (int i = 0; i < HUGES; i++) {
-        volatile size_t size = huge_sizes[i];
-        errno = 0;
-        assert_null(malloc(size));
-        assert_int_equal(errno, ENOMEM);
-        errno = 0;
-        assert_null(calloc(1, size));
-        assert_int_equal(errno, ENOMEM);
-        errno = 0;
-        assert_null(realloc(NULL, size));
-        assert_int_equal(errno, ENOMEM);
-        errno = 0;
-        assert_null(aligned_alloc(64, size));
-        assert_int_equal(errno, ENOMEM);
-        errno = 0;
-        assert_null(memalign(4096, size));
-        assert_int_equal(errno, ENOMEM);
-        errno = 0;
-        assert_null(valloc(size));
-        assert_int_equal(errno, ENOMEM);
-        errno = 0;
-        assert_null(pvalloc(size));
-        assert_int_equal(errno, ENOMEM);
-        void *p = &page;
-        assert_int_equal(posix_memalign(&p, 64, size), ENOMEM);
-        assert_ptr_equal(p, &page);
+    static const size_t below[] = {0,  1,   2,    3,    7,     8,     15,    16,     17,
+                                   31, 100, 4095, 4096, 10000, 16384, 65536, 1 << 20};
+    static const size_t tops[] = {SIZE_MAX, (size_t)PTRDIFF_MAX + ((size_t)1 << 21),
+                                  (size_t)PTRDIFF_MAX + 1 + ((size_t)1 << 20)};
+    for (size_t function = 0; function < FUNCTIONS; function++) {
+        size_t most = functions[function].aligns ? (size_t)1 << 20 : sizeof(void *);
+        for (size_t alignment = sizeof(void *); alignment <= most; alignment *= 2)
+            for (size_t i = 0; i < sizeof tops / sizeof tops[0]; i++)
+                for (size_t k = 0; k < sizeof below / sizeof below[0]; k++)
+                    refused(function, alignment, tops[i] - below[k]);
+        refused(function, 64, PTRDIFF_MAX);
     }
+}
+
+/* No room for the alignment, whatever the size. */
+static void aligned_too_far(void **unused) {
+    (void)unused;
+    for (size_t function = 0; function < FUNCTIONS; function++)
+        for (size_t bit = 50; functions[function].aligns && bit < 64; bit++)
+            for (size_t size = 0; size <= 100000; size += 50000)
+                refused(function, (size_t)1 << bit, size);
+}
+
+/* A failure takes nothing and breaks nothing. */
+static void goes_on_after_failure(void **unused) {
+    (void)unused;
+    size_t before = resident();
+    for (int round = 0; round < 2000; round++) {
+        void *p = touched(malloc(5000), 5000);
+        for (size_t function = 0; function < FUNCTIONS; function++)
+            refused(function, 64, SIZE_MAX / 2 + (size_t)round);
+        free(p);
+    }
+    assert_true(resident() < before + LEAK_LIMIT);
 }
 
 static void product_overflow(void **unused) {
@@ -159,6 +234,36 @@ static void calloc_is_zero(void **unused) {
     }
 }
 
+/* The same over blocks of many sizes that have all been written to before. */
+static void calloc_of_used_memory(void **unused) {
+    (void)unused;
+    enum { BLOCKS = 512 };
+    static unsigned char *blocks[BLOCKS];
+    static size_t lengths[BLOCKS];
+    unsigned random = 1;
+    for (int step = 0; step < 20000; step++) {
+        random = random * 1103515245 + 12345;
+        size_t i = (random >> 16) % BLOCKS;
+        free(blocks[i]);
+        random = random * 1103515245 + 12345;
+        size_t count = (random >> 16) % 40 + 1, size = (random >> 24) + 1;
+        lengths[i] = count * size;
+        if (step % 8 == 0) {
+            blocks[i] = malloc(lengths[i]);
+            assert_non_null(blocks[i]);
+        } else {
+            blocks[i] = calloc(count, size);
+            assert_non_null(blocks[i]);
+            for (size_t k = 0; k < lengths[i]; k++)
+                if (blocks[i][k] != 0)
+                    fail_msg("calloc(%zu, %zu): byte %zu is %d", count, size, k, blocks[i][k]);
+        }
+        memset(blocks[i], 0xa5, malloc_usable_size(blocks[i]));
+    }
+    for (size_t i = 0; i < BLOCKS; i++)
+        free(blocks[i]);
+}
+
 static void alignments(void **unused) {
     (void)unused;
     static const size_t sizes[] = {1, 7, 16, 100, 4096, 100000};
@@ -184,6 +289,40 @@ static void alignments(void **unused) {
         void *p = malloc(sizes[s]);
         assert_true(aligned(p, sizes[s] < 16 ? 8 : 16));
         free(p);
+    }
+}
+
+/* Aligned blocks beside plain ones: each keeps what was written to it. */
+static void aligned_side_by_side(void **unused) {
+    (void)unused;
+    enum { BLOCKS = 400 };
+    static unsigned char *blocks[BLOCKS];
+    static size_t lengths[BLOCKS];
+    for (size_t i = 0; i < BLOCKS; i++) {
+        size_t alignment = (size_t)8 << i % 12, function = i % FUNCTIONS;
+        lengths[i] = i * i % 9000 + 1;
+        blocks[i] = functions[function].allocate(alignment, lengths[i]);
+        assert_non_null(blocks[i]);
+        if (functions[function].aligns)
+            assert_true(aligned(blocks[i], alignment));
+        memset(blocks[i], (int)(i % 251), lengths[i]);
+    }
+    for (size_t i = 0; i < BLOCKS; i++) {
+        for (size_t k = 0; k < lengths[i]; k++)
+            if (blocks[i][k] != i % 251)
+                fail_msg("block %zu of %zu bytes: byte %zu is another's", i, lengths[i], k);
+        free(blocks[i]);
+    }
+}
+
+/* Freed aligned blocks serve again. */
+static void aligned_blocks_are_used_again(void **unused) {
+    (void)unused;
+    for (size_t alignment = 64; alignment <= 1 << 16; alignment *= 32) {
+        size_t before = resident();
+        for (int i = 0; i < LEAK_ROUNDS; i++)
+            free(touched(memalign(alignment, 20000), 20000));
+        assert_true(resident() < before + LEAK_LIMIT);
     }
 }
 
@@ -255,8 +394,13 @@ static void realloc_edges(void **unused) {
     char *p = realloc(NULL, 20);
     assert_non_null(p);
     strcpy(p, "content");
-    /* to nothing: freed, NULL */
+    /* to nothing: freed, NULL; 0 times a huge size is no overflow */
+    errno = 77;
     assert_null(realloc(p, 0));
+    volatile size_t most = SIZE_MAX;
+    assert_null(reallocarray(malloc(10), 0, most));
+    assert_null(reallocarray(malloc(10), most, 0));
+    assert_int_equal(errno, 77);
     size_t before = resident();
     for (int i = 0; i < LEAK_ROUNDS; i++) {
         p = touched(malloc(65536), 65536);
@@ -294,6 +438,20 @@ static void realloc_keeps_content(void **unused) {
         have = sizes[i];
     }
     free(p);
+}
+
+/* What a calloc'd block has beyond the old size is undefined, before it is zero. */
+static void realloc_of_zeros(void **unused) {
+    (void)unused;
+    for (size_t size = 1; size < 3000000; size = size * 3 + 1) {
+        unsigned char *p = realloc(calloc(size, 1), size * 2);
+        assert_non_null(p);
+        for (size_t k = 0; k < size; k++)
+            if (p[k] != 0)
+                fail_msg("byte %zu of %zu is %d", k, size, p[k]);
+        memset(p, 0xa5, size * 2);
+        free(p);
+    }
 }
 
 static void usable_size(void **unused) {
@@ -429,19 +587,48 @@ static void settings_and_statistics(void **unused) {
     assert_memory_equal(text, "<malloc", 7);
     free(text);
     assert_int_equal(malloc_info(1, stdout), EINVAL);
+    assert_int_equal(malloc_info(-1, NULL), EINVAL);
+    free(p);
+}
 
-    /* malloc_stats prints to stderr: to a file, so that it can be looked at */
-    FILE *seen = tmpfile();
+/* malloc_info says nothing of a stream that fails: ferror() does. */
+static void information_to_nowhere(void **unused) {
+    (void)unused;
+    FILE *full = fopen("/dev/full", "w");
+    assert_non_null(full);
+    setvbuf(full, NULL, _IONBF, 0);
+    assert_int_equal(malloc_info(0, full), 0);
+    assert_true(ferror(full));
+    fclose(full);
+}
+
+/* malloc_stats prints to the stream stderr, wherever that leads. */
+static void statistics_to_a_stream(void **unused) {
+    (void)unused;
+    FILE *seen = tmpfile(), *usual = stderr;
     assert_non_null(seen);
-    int kept = dup(2);
-    dup2(fileno(seen), 2);
+    int kept = dup(STDERR_FILENO);
+    dup2(fileno(seen), STDERR_FILENO);
     malloc_stats();
-    dup2(kept, 2);
+    dup2(kept, STDERR_FILENO);
     close(kept);
     fseek(seen, 0, SEEK_END);
     assert_true(ftell(seen) > 0);
     fclose(seen);
-    free(p);
+
+    char *text = NULL;
+    size_t length = 0;
+    stderr = open_memstream(&text, &length);
+    int opened = stderr != NULL;
+    if (opened) {
+        fputs("first\n", stderr);
+        malloc_stats();
+        fclose(stderr);
+    }
+    stderr = usual;
+    assert_true(opened && length > 6);
+    assert_memory_equal(text, "first\n", 6);
+    free(text);
 }
 
 /* What the C library allocates with malloc can be freed by the program, and the
@@ -509,19 +696,27 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zero_sizes),
         cmocka_unit_test(too_large),
+        cmocka_unit_test(aligned_too_far),
+        cmocka_unit_test(goes_on_after_failure),
         cmocka_unit_test(product_overflow),
         cmocka_unit_test(calloc_is_zero),
+        cmocka_unit_test(calloc_of_used_memory),
         cmocka_unit_test(alignments),
+        cmocka_unit_test(aligned_side_by_side),
+        cmocka_unit_test(aligned_blocks_are_used_again),
         cmocka_unit_test(bad_alignments),
         cmocka_unit_test(any_size_aligned),
         cmocka_unit_test(pages),
         cmocka_unit_test(realloc_edges),
         cmocka_unit_test(realloc_keeps_content),
+        cmocka_unit_test(realloc_of_zeros),
         cmocka_unit_test(usable_size),
         cmocka_unit_test(free_keeps_errno),
         cmocka_unit_test(frees_by_other_names),
         cmocka_unit_test(libc_aliases),
         cmocka_unit_test(settings_and_statistics),
+        cmocka_unit_test(information_to_nowhere),
+        cmocka_unit_test(statistics_to_a_stream),
         cmocka_unit_test(the_librarys_own),
     };
     return cmocka_run_group_tests_name("semantics", tests, NULL, NULL);

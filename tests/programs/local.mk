@@ -41,10 +41,21 @@ tests_programs_hook_la_SOURCES = tests/programs/hook.c
 tests_programs_hook_la_CFLAGS = $(PLAIN_CFLAGS)
 # -rpath: libtool makes a shared object of a check library only with one
 tests_programs_hook_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+# What programs see of malloc. They pass by themselves, as glibc is the reference.
+what_programs_see = tests/test_malloc_errno tests/test_malloc_threads
+check_PROGRAMS += $(what_programs_see)
+TESTS += $(what_programs_see)
+tests_test_malloc_errno_CFLAGS = $(PLAIN_CFLAGS)
+tests_test_malloc_errno_LDFLAGS = -pthread
+tests_test_malloc_threads_CFLAGS = $(PLAIN_CFLAGS)
+tests_test_malloc_threads_LDFLAGS = -pthread
 if HAVE_CMOCKA
-check_PROGRAMS += tests/test_semantics
-TESTS += tests/test_semantics
+check_PROGRAMS += tests/test_semantics tests/test_malloc_cancel
+TESTS += tests/test_semantics tests/test_malloc_cancel
 tests_test_semantics_CFLAGS = $(PLAIN_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_semantics_LDFLAGS =
 tests_test_semantics_LDADD = $(CMOCKA_LIBS)
+tests_test_malloc_cancel_CFLAGS = $(PLAIN_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_malloc_cancel_LDFLAGS = -pthread
+tests_test_malloc_cancel_LDADD = $(CMOCKA_LIBS)
 endif
