@@ -127,6 +127,11 @@ for scenario in start-programs quick-exit fork-exit thread-exit exit-with-thread
 done
 # guard's records name the thread, which takes a system call
 [ "$backend" = guard ] || same "$modes" shut-in "$programs/behaviour" shut-in
+# as a child, as nobody can see before that it brings its own
+for program in own_malloc own_malloc_whole; do
+    # shellcheck disable=SC2016
+    same "$modes" "a child's $program" sh -c '"$0"; exit $?' "$programs/$program"
+done
 same "$modes" dlopen "$programs/behaviour" dlopen "$hook"
 
 # Without memopt jemalloc and tcmalloc hang here; the C library doesn't, and so

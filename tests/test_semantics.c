@@ -585,6 +585,7 @@ static void settings_and_statistics(void **unused) {
     assert_int_equal(fclose(stream), 0);
     assert_true(length > 0);
     assert_memory_equal(text, "<malloc", 7);
+    assert_string_equal(text + length - 10, "</malloc>\n");
     free(text);
     assert_int_equal(malloc_info(1, stdout), EINVAL);
     assert_int_equal(malloc_info(-1, NULL), EINVAL);

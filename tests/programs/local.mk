@@ -29,6 +29,12 @@ tests_programs_cxx_exceptions_SOURCES = tests/programs/cxx_exceptions.cc
 tests_programs_cxx_exceptions_CXXFLAGS = $(PLAIN_CXXFLAGS)
 tests_programs_cxx_exceptions_CPPFLAGS =
 tests_programs_cxx_exceptions_LDFLAGS = -pthread
+check_PROGRAMS += tests/programs/own_malloc tests/programs/own_malloc_whole
+tests_programs_own_malloc_CFLAGS = $(PLAIN_CFLAGS)
+tests_programs_own_malloc_LDFLAGS = -pthread
+tests_programs_own_malloc_whole_SOURCES = tests/programs/own_malloc.c
+tests_programs_own_malloc_whole_CFLAGS = $(PLAIN_CFLAGS) -DWHOLE
+tests_programs_own_malloc_whole_LDFLAGS = -pthread
 tests_programs_static_CFLAGS = $(PLAIN_CFLAGS)
 tests_programs_static_LDFLAGS = -all-static
 # Programs that broke memopt: the test builds them, each as it needs.
