@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -243,11 +244,13 @@ static void forked_inside_malloc(void) {
     pid_t parent = getpid(), sender = fork();
     CHECK(sender >= 0);
     if (sender == 0) {
-        for (;;) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody else is to get signals */
+        while (getppid() == parent) {
             if (kill(parent, SIGUSR1) != 0)
                 _exit(0);
             usleep(500);
         }
+        _exit(0);
     }
     sigprocmask(SIG_UNBLOCK, &set, NULL);
     while (atomic_load(&forks) < 200)

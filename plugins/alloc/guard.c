@@ -44,6 +44,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <unistd.h>
 
 enum { SIDE_END, SIDE_START };
@@ -751,16 +752,23 @@ static int heap_figures(void *opaque, struct memopt_figures *ret_figures) {
     return 0;
 }
 
+/* A program of one thread may fork in a signal handler, which may have interrupted
+ * whoever holds the lock; and nobody else can hold it. glibc does the same. */
+static int fork_locks;
+
 static void before_fork(void) {
-    pthread_mutex_lock(&lock);
+    fork_locks = !__libc_single_threaded;
+    if (fork_locks)
+        pthread_mutex_lock(&lock);
 }
 
 static void after_fork_parent(void) {
-    pthread_mutex_unlock(&lock);
+    if (fork_locks)
+        pthread_mutex_unlock(&lock);
 }
 
 static void after_fork_child(void) {
-    pthread_mutex_unlock(&lock);
+    after_fork_parent();
     guard_forget_tid();
 }
 
