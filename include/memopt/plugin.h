@@ -203,7 +203,7 @@ enum memopt_form {
  *             aligned_alloc with a power of two >= sizeof(void *) and any size;
  *             calloc's product has been checked for overflow; on failure NULL
  *             (errno need not be set: dispatch sets ENOMEM) and, in realloc,
- *             the old block untouched. free leaves errno as it was, also where
+ *             the old block untouched. free should leave errno as it was, also where
  *             the kernel refuses to take memory back. usable_size is stable
  *             for the life of the block and all of it may be written.
  *   missing   calloc: malloc + memset. realloc: malloc + memcpy + free.
