@@ -289,8 +289,6 @@ void mo_pool_unmap_segments(struct pool_shard *shard);
 uint64_t mo_pool_now(void); /* nanoseconds, coarse, never 0 */
 /* `size` bytes whose start is aligned, with `before` bytes in front; NULL. */
 void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before);
-/* The kernel may refuse; errno stays as it was, as free is one of the callers. */
-void mo_pool_unmap(void *p, size_t size);
 /* What of these bytes is in RAM. */
 uint64_t mo_pool_resident(const void *start, size_t size);
 /* munmap() and madvise() that keep errno, as free() must. */

@@ -95,12 +95,6 @@ static void *map(size_t size) {
     return base == MAP_FAILED ? NULL : base;
 }
 
-void mo_pool_unmap(void *p, size_t size) {
-    int saved = errno;
-    munmap(p, size);
-    errno = saved;
-}
-
 void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before) {
     size_t total, wide;
     if (__builtin_add_overflow(size, before, &total) ||
