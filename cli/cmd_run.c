@@ -214,13 +214,9 @@ static void look_at_program(struct run *run, pid_t pid) {
 
 static void tick(void *context, pid_t pid, uint64_t *interval) {
     struct run *run = context;
-    enum { FIRST = 10000000, LAST = 1000000000 }; /* ns */
     if (run->plan.preloads)
         look_at_program(run, pid);
-    if (run->watch != NULL)
-        mo_watch_sample(run->watch, pid, interval);
-    else
-        *interval = *interval == 0 ? FIRST : *interval < LAST / 2 ? *interval * 2 : LAST;
+    mo_watch_sample(run->watch, pid, interval);
 }
 
 static int has_text(const struct mo_settings_memopt *settings) {
@@ -299,12 +295,13 @@ static int launch(struct run *run, char *const *argv, const struct mo_signals *s
         .environment = plan->environment.items,
         .signals = signals,
         .descriptors = {-1, -1, -1},
-        .tick = tick,
         .context = run,
     };
     check_outputs(run);
-    if (plan->watches && mo_watch_new(run->config, &run->watch, &error) < 0)
+    if (mo_watch_new(run->config, &run->watch, &error) < 0)
         note(run, error.message);
+    else
+        what.tick = tick;
     int r = mo_launch(&what, ret_result, &error);
     if (r < 0) {
         mo_say(name, "%s", error.message);

@@ -243,11 +243,33 @@ static uint64_t since_epoch(uint64_t ticks) {
     return (uint64_t)(offset + (int64_t)(ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK))));
 }
 
-static struct memopt_process *find_process(struct mo_model *model, const struct seen *seen) {
-    for (size_t i = 0; i < model->report.process_count; i++)
-        if (model->processes[i].pid == seen->pid)
-            return &model->processes[i];
-    return NULL;
+/* Nothing but what is seen from outside is known of it. */
+static int is_unrecorded(const struct memopt_process *process) {
+    return process->binding == NULL || strcmp(process->binding, "none") == 0;
+}
+
+/* The last of the programs that this process was, if that is what was seen. Sets
+ * *ret_is_there if there is any of this number. */
+static struct memopt_process *find_process(struct mo_model *model, const struct seen *seen,
+                                           int *ret_is_there) {
+    struct memopt_process *last = NULL;
+    for (size_t i = 0; i < model->report.process_count; i++) {
+        struct memopt_process *process = &model->processes[i];
+        if (process->pid != seen->pid)
+            continue;
+        *ret_is_there = 1;
+        if (last == NULL || last->start_time == MEMOPT_UNKNOWN ||
+            process->start_time >= last->start_time)
+            last = process;
+    }
+    if (last == NULL || is_unrecorded(last))
+        return last;
+    int is_other = seen->program != NULL && last->program != NULL &&
+                   strcmp(last->program, seen->program) != 0;
+    /* a number that was given again: what was seen began after what is known */
+    int is_earlier =
+        last->start_time != MEMOPT_UNKNOWN && since_epoch(seen->start) > last->start_time;
+    return is_other || is_earlier ? NULL : last;
 }
 
 int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
@@ -255,7 +277,10 @@ int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
     struct mo_model *model = mo_model_of(report);
     for (size_t i = 0; i < watch->count; i++) {
         const struct seen *seen = &watch->seen[i];
-        struct memopt_process *process = find_process(model, seen);
+        int is_there = 0;
+        struct memopt_process *process = find_process(model, seen, &is_there);
+        if (process == NULL && is_there)
+            continue; /* of which of them it is can't be said */
         if (process == NULL) {
             process = mo_model_add_process(model);
             if (process == NULL)
@@ -267,8 +292,7 @@ int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
         }
         if (process->peak_rss == MEMOPT_UNKNOWN)
             process->peak_rss_least = seen->peak;
-        if (seen->program != NULL &&
-            (process->binding == NULL || strcmp(process->binding, "none") == 0))
+        if (seen->program != NULL && is_unrecorded(process))
             process->program = mo_report_strdup(report, seen->program);
         if (process->command == NULL)
             process->command = mo_report_strdup(report, seen->command);

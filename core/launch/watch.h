@@ -1,8 +1,8 @@
 /*
  * watch.h - what can be seen of a program from outside: /proc.
  *
- * For programs that nothing can be preloaded into. The program and its children
- * are looked at a few times a second, more often at the start; the kernel's own
+ * For the resident size of all programs, and for what else can be known of those that
+ * nothing can be preloaded into. The program and its children are looked at a few times a second, more often at the start; the kernel's own
  * high-water mark (VmHWM) makes up for most of what happens between two looks. What
  * was seen is a lower bound all the same: the end is never seen.
  *
