@@ -13,8 +13,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 /* The checklist for a new row is in cmd.h. */
@@ -224,8 +227,7 @@ static void fill_standard_descriptors(void) {
             (void)open("/dev/null", (fd == 2 ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
 }
 
-int main(int argc, char *argv[]) {
-    fill_standard_descriptors();
+static int run_command(int argc, char *argv[]) {
     if (argc < 2) {
         print_overview(stderr);
         return MO_EXIT_USAGE;
@@ -244,4 +246,35 @@ int main(int argc, char *argv[]) {
     if (command == NULL)
         return unknown_command(argv[1]);
     return command->function(argc - 1, argv + 1);
+}
+
+/* A program may be started with a stack (ulimit -s) that is enough for it, but not for
+ * paths and messages in memopt: then memopt runs on one of its own. */
+static struct {
+    ucontext_t main, own;
+    int argc, status;
+    char **argv;
+} stacks;
+
+static void run_on_own_stack(void) {
+    stacks.status = run_command(stacks.argc, stacks.argv);
+}
+
+int main(int argc, char *argv[]) {
+    enum { STACK = 1 << 20 };
+    struct rlimit limit;
+    fill_standard_descriptors();
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= STACK ||
+        getcontext(&stacks.own) != 0)
+        return run_command(argc, argv);
+    void *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED)
+        return run_command(argc, argv);
+    stacks.argc = argc;
+    stacks.argv = argv;
+    stacks.own.uc_stack = (stack_t){.ss_sp = stack, .ss_size = STACK};
+    stacks.own.uc_link = &stacks.main;
+    makecontext(&stacks.own, run_on_own_stack, 0);
+    swapcontext(&stacks.main, &stacks.own);
+    return stacks.status;
 }

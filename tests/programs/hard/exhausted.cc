@@ -26,24 +26,28 @@ static block *fill() { // until there is nothing left, and what is left of that 
     }
 }
 
+// The compiler may leave a new and its delete out where it sees both.
+static char *volatile kept;
+
 static void *use(void *result) {
     block *all = fill();
     int thrown = 0;
     for (int i = 0; i < 3; i++) {
         try {
-            char *p = new char[50 << 20];
-            delete[] p;
+            kept = new char[50 << 20];
+            delete[] kept;
         } catch (const std::bad_alloc &) {
             thrown++;
         }
         try {
-            block *p = static_cast<block *>(::operator new(1 << 30, std::align_val_t(4096)));
-            ::operator delete(p, std::align_val_t(4096));
+            kept = static_cast<char *>(::operator new(1 << 30, std::align_val_t(4096)));
+            ::operator delete(kept, std::align_val_t(4096));
         } catch (const std::bad_alloc &) {
             thrown++;
         }
     }
-    bool nothrow = new (std::nothrow) char[50 << 20] == nullptr;
+    kept = new (std::nothrow) char[50 << 20];
+    bool nothrow = kept == nullptr;
     while (all != nullptr) {
         block *next = all->next;
         delete all;
@@ -53,20 +57,30 @@ static void *use(void *result) {
     return nullptr;
 }
 
+// A thread that has had a block; some libraries crash, by hand too, if its first fails.
+static pthread_barrier_t barrier;
+static void *use_in_thread(void *result) {
+    kept = new char[100];
+    delete[] kept;
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    return use(result);
+}
+
 extern "C" int exhaust(int limit);
 extern "C" int exhaust(int limit) {
+    int ok = 0, in_thread = 0, status = 1;
+    pthread_t thread;
+    pthread_barrier_init(&barrier, nullptr, 2);
+    pthread_create(&thread, nullptr, use_in_thread, &in_thread);
+    pthread_barrier_wait(&barrier);
     if (limit) {
         struct rlimit small = {300u << 20, 300u << 20};
         setrlimit(RLIMIT_AS, &small);
     }
-    int ok = 0, in_thread = 0, status = 1;
     use(&ok);
-    pthread_t thread;
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 256 << 10);
-    if (pthread_create(&thread, &attributes, use, &in_thread) == 0)
-        pthread_join(thread, nullptr);
+    pthread_barrier_wait(&barrier);
+    pthread_join(thread, nullptr);
     pid_t pid = fork();
     if (pid == 0) {
         int in_child = 0;
