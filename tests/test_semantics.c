@@ -29,8 +29,9 @@ static const size_t huge_sizes[] = {SIZE_MAX, SIZE_MAX - 100, (size_t)PTRDIFF_MA
                                     (size_t)PTRDIFF_MAX};
 enum { HUGES = sizeof huge_sizes / sizeof huge_sizes[0] };
 
-static int under_memopt(void) {
-    return getenv("MEMOPT_RUN") != NULL;
+static int dispatched(void) {
+    const char *preloaded = getenv("LD_PRELOAD");
+    return preloaded != NULL && strstr(preloaded, "libmemopt-preload.so") != NULL;
 }
 
 static int aligned(const void *p, size_t alignment) {
@@ -497,7 +498,7 @@ static void frees_by_other_names(void **unused) {
     void (*sized)(void *, size_t) = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "free_sized");
     void (*aligned_sized)(void *, size_t, size_t) =
         (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "free_aligned_sized");
-    if (under_memopt())
+    if (dispatched())
         assert_true(cfree_ && sized && aligned_sized);
     size_t before = resident();
     for (int i = 0; i < LEAK_ROUNDS; i++) {
@@ -545,7 +546,7 @@ static void libc_aliases(void **unused) {
     static const char *const pages_[] = {"__libc_valloc", "__libc_pvalloc"};
     for (size_t i = 0; i < 2; i++) {
         void *(*valloc_)(size_t) = (void *(*)(size_t))dlsym(RTLD_DEFAULT, pages_[i]);
-        if (under_memopt())
+        if (dispatched())
             assert_non_null(valloc_);
         if (valloc_) {
             p = valloc_(10);

@@ -37,10 +37,8 @@ MEMOPT_EXPORT void *reallocarray(void *p, size_t count, size_t size) {
 MEMOPT_EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
     if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment % sizeof(void *) != 0)
         return EINVAL;
-    int saved = errno; /* it reports by its result */
     void *p = mo_pool_aligned_alloc(alignment, size);
-    errno = saved;
-    if (p == NULL)
+    if (p == NULL) /* glibc leaves ENOMEM in errno, too */
         return ENOMEM;
     *ret = p;
     return 0;
