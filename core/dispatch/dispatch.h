@@ -151,8 +151,10 @@ static inline size_t mo_usable_size(void *p) {
 
 /* The calling thread's slot in the ledger, made at its first event. */
 void *mo_track_self(void);
-/* Starts tracking; `links` stay for the life of the process. */
-void mo_track_install(struct mo_link *links, size_t count, struct memopt_malloc *table);
+/* Starts tracking; `links` stay for the life of the process. `figures`: the backend's, or
+ * NULL, to be asked now and then. */
+void mo_track_install(struct mo_link *links, size_t count,
+                      int (*figures)(struct memopt_figures *figures), struct memopt_malloc *table);
 /* For a forked child that has no ledger: whoever still calls a tracked operation gets
  * the backend's, and nothing is counted. */
 void mo_track_stop(void);

@@ -42,7 +42,7 @@ void mo_dispatch_switch(const struct mo_dispatch_plan *plan) {
     }
     struct memopt_malloc table = untracked;
     if (plan->link_count > 0)
-        mo_track_install(plan->links, plan->link_count, &table);
+        mo_track_install(plan->links, plan->link_count, plan->figures, &table);
     uintptr_t from = mo_boot_close(0);
     __atomic_store_n(&mo_dispatch.boot_from, from, __ATOMIC_RELEASE);
     put(&table);

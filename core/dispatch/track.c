@@ -5,9 +5,10 @@
  *   tell      one tracker, or the chain
  *   tracked   the operations, for any trackers
  *   counted   malloc and free, if there is one tracker and all it does is count
+ *   ask       the backend, for its own figures, now and then while the process lives
  *
- * A thread's state is two pointers of initial-exec TLS, to its slot in the ledger and
- * to what is counted there.
+ * A thread's state is initial-exec TLS: its slot in the ledger, what is counted there,
+ * and how many calls of the backend it is in.
  * A thread that ends marks the slot from a pthread key's destructor and keeps
  * using it: destructors that run later, and the C library's own clean-up, still
  * free memory.
@@ -15,9 +16,18 @@
 #include "core/dispatch/dispatch.h"
 #include "core/ledger/writer.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <time.h>
 
-static __thread char *own_slot;
+static __thread struct {
+    char *slot;
+    struct memopt_tally *tally; /* with tell.bounds: in the slot */
+    /* Calls of the backend that this thread is in: more than one in a signal handler that has
+     * interrupted another. Zero: it holds none of the backend's locks. */
+    uint32_t calls;
+    uint32_t turn; /* see ask_sometimes() */
+} own;
 static pthread_key_t end_key;
 static struct mo_link *first_alloc, *first_free, *first_refused;
 
@@ -34,8 +44,6 @@ static struct {
     size_t free_offset;
     void (*bounds)(void *self, void *tally); /* NULL: not one tracker that only counts */
 } tell;
-
-static __thread struct memopt_tally *own_tally; /* with tell.bounds: in the slot */
 
 static void chain_alloc(void *unused, void *slot, void *p, size_t size, size_t usable, int event) {
     (void)unused;
@@ -54,17 +62,17 @@ static bool stopped; /* see mo_track_stop() */
 static __attribute__((noinline)) char *attach(void) {
     static char nowhere; /* the slot of those who must not count: nobody writes to it */
     if (stopped)
-        return own_slot = &nowhere;
+        return own.slot = &nowhere;
     char *slot = mo_ledger_attach();
-    own_slot = slot; /* before the next call: it may allocate */
+    own.slot = slot; /* before the next call: it may allocate */
     if (tell.bounds != NULL)
-        own_tally = (struct memopt_tally *)(void *)(slot + tell.alloc_offset);
+        own.tally = (struct memopt_tally *)(void *)(slot + tell.alloc_offset);
     pthread_setspecific(end_key, slot);
     return slot;
 }
 
 static inline char *self(void) {
-    char *slot = own_slot;
+    char *slot = own.slot;
     return mo_likely(slot != NULL) ? slot : attach();
 }
 
@@ -84,7 +92,7 @@ static __attribute__((noinline, cold)) void tell_first_free(void *p, size_t usab
 }
 
 static inline void tell_alloc(void *p, size_t size, size_t usable, int event) {
-    char *slot = own_slot;
+    char *slot = own.slot;
     if (mo_unlikely(slot == NULL))
         tell_first_alloc(p, size, usable, event);
     else
@@ -92,7 +100,7 @@ static inline void tell_alloc(void *p, size_t size, size_t usable, int event) {
 }
 
 static inline void tell_free(void *p, size_t usable, int event) {
-    char *slot = own_slot;
+    char *slot = own.slot;
     if (mo_unlikely(slot == NULL))
         tell_first_free(p, usable, event);
     else
@@ -104,6 +112,49 @@ static __attribute__((noinline)) void *tell_refused(size_t size, int event) {
     for (struct mo_link *link = first_refused; link != NULL; link = link->next_refused)
         link->ops->refused(link->self, slot + link->offset, size, event);
     return NULL;
+}
+
+/* --------------------------------------------------------------------- ask */
+
+static int (*ask_backend)(struct memopt_figures *figures); /* NULL: it has none */
+
+/* What counts as most of it. */
+static uint64_t amount(const struct memopt_figures *figures) {
+    return figures->live != MEMOPT_UNKNOWN ? figures->live : figures->committed;
+}
+
+/* Keeps what the backend said when it had the most live: at the end of a program, which has
+ * freed everything, it says nothing of how the program did. */
+static __attribute__((noinline, cold)) void ask(void) {
+    enum { APART = 10000000 }; /* ns */
+    static _Atomic uint64_t last;
+    static _Atomic bool asking;
+    static uint64_t most;
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time); /* no system call */
+    uint64_t now = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+    if (now - atomic_load_explicit(&last, memory_order_relaxed) < APART ||
+        atomic_exchange(&asking, true))
+        return;
+    int saved = errno;
+    struct memopt_figures figures = MEMOPT_FIGURES_INIT;
+    own.calls++;
+    if (ask_backend(&figures) == 0 && amount(&figures) != MEMOPT_UNKNOWN &&
+        amount(&figures) >= most) {
+        most = amount(&figures);
+        mo_ledger_set_figures(&figures);
+    }
+    own.calls--;
+    errno = saved;
+    atomic_store(&last, now);
+    atomic_store(&asking, false);
+}
+
+/* After an allocation, on a way that is taken less often than the shortest. */
+static inline void ask_sometimes(void) {
+    enum { TURNS = 256 };
+    if (mo_unlikely(++own.turn % TURNS == 0) && ask_backend != NULL && own.calls == 0)
+        ask();
 }
 
 /* What the backend says of blocks of small sizes, where it always says the same. */
@@ -136,11 +187,18 @@ static inline void *malloc_came(void *p, size_t size) {
 }
 
 static void *tracked_malloc(size_t size) {
-    return malloc_came(mo_backend.malloc(size), size);
+    own.calls++;
+    void *p = mo_backend.malloc(size);
+    own.calls--;
+    ask_sometimes();
+    return malloc_came(p, size);
 }
 
 static void *tracked_calloc(size_t count, size_t size) {
+    own.calls++;
     void *p = mo_backend.calloc(count, size);
+    own.calls--;
+    ask_sometimes();
     if (mo_unlikely(p == NULL))
         return tell_refused(count * size, MEMOPT_EVENT_CALLOC);
     tell_alloc(p, count * size, usable_for(p, count * size), MEMOPT_EVENT_CALLOC);
@@ -148,7 +206,9 @@ static void *tracked_calloc(size_t count, size_t size) {
 }
 
 static void *tracked_aligned_alloc(size_t alignment, size_t size) {
+    own.calls++;
     void *p = mo_backend.aligned_alloc(alignment, size);
+    own.calls--;
     if (mo_unlikely(p == NULL))
         return tell_refused(size, MEMOPT_EVENT_ALIGNED);
     tell_alloc(p, size, mo_backend.usable_size(p), MEMOPT_EVENT_ALIGNED);
@@ -159,13 +219,18 @@ static void tracked_free(void *p) {
     if (mo_unlikely(p == NULL))
         return;
     tell_free(p, mo_backend.usable_size(p), MEMOPT_EVENT_FREE);
+    own.calls++;
     mo_backend.free(p);
+    own.calls--;
 }
 
 static void *tracked_realloc(void *p, size_t size) {
     size_t old = mo_backend.usable_size(p);
     tell_free(p, old, MEMOPT_EVENT_REALLOC);
+    own.calls++;
     void *q = mo_backend.realloc(p, size);
+    own.calls--;
+    ask_sometimes();
     if (mo_unlikely(q == NULL)) {
         tell_alloc(p, old, old, MEMOPT_EVENT_RESTORE);
         return tell_refused(size, MEMOPT_EVENT_REALLOC);
@@ -180,12 +245,21 @@ static void *tracked_realloc(void *p, size_t size) {
  * says what may be done in place. */
 
 static __attribute__((noinline)) void *uncounted_malloc(void *p, size_t size) {
+    ask_sometimes();
     return malloc_came(p, size);
+}
+
+static __attribute__((noinline)) void *out_of_bounds(void *p, struct memopt_tally *tally) {
+    tell.bounds(tell.alloc_self, tally);
+    ask_sometimes();
+    return p;
 }
 
 static __attribute__((noinline, cold)) void uncounted_free(void *p, size_t usable) {
     tell_free(p, usable, MEMOPT_EVENT_FREE);
+    own.calls++;
     mo_backend.free(p);
+    own.calls--;
 }
 
 /* Makes what is before it one addition to memory each: see memopt_tally. */
@@ -198,11 +272,13 @@ static inline int64_t live(const struct memopt_tally *tally) {
 }
 
 static void *counted_malloc(size_t size) {
+    own.calls++;
     void *p = mo_backend.malloc(size);
+    own.calls--;
     if (mo_unlikely(p == NULL || size >= MEMOPT_TALLY_SMALL))
         return uncounted_malloc(p, size);
     size_t usable = usable_for(p, size);
-    struct memopt_tally *tally = own_tally;
+    struct memopt_tally *tally = own.tally;
     if (mo_unlikely(tally == NULL))
         return uncounted_malloc(p, size);
     tally->small[size]++;
@@ -210,7 +286,7 @@ static void *counted_malloc(size_t size) {
     tally->allocated += usable;
     fence();
     if (mo_unlikely(live(tally) > tally->ceiling))
-        tell.bounds(tell.alloc_self, tally);
+        return out_of_bounds(p, tally);
     return p;
 }
 
@@ -218,7 +294,7 @@ static void counted_free(void *p) {
     if (mo_unlikely(p == NULL))
         return;
     size_t usable = mo_backend.usable_size(p);
-    struct memopt_tally *tally = own_tally;
+    struct memopt_tally *tally = own.tally;
     if (mo_unlikely(tally == NULL)) {
         uncounted_free(p, usable);
         return;
@@ -229,7 +305,9 @@ static void counted_free(void *p) {
     fence();
     if (mo_unlikely(live(tally) < tally->floor))
         tell.bounds(tell.alloc_self, tally);
+    own.calls++;
     mo_backend.free(p);
+    own.calls--;
 }
 
 /* ----------------------------------------------------------- start and stop */
@@ -238,7 +316,10 @@ static void thread_ends(void *slot) {
     mo_ledger_detach(slot);
 }
 
-void mo_track_install(struct mo_link *links, size_t count, struct memopt_malloc *table) {
+void mo_track_install(struct mo_link *links, size_t count,
+                      int (*figures)(struct memopt_figures *figures),
+                      struct memopt_malloc *table) {
+    ask_backend = figures;
     /* A key among the first 32 lives in the thread's own descriptor: setting it
      * allocates nothing. Without a key slots are not taken back early; no more. */
     pthread_key_create(&end_key, thread_ends);
@@ -291,5 +372,5 @@ void mo_track_stop(void) {
     tell.alloc = ignore_alloc;
     tell.free = ignore_free;
     first_refused = NULL;
-    own_tally = NULL;
+    own.tally = NULL;
 }
