@@ -13,6 +13,10 @@ TESTS += tests/test_pool_library.sh
 EXTRA_DIST += tests/test_pool_library.sh
 TESTS += $(shim_tests) tests/test_real_programs.sh tests/test_example_plugin.sh tests/test_layers.sh
 EXTRA_DIST += $(shim_tests) tests/shim.bash tests/test_real_programs.sh tests/test_example_plugin.sh tests/test_layers.sh
+# what test_real_programs.sh gives its programs to do, and what judges the reports
+EXTRA_DIST += tests/real/Job.hs tests/real/Job.java tests/real/job.go tests/real/job.js \
+	tests/real/job.lua tests/real/job.php tests/real/job.rb tests/real/nginx.conf \
+	tests/real/page.html tests/real/report.py tests/real/requests.py
 check_PROGRAMS += tests/programs/behaviour tests/programs/cxx_new tests/programs/cxx_own_new \
 	tests/programs/cxx_exceptions tests/programs/static
 tests_programs_behaviour_CFLAGS = $(PLAIN_CFLAGS)
