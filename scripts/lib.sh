@@ -13,7 +13,9 @@ packages_backends="libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev"
 packages_examples="zlib1g-dev dataset-fashion-mnist"
 # ... and these are what the tests and the benchmark need.
 packages_tests="libcmocka-dev mandoc valgrind clang libclang-rt-dev xz-utils python3 perl sqlite3 git
-    redis-server redis-tools"
+    redis-server redis-tools nodejs php-cli php-mbstring php-xml ruby lua5.4 nginx-light gdb"
+# Two gigabytes more of real programs, which only scripts/check --long installs.
+packages_long="ghc postgresql default-jdk-headless golang-go chromium chromium-sandbox"
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
@@ -23,7 +25,7 @@ installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = i
 # need REQUIRED... [-- OPTIONAL...]: installs what is missing. Nothing missing:
 # nothing is run, no network is needed. An optional package that this release
 # of the distribution doesn't have, or that can't be fetched, is named and left
-# out.
+# out. No server that a package brings is started.
 need() {
     local package missing=() optional=() list=missing sudo=()
     if ! command -v dpkg-query >/dev/null; then
@@ -51,14 +53,24 @@ need() {
     say "installing: ${missing[*]} ${optional[*]}"
     local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y
         -o DPkg::Lock::Timeout=120)
-    "${apt[@]}" update >&2 || say "apt-get update failed; going on with the package lists that are there"
-    if [ ${#missing[@]} -gt 0 ]; then
-        "${apt[@]}" install --no-install-recommends "${missing[@]}" >&2 ||
-            die "could not install: ${missing[*]}"
-    fi
-    for package in "${optional[@]}"; do
-        "${apt[@]}" install --no-install-recommends "$package" >&2 || say "going on without $package"
-    done
+    (
+        # what Debian's packages ask before they start a server
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e $policy ]; then
+            trap '"${sudo[@]}" rm -f $policy' EXIT
+            trap 'exit 1' INT TERM HUP
+            printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" install -m 755 /dev/stdin $policy
+        fi
+        "${apt[@]}" update >&2 ||
+            say "apt-get update failed; going on with the package lists that are there"
+        if [ ${#missing[@]} -gt 0 ]; then
+            "${apt[@]}" install --no-install-recommends "${missing[@]}" >&2 ||
+                die "could not install: ${missing[*]}"
+        fi
+        for package in "${optional[@]}"; do
+            "${apt[@]}" install --no-install-recommends "$package" >&2 || say "going on without $package"
+        done
+    ) || exit
 }
 
 # build DIRECTORY [CONFIGURE ARGUMENT...]: an up-to-date build there. configure

@@ -19,6 +19,11 @@ EXTRA_DIST += tests/real/Job.hs tests/real/Job.java tests/real/job.go tests/real
 	tests/real/page.html tests/real/report.py tests/real/requests.py
 check_PROGRAMS += tests/programs/behaviour tests/programs/cxx_new tests/programs/cxx_own_new \
 	tests/programs/cxx_exceptions tests/programs/static
+check_PROGRAMS += tests/programs/soak
+tests_programs_soak_CFLAGS = $(PLAIN_CFLAGS)
+tests_programs_soak_LDFLAGS = -pthread
+TESTS += tests/test_soak.sh
+EXTRA_DIST += tests/test_soak.sh
 tests_programs_behaviour_CFLAGS = $(PLAIN_CFLAGS)
 tests_programs_behaviour_LDFLAGS = -pthread
 tests_programs_cxx_new_SOURCES = tests/programs/cxx_new.cc

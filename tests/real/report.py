@@ -1,7 +1,7 @@
 # Is a report of memopt run true? For tests/test_real_programs.sh.
 # usage: report.py FILE ALLOCATOR BINDING TRACKER STATUS MALLOC [CHILD=STATUS...]
-# TRACKER is stats or empty. MALLOC is `own` for a program with a malloc of its own that
-# nothing can replace. Each CHILD must be among the processes that ended, and all of that
+# TRACKER is stats or empty. MALLOC is `replaced`; or `own` for a program with a malloc of
+# its own that nothing can replace; or `killed` for one that was killed at any moment. Each CHILD must be among the processes that ended, and all of that
 # name must have ended with STATUS. Prints what is not true; exits 1 then.
 import json, os, sys
 
@@ -54,7 +54,7 @@ for p in processes:
         claim(p["heap_live"] != 0, f"{name(p)}: heap_live is 0")
     claim(p["fragmentation"] is None or 0 <= p["fragmentation"] <= 1,
           f"{name(p)}: fragmentation {p['fragmentation']}")
-    claim(p["end"] != "running" or p["pid"] in noted, f"{name(p)}: still running")
+    claim(p["end"] != "running" or p["pid"] in noted or malloc == "killed", f"{name(p)}: still running")
     claim(p["end_time"] is None or p["end_time"] >= p["start_time"], f"{name(p)}: ended before it began")
     claim((p["end"] in ("exit", "signal")) == (p["end_value"] is not None),
           f"{name(p)}: end {p['end']} {p['end_value']}")
