@@ -403,7 +403,7 @@ try() {
 malloc_of() { case $1 in chromium | sandbox) echo own ;; *) echo replaced ;; esac; }
 
 one() { # BACKEND MODE SIZE CHILDREN...
-    local backend=$1 mode=$2 binding=$2 tracker= size=$3 what="$name on $1 ($2)" lies
+    local backend=$1 mode=$2 binding=$2 tracker="" size=$3 what="$name on $1 ($2)" lies
     shift 3
     [ $mode != stats ] || { binding=dispatch tracker=stats; }
     rm -f public/report.json
