@@ -399,6 +399,8 @@ try() {
     wait $!
     status=$?
 }
+# What can't be bound so, and memopt says it before it starts the program.
+refusals="impossible with allocator|can't run on allocator|can only be bound directly"
 # The report's own word on a program that brings its malloc with it
 malloc_of() { case $1 in chromium | sandbox) echo own ;; *) echo replaced ;; esac; }
 
@@ -411,7 +413,7 @@ one() { # BACKEND MODE SIZE CHILDREN...
     run=(timeout -k 5 300 "$memopt" run -a "$backend" --json "$work/public/report.json"
         $(options "$mode" "$backend") --)
     try
-    if [ $status = 125 ] && grep -q '^memopt run: .*impossible' got.err; then
+    if [ $status = 125 ] && grep -qE "^memopt run: .*($refusals)" got.err; then
         skip "$what: refused: $(grep -m1 '^memopt run: ' got.err)"
     elif ! same "$size"; then
         local was=$status
