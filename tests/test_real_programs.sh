@@ -289,6 +289,7 @@ int main(void) {
 }
 X
     gcc -g -O0 -o crash crash.c
+    gdb -q -nx -batch -ex run ./crash </dev/null | grep SIGABRT # where ptrace is allowed
 }
 run_gdb() {
     under gdb -q -nx -batch -ex 'set startup-with-shell off' -ex 'break breaks' -ex run -ex 'print *text@4' \
@@ -326,7 +327,9 @@ dump_page() { # STARTED-BY DIRECTORY OPTION...
 }
 setup_chromium() { cp "$source/page.html" public/ && chmod 644 public/page.html; }
 run_chromium() { dump_page under "$work" --no-sandbox; }
-setup_sandbox() { setup_chromium && "${drop[@]}" mkdir -p public/home; }
+setup_sandbox() { # where such users may make namespaces
+    setup_chromium && "${drop[@]}" mkdir -p public/home && run_sandbox | grep '<table'
+}
 run_sandbox() { dump_page as_user "$work/public/home"; }
 
 # ------------------------------------------------------------------ the choice
