@@ -34,7 +34,9 @@ MEMOPT_EXPORT void *reallocarray(void *p, size_t count, size_t size) {
     size_t total;
     if (mo_unlikely(__builtin_mul_overflow(count, size, &total)))
         return mo_fail_nomem();
-    return mo_realloc(p, total);
+    /* by its public name, as in glibc: whoever has replaced realloc alone (a wrapper
+     * preloaded before us, Valgrind) frees the block, too */
+    return realloc(p, total);
 }
 
 static bool is_power_of_two(size_t n) {
