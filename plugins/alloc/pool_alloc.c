@@ -11,6 +11,7 @@
 #include "plugins/alloc/pool.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -214,16 +215,39 @@ void *mo_pool_calloc(size_t count, size_t size) {
     return heap_calloc(&mo_pool_default, count, size);
 }
 void *mo_pool_realloc(void *p, size_t size) {
+    if (p == NULL)
+        return mo_pool_malloc(size);
+    if (size == 0) {
+        mo_pool_free(p);
+        return NULL;
+    }
     return heap_realloc(&mo_pool_default, p, size);
 }
+/* As glibc's memalign: an alignment that is not a power of two is rounded up to one. */
 void *mo_pool_aligned_alloc(size_t alignment, size_t size) {
-    return heap_aligned_alloc(&mo_pool_default, alignment, size);
+    if (alignment > SIZE_MAX / 2 + 1) {
+        errno = EINVAL;
+        return NULL;
+    }
+    size_t power = 16;
+    while (power < alignment)
+        power *= 2;
+    return heap_aligned_alloc(&mo_pool_default, power, size);
 }
 size_t mo_pool_usable_size(void *p) {
-    return usable(p, "malloc_usable_size");
+    return p == NULL ? 0 : usable(p, "malloc_usable_size");
 }
 
-/* What programs call without a way round: the rest is in pool_malloc.c. */
+/* What memopt's dispatch calls is what programs call, under another name: a tool that
+ * replaces the functions of these names (valgrind does) must get both or neither. The
+ * rest is in pool_malloc.c. */
+extern __typeof__(calloc) calloc POOL_NAMED(mo_pool_calloc);
+extern __typeof__(calloc) __libc_calloc POOL_NAMED(mo_pool_calloc);
+extern __typeof__(realloc) realloc POOL_NAMED(mo_pool_realloc);
+extern __typeof__(realloc) __libc_realloc POOL_NAMED(mo_pool_realloc);
+extern __typeof__(memalign) memalign POOL_NAMED(mo_pool_aligned_alloc);
+extern __typeof__(memalign) __libc_memalign POOL_NAMED(mo_pool_aligned_alloc);
+extern __typeof__(malloc_usable_size) malloc_usable_size POOL_NAMED(mo_pool_usable_size);
 extern __typeof__(malloc) malloc POOL_NAMED(mo_pool_malloc);
 extern __typeof__(free) free POOL_NAMED(mo_pool_free);
 extern __typeof__(malloc) __libc_malloc POOL_NAMED(mo_pool_malloc);

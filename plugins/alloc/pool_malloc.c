@@ -1,7 +1,7 @@
 /*
  * pool_malloc.c - the malloc family that libmemopt-pool.so exports, with glibc's
- * semantics. malloc and free themselves are in pool_alloc.c: they are its functions
- * under another name. C++'s operators are the C++ run-time's, which call malloc.
+ * semantics. malloc, calloc, realloc, memalign, free and malloc_usable_size are in
+ * pool_alloc.c: they are its functions under another name. C++'s operators are the C++ run-time's, which call malloc.
  */
 #define _GNU_SOURCE
 #include "plugins/alloc/pool.h"
@@ -10,20 +10,6 @@
 #include <malloc.h>
 #include <stdlib.h>
 
-MEMOPT_EXPORT void *calloc(size_t count, size_t size) {
-    return mo_pool_calloc(count, size);
-}
-
-MEMOPT_EXPORT void *realloc(void *p, size_t size) {
-    if (p == NULL)
-        return mo_pool_malloc(size);
-    if (size == 0) {
-        mo_pool_free(p);
-        return NULL;
-    }
-    return mo_pool_realloc(p, size);
-}
-
 static void *no_memory(void) {
     errno = ENOMEM;
     return NULL;
@@ -31,7 +17,7 @@ static void *no_memory(void) {
 
 MEMOPT_EXPORT void *reallocarray(void *p, size_t count, size_t size) {
     size_t total;
-    return __builtin_mul_overflow(count, size, &total) ? no_memory() : realloc(p, total);
+    return __builtin_mul_overflow(count, size, &total) ? no_memory() : mo_pool_realloc(p, total);
 }
 
 MEMOPT_EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
@@ -44,20 +30,8 @@ MEMOPT_EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
     return 0;
 }
 
-/* An alignment that is no power of two is rounded up to one. */
-MEMOPT_EXPORT void *memalign(size_t alignment, size_t size) {
-    if (alignment > SIZE_MAX / 2 + 1) {
-        errno = EINVAL;
-        return NULL;
-    }
-    size_t power = 16;
-    while (power < alignment)
-        power *= 2;
-    return mo_pool_aligned_alloc(power, size);
-}
-
 MEMOPT_EXPORT void *aligned_alloc(size_t alignment, size_t size) {
-    return memalign(alignment, size);
+    return mo_pool_aligned_alloc(alignment, size);
 }
 
 MEMOPT_EXPORT void *valloc(size_t size) {
@@ -68,10 +42,6 @@ MEMOPT_EXPORT void *pvalloc(size_t size) {
     if (size > SIZE_MAX - POOL_SYSTEM_PAGE)
         return no_memory();
     return valloc((size + POOL_SYSTEM_PAGE - 1) & ~(size_t)(POOL_SYSTEM_PAGE - 1));
-}
-
-MEMOPT_EXPORT size_t malloc_usable_size(void *p) {
-    return p == NULL ? 0 : mo_pool_usable_size(p);
 }
 
 /* C23's */
@@ -88,9 +58,6 @@ MEMOPT_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size) {
 
 /* By these names a program calls the C library's past an interposer, as when its own
  * malloc wraps them: the blocks must be of one allocator all the same. */
-extern __typeof__(calloc) __libc_calloc POOL_NAMED(calloc);
-extern __typeof__(realloc) __libc_realloc POOL_NAMED(realloc);
-extern __typeof__(memalign) __libc_memalign POOL_NAMED(memalign);
 extern __typeof__(valloc) __libc_valloc POOL_NAMED(valloc);
 extern __typeof__(pvalloc) __libc_pvalloc POOL_NAMED(pvalloc);
 extern __typeof__(reallocarray) __libc_reallocarray POOL_NAMED(reallocarray);
