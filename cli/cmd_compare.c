@@ -33,7 +33,7 @@ const char mo_compare_usage[] =
     "                      [ARGUMENT ...]\n"
     "\n"
     "Runs a program over several allocators, in turn, and prints a table of what\n"
-    "each cost: time, memory, page faults, fragmentation.\n"
+    "each cost: time, memory, page faults.\n"
     "\n"
     "  -a, --allocators LIST   which: names or absolute paths, separated by commas;\n"
     "                          without it libc, jemalloc, tcmalloc, mimalloc, pool,\n"
@@ -280,18 +280,6 @@ static double or_nan(uint64_t value) {
     return value == MEMOPT_UNKNOWN ? NAN : (double)value;
 }
 
-/* The process whose heap is the largest: a compiler driver's cc1, not the driver. */
-static const struct memopt_process *largest_heap(const struct memopt_report *report) {
-    const struct memopt_process *largest = NULL;
-    for (size_t i = 0; i < report->process_count; i++) {
-        const struct memopt_process *process = &report->processes[i];
-        if (process->heap_committed != MEMOPT_UNKNOWN &&
-            (largest == NULL || process->heap_committed > largest->heap_committed))
-            largest = process;
-    }
-    return largest;
-}
-
 /* Takes what one run showed. */
 static int take_figures(struct compare *compare, size_t i, size_t run, const struct mo_plan *plan,
                         const struct mo_launch_result *result, struct memopt_error *error) {
@@ -313,7 +301,6 @@ static int take_figures(struct compare *compare, size_t i, size_t run, const str
                           result->wall_time, error);
     if (r == 0) {
         const struct memopt_process *first = &report->processes[0];
-        const struct memopt_process *heap = largest_heap(report);
         int stranger =
             first->allocator == NULL || strcmp(first->allocator, candidate->allocator) != 0;
         const char *why = report->note_count > 0 ? report->notes[0].text : "";
@@ -331,7 +318,6 @@ static int take_figures(struct compare *compare, size_t i, size_t run, const str
         candidate->values[MO_METRIC_RSS][run] = or_nan(report->peak_rss);
         candidate->values[MO_METRIC_FAULTS][run] =
             (double)(result->usage.ru_minflt + result->usage.ru_majflt);
-        candidate->values[MO_METRIC_FRAGMENTATION][run] = heap == NULL ? NAN : heap->fragmentation;
     }
     mo_report_free(report);
     return r;

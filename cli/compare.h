@@ -15,7 +15,6 @@ enum mo_metric {
     MO_METRIC_CPU,  /* ns */
     MO_METRIC_RSS,  /* bytes, of the largest process */
     MO_METRIC_FAULTS,
-    MO_METRIC_FRAGMENTATION, /* a share, of the process with the largest heap */
     MO_METRICS,
 };
 enum { MO_CANDIDATES = 32, MO_RUNS = 1000 };

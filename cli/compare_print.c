@@ -22,7 +22,6 @@ static const struct {
     [MO_METRIC_CPU] = {"CPU", "cpu_time"},
     [MO_METRIC_RSS] = {"peak RSS", "peak_rss"},
     [MO_METRIC_FAULTS] = {"page faults", "page_faults"},
-    [MO_METRIC_FRAGMENTATION] = {"fragmentation", "fragmentation"},
 };
 
 static const char rule[] = "a winner is at least 1 % better than every other candidate and would "
@@ -119,9 +118,6 @@ static struct word value_word(double value, enum mo_metric metric) {
         return duration_word(value);
     case MO_METRIC_RSS:
         return size_word(value);
-    case MO_METRIC_FRAGMENTATION:
-        snprintf(word.text, sizeof(word.text), "%.1f %%", value * 100);
-        return word;
     default:
         snprintf(word.text, sizeof(word.text), "%.0f", value);
         return word;
@@ -256,8 +252,7 @@ static int write_row(const struct mo_comparison *comparison, const struct mo_can
     int r =
         output->printf(output, "%s%*s", candidate->label, label - width_of(candidate->label), "");
     for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++) {
-        r = put(output, value_word(median_of(candidate, metric), metric).text,
-                metric == MO_METRIC_FRAGMENTATION ? 9 : 10);
+        r = put(output, value_word(median_of(candidate, metric), metric).text, 10);
         if (r == 0 && (metric == MO_METRIC_WALL || metric == MO_METRIC_RSS))
             r = put(output, spread_word(candidate, metric).text, 7);
         if (r == 0)
@@ -319,9 +314,9 @@ static int write_text(const struct mo_comparison *comparison, struct memopt_outp
         r = output->printf(
             output,
             "\nmedian of %zu run%s each, in turn, after one to warm up; input: %s\n\n"
-            "%*s%10s%7s%7s%10s%7s%10s%7s%7s%10s%7s%9s%7s\n",
+            "%*s%10s%7s%7s%10s%7s%10s%7s%7s%10s%7s\n",
             comparison->runs, comparison->runs == 1 ? "" : "s", comparison->input, label, "",
-            "wall", "", "", "CPU", "", "peak RSS", "", "", "faults", "", "fragm.", "");
+            "wall", "", "", "CPU", "", "peak RSS", "", "", "faults", "");
     for (size_t i = 0; i < comparison->count && r == 0; i++)
         if (!comparison->candidates[i].left_out)
             r = write_row(comparison, &comparison->candidates[i], label, output);

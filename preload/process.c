@@ -41,7 +41,7 @@ static void say_on_stderr(const char *text) {
 
 /* For what has been said on stderr by the one who brings it (registry.h). Events
  * come from the backend at work, when the ledger is there if there is to be one. */
-static void keep_note(int level, const char *kind, const char *text) {
+void mo_process_keep(int level, const char *kind, const char *text) {
     if (kind != NULL) {
         mo_ledger_event(kind, text);
         return;
@@ -66,7 +66,7 @@ void mo_process_note(int level, const char *format, ...) {
     va_end(arguments);
     if (level >= MEMOPT_NOTE_ERROR)
         say_on_stderr(text);
-    keep_note(level, NULL, text);
+    mo_process_keep(level, NULL, text);
 }
 
 void mo_process_fault(const struct memopt_error *error, const char *consequence) {
@@ -123,7 +123,6 @@ int mo_process_begin(enum mo_process_kind kind, char **envp, struct memopt_error
     char *text;
     mo_process.kind = kind;
     mo_process.follow = true;
-    mo_host_set_note(keep_note);
     mo_end_prepare();
     read_environment(envp);
     if (named_directory == NULL)
@@ -179,7 +178,7 @@ MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
     .version = 1,
     .size = sizeof(struct mo_program_services),
     .heap_slot = heap_slot,
-    .note = keep_note,
+    .note = mo_process_keep,
     .at_fork = mo_fork_add,
 };
 

@@ -50,6 +50,9 @@ void mo_process_go(char **envp);
 /* Into the ledger; until there is one, they are kept. At level ERROR on stderr, too. */
 void mo_process_note(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same for a plugin's, which has been said on stderr; `kind`: of an event, or NULL. */
+void mo_process_keep(int level, const char *kind, const char *text);
+
 /* Says why the process is not as it should be, and with what consequence. A process that
  * the program has started and that can't get at the run directory, having other rights, is
  * silent about it: its stderr is the program's own. */

@@ -200,7 +200,7 @@ static void take_over(void) {
         .c_calls = c_calls,
         .links = links,
         .link_count = shim.tracker_count,
-        .figures = backend() == NULL ? NULL : backend()->figures,
+        .figures = backend() == NULL ? NULL : backend()->quick_figures,
     };
     mo_dispatch_switch(&plan);
     mo_operators_go(&shim.table);
@@ -223,6 +223,7 @@ static void fall_back_to_libc(void) {
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     mo_operators_start();
+    mo_host_set_note(mo_process_keep);
     int r = mo_process_begin(MO_PROCESS_SHIM, envp, &error);
     bool is_touched = r == 0 && mo_process.kind == MO_PROCESS_SHIM;
     if (is_touched)

@@ -32,7 +32,7 @@ assert table["argv"] == ["sh", "-c", "exit 0"] and table["runs"] == 3
 assert [c["name"] for c in table["candidates"]] == ["libc", "pool"]
 for c in table["candidates"]:
     assert c["failed_runs"] == 0 and not c["left_out"], c
-    for metric in ("wall_time", "cpu_time", "peak_rss", "page_faults", "fragmentation"):
+    for metric in ("wall_time", "cpu_time", "peak_rss", "page_faults"):
         assert len(c[metric]["values"]) == 3, metric
     for metric in ("wall_time", "peak_rss", "page_faults"):
         values = sorted(c[metric]["values"])

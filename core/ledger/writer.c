@@ -299,7 +299,7 @@ void mo_ledger_shut_in(void) {
         return;
     mo_ledger_note(MEMOPT_NOTE_INFO,
                    "this process has given up privileges for good (seccomp, no_new_privs): its "
-                   "end, its children and the allocator's own figures are not recorded");
+                   "children and what its later threads do are not recorded");
 }
 
 /* ------------------------------------------------------------ more of the file */

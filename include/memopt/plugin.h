@@ -33,7 +33,8 @@
  *   major 1, minor 0 (2026-11): first.
  *            minor 1 (2026-11): sized_below, made_by and freed_by in struct
  *            memopt_malloc; bounds in struct memopt_tracker_ops, with struct
- *            memopt_tally.
+ *            memopt_tally; quick_figures in struct
+ *            memopt_allocator_ops.
  *   Fields are only ever appended, to every struct here; each struct carries
  *   its own size. memopt copies what an older plugin has into a zeroed current
  *   struct and fills what is missing with the defaults named below, so an older
@@ -345,6 +346,12 @@ struct memopt_allocator_ops {
     /* [program] The version of the library behind the backend, for the report;
      * called after open(). NULL: there is no library, or it doesn't tell. */
     const char *(*backend_version)(void);
+
+    /* [program] Since 1.1. As figures, but without a system call, which a program that has
+     * shut itself in would die of; what takes one is left unknown. With a tracker it is
+     * called now and then by a thread that has just allocated and is in no other call of the
+     * backend. It must keep errno. Missing: the report has no figures of the backend's. */
+    int (*quick_figures)(struct memopt_figures *figures);
 };
 
 /* --------------------------------------------------------------- trackers */
@@ -500,7 +507,7 @@ _Static_assert(sizeof(struct memopt_plugin) == 72, "ABI: append only, and bump t
 _Static_assert(offsetof(struct memopt_malloc, sized_below) == 56, "ABI: append only");
 _Static_assert(sizeof(struct memopt_malloc) == 80, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_figures) == 56, "ABI: append only, and bump the minor");
-_Static_assert(sizeof(struct memopt_allocator_ops) == 176, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_allocator_ops) == 184, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_tracker_ops) == 96, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_tally) == 64 + 8 * MEMOPT_TALLY_SMALL, "ABI: frozen");
 _Static_assert(sizeof(struct memopt_reporter_ops) == 24, "ABI: append only, and bump the minor");

@@ -430,6 +430,7 @@ static const struct memopt_allocator_ops ops = {
     .environment = environment,
     .open = open_jemalloc,
     .figures = figures,
+    .quick_figures = figures,
     .purge = purge,
     .heap_create = heap_create,
     .heap_destroy = heap_destroy,

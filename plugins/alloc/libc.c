@@ -187,6 +187,7 @@ static const struct memopt_allocator_ops ops = {
     .environment = environment,
     .open = open_libc,
     .figures = figures,
+    .quick_figures = figures,
     .purge = purge,
     .backend_version = backend_version,
 };

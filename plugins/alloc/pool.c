@@ -120,6 +120,10 @@ static int pool_open(const struct memopt_host *host, const void *opaque,
 
 /* ----------------------------------------------------------------- operations */
 
+static int pool_quick_figures(struct memopt_figures *figures) {
+    return library->quick_figures(figures);
+}
+
 static int pool_figures(struct memopt_figures *figures) {
     return library->heap_figures(library->default_heap, figures);
 }
@@ -178,6 +182,7 @@ static const struct memopt_allocator_ops ops = {
     .environment = pool_environment,
     .open = pool_open,
     .figures = pool_figures,
+    .quick_figures = pool_quick_figures,
     .purge = pool_purge,
     .heap_create = pool_heap_create,
     .heap_destroy = pool_heap_destroy,

@@ -289,8 +289,9 @@ void mo_pool_unmap_segments(struct pool_shard *shard);
 uint64_t mo_pool_now(void); /* nanoseconds, coarse, never 0 */
 /* `size` bytes whose start is aligned, with `before` bytes in front; NULL. */
 void *mo_pool_map_aligned(size_t size, size_t alignment, size_t before);
-/* What of these bytes is in RAM. */
-uint64_t mo_pool_resident(const void *start, size_t size);
+/* Adds what of these bytes is in RAM, unless that is not wanted (MEMOPT_UNKNOWN): it takes a
+ * system call. */
+void mo_pool_add_resident(struct memopt_figures *figures, const void *start, size_t size);
 /* munmap() and madvise() that keep errno, as free() must. */
 void mo_pool_unmap(void *start, size_t size);
 int mo_pool_advise(void *start, size_t size, int advice);
@@ -323,6 +324,7 @@ int mo_pool_fork_handlers(void); /* 0, or an errno */
 int mo_pool_heap_create(void **ret_heap);
 void mo_pool_heap_destroy(void *heap);
 int mo_pool_heap_figures(void *heap, struct memopt_figures *figures);
+int mo_pool_quick_figures(struct memopt_figures *figures); /* of the default heap */
 uint64_t mo_pool_heap_purge(void *heap);
 
 /* pool_alloc.c: of the default heap, by the contract of struct memopt_malloc; all set

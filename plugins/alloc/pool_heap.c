@@ -340,15 +340,15 @@ static void shard_figures(struct pool_shard *shard, struct memopt_figures *figur
         }
         figures->committed += held;
         figures->retained += POOL_SEGMENT_SIZE - held;
-        figures->resident += mo_pool_resident(segment, POOL_SEGMENT_SIZE);
+        mo_pool_add_resident(figures, segment, POOL_SEGMENT_SIZE);
     }
     pthread_mutex_unlock(&shard->lock);
 }
 
-int mo_pool_heap_figures(void *opaque, struct memopt_figures *figures) {
-    struct pool_heap *heap = opaque;
+static int heap_figures(struct pool_heap *heap, uint64_t resident, struct memopt_figures *figures) {
     size_t size = figures->size;
-    *figures = (struct memopt_figures){.size = size, .peak = MEMOPT_UNKNOWN};
+    *figures =
+        (struct memopt_figures){.size = size, .peak = MEMOPT_UNKNOWN, .resident = resident};
     pthread_mutex_lock(&mo_pool_lock);
     for (struct pool_shard *shard = heap->shards; shard != NULL; shard = shard->next)
         shard_figures(shard, figures);
@@ -357,6 +357,14 @@ int mo_pool_heap_figures(void *opaque, struct memopt_figures *figures) {
     figures->fragmentation =
         figures->committed > 0 ? 1 - (double)figures->live / (double)figures->committed : NAN;
     return 0;
+}
+
+int mo_pool_heap_figures(void *heap, struct memopt_figures *figures) {
+    return heap_figures(heap, 0, figures);
+}
+
+int mo_pool_quick_figures(struct memopt_figures *figures) {
+    return heap_figures(&mo_pool_default, MEMOPT_UNKNOWN, figures);
 }
 
 /* Everything of the calling thread's shard and of orphans goes; of other

@@ -246,21 +246,17 @@ void mo_pool_huge_destroy(struct pool_heap *heap) {
     unmap_list(list);
 }
 
-static uint64_t resident(struct pool_huge *huge) {
-    return mo_pool_resident(huge, huge->size + POOL_SYSTEM_PAGE);
-}
-
 void mo_pool_huge_figures(struct pool_heap *heap, struct memopt_figures *figures) {
     pthread_mutex_lock(&mo_pool_huge_lock);
     for (struct pool_huge *huge = heap->huge; huge != NULL; huge = huge->next) {
         figures->live += huge->size;
         figures->committed += huge->size + POOL_SYSTEM_PAGE;
-        figures->resident += resident(huge);
+        mo_pool_add_resident(figures, huge, huge->size + POOL_SYSTEM_PAGE);
     }
     if (heap == &mo_pool_default) /* the cache is everybody's */
         for (struct pool_huge *huge = cache; huge != NULL; huge = huge->chained) {
             figures->committed += huge->size + POOL_SYSTEM_PAGE;
-            figures->resident += resident(huge);
+            mo_pool_add_resident(figures, huge, huge->size + POOL_SYSTEM_PAGE);
         }
     pthread_mutex_unlock(&mo_pool_huge_lock);
 }

@@ -188,5 +188,6 @@ MEMOPT_EXPORT const struct pool_library memopt_pool_library = {
     .heap_free = mo_pool_heap_free,
     .heap_usable_size = mo_pool_heap_usable_size,
     .heap_figures = mo_pool_heap_figures,
+    .quick_figures = mo_pool_quick_figures,
     .heap_purge = mo_pool_heap_purge,
 };

@@ -77,6 +77,7 @@ struct pool_library {
     void (*heap_free)(void *heap, void *p);
     size_t (*heap_usable_size)(void *heap, void *p);
     int (*heap_figures)(void *heap, struct memopt_figures *figures);
+    int (*quick_figures)(struct memopt_figures *figures); /* without a system call */
     uint64_t (*heap_purge)(void *heap);
 };
 

@@ -76,7 +76,9 @@ uint64_t mo_pool_now(void) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec + 1;
 }
 
-uint64_t mo_pool_resident(const void *start, size_t size) {
+void mo_pool_add_resident(struct memopt_figures *figures, const void *start, size_t size) {
+    if (figures->resident == MEMOPT_UNKNOWN)
+        return;
     unsigned char in_core[POOL_SEGMENT_SIZE / POOL_SYSTEM_PAGE];
     uint64_t pages = 0;
     for (size_t done = 0; done < size; done += POOL_SEGMENT_SIZE) {
@@ -86,7 +88,7 @@ uint64_t mo_pool_resident(const void *start, size_t size) {
         for (size_t i = 0; i < (part + POOL_SYSTEM_PAGE - 1) / POOL_SYSTEM_PAGE; i++)
             pages += in_core[i] & 1;
     }
-    return pages * POOL_SYSTEM_PAGE;
+    figures->resident += pages * POOL_SYSTEM_PAGE;
 }
 
 static void *map(size_t size) {

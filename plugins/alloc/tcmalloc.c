@@ -175,6 +175,7 @@ static const struct memopt_allocator_ops ops = {
     .environment = environment,
     .open = open_tcmalloc,
     .figures = figures,
+    .quick_figures = figures,
     .purge = purge,
     .backend_version = backend_version,
 };

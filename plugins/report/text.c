@@ -277,12 +277,13 @@ static void say_heap_line(struct pen *pen, const struct memopt_process *process)
             fact(&facts, "%s peak", SIZE(counts->peak_bytes));
     } else {
         if (known(process->heap_live))
-            fact(&facts, "%s live at the end", SIZE(process->heap_live));
+            fact(&facts, "%s live", SIZE(process->heap_live));
         if (known(process->heap_peak))
             fact(&facts, "%s peak", SIZE(process->heap_peak));
     }
     if (known(process->heap_committed))
-        fact(&facts, "%s held from the system", SIZE(process->heap_committed));
+        fact(&facts, "%s held from the system%s", SIZE(process->heap_committed),
+             process->has_counts ? " near the peak" : "");
     if (pen->full && known(process->heap_resident))
         fact(&facts, "%s of it in RAM", SIZE(process->heap_resident));
     if (pen->full && known(process->heap_retained))
