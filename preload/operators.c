@@ -13,6 +13,8 @@
  *   failing    A new that fails is handed to the run-time's own: that calls malloc again
  *              (ours), then the new_handler, and throws std::bad_alloc, none of which C can
  *              do. The run-time is looked for beforehand: when memory is out, nothing is.
+ *              A nothrow form gives NULL by itself where there is no new_handler: the
+ *              run-time's would throw and catch, for which memory may be missing, too.
  *   the forms
  */
 #include "preload/operators.h"
@@ -63,6 +65,7 @@ static struct {
     _Atomic enum { NOT_KNOWN, OURS, PROGRAMS } whose;
     void *runtime[FORMS]; /* the C++ run-time's own */
     void *next[FORMS];    /* where ours step aside: the next definition */
+    void *(*get_new_handler)(void);
 } known;
 
 static bool is_runtime(const struct mo_object *object) {
@@ -73,6 +76,12 @@ static bool is_runtime(const struct mo_object *object) {
         if (strncmp(file, runtimes[i], strlen(runtimes[i])) == 0)
             return true;
     return false;
+}
+
+static void take_from_runtime(const struct mo_object *object, size_t form, void *found) {
+    known.runtime[form] = found;
+    if (known.get_new_handler == NULL) /* std::get_new_handler() */
+        *(void **)&known.get_new_handler = mo_object_symbol(object, "_ZSt15get_new_handlerv");
 }
 
 struct survey {
@@ -95,7 +104,7 @@ static bool look_at(const struct mo_object *object, void *context) {
         if (found == NULL)
             continue;
         if (runtime && known.runtime[i] == NULL)
-            known.runtime[i] = found;
+            take_from_runtime(object, i, found);
         if (!object->is_executable && known.next[i] == NULL)
             known.next[i] = found;
         survey->programs = survey->programs || !runtime;
@@ -123,7 +132,7 @@ static bool look_for_runtime(const struct mo_object *object, void *unused) {
         return false;
     for (size_t i = 0; i < FORMS; i++)
         if (known.runtime[i] == NULL)
-            known.runtime[i] = mo_object_symbol(object, names[i]);
+            take_from_runtime(object, i, mo_object_symbol(object, names[i]));
     return false;
 }
 
@@ -147,8 +156,11 @@ static COLD void *new_failed(enum form form, size_t size) {
         no_runtime();
     return ((new_fn *)known.runtime[form])(size);
 }
+static bool has_no_handler(void) {
+    return known.get_new_handler != NULL && known.get_new_handler() == NULL;
+}
 static COLD void *nothrow_failed(enum form form, size_t size, const void *tag) {
-    if (known.runtime[form] == NULL)
+    if (known.runtime[form] == NULL || has_no_handler())
         return NULL;
     return ((new_nothrow_fn *)known.runtime[form])(size, tag);
 }
@@ -159,7 +171,7 @@ static COLD void *aligned_failed(enum form form, size_t size, size_t alignment) 
 }
 static COLD void *aligned_nothrow_failed(enum form form, size_t size, size_t alignment,
                                          const void *tag) {
-    if (known.runtime[form] == NULL)
+    if (known.runtime[form] == NULL || has_no_handler())
         return NULL;
     return ((new_aligned_nothrow_fn *)known.runtime[form])(size, alignment, tag);
 }

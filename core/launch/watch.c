@@ -262,10 +262,12 @@ static struct memopt_process *find_process(struct mo_model *model, const struct 
             process->start_time >= last->start_time)
             last = process;
     }
+    /* a path, not only what the user called it: what it was in the end */
+    int is_known = last != NULL && last->program != NULL && last->program[0] == '/';
+    int is_other =
+        is_known && seen->program != NULL && strcmp(last->program, seen->program) != 0;
     if (last == NULL || is_unrecorded(last))
-        return last;
-    int is_other = seen->program != NULL && last->program != NULL &&
-                   strcmp(last->program, seen->program) != 0;
+        return is_other ? NULL : last;
     /* a number that was given again: what was seen began after what is known */
     int is_earlier =
         last->start_time != MEMOPT_UNKNOWN && since_epoch(seen->start) > last->start_time;

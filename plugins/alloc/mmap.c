@@ -746,7 +746,6 @@ static const struct memopt_allocator_ops ops = {
     .size = sizeof(ops),
     .open = open_mmap,
     .figures = figures,
-    .quick_figures = figures,
     .purge = purge,
     .heap_create = heap_create,
     .heap_destroy = heap_destroy,

@@ -33,7 +33,11 @@ if main:
     if report["exit_signal"] is None:
         claim((last["end"], last["end_value"]) == ("exit", status),
               f"{name(last)}: {last['end']} {last['end_value']}, not exit {status}")
-    if malloc == "own":
+    if report["exit_signal"] is not None and last["binding"] is None:
+        # killed before there was a record of it: nothing is said of it
+        claim(last["allocator"] is None and last["counts"] is None,
+              f"{name(last)}: on {last['allocator']} without a record")
+    elif malloc == "own":
         claim(last["allocator"] is None, f"{name(last)}: on {last['allocator']}, not its own")
     else:
         claim((last["allocator"], last["binding"]) == (allocator, binding),
