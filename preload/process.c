@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/sysmem.h"
+#include "core/base/text.h"
 #include "core/dispatch/services.h"
 #include "core/ledger/writer.h"
 
@@ -79,21 +80,38 @@ void mo_process_fault(const struct memopt_error *error, const char *consequence)
 static void flush_pending(void) {
     for (size_t i = 0; i < pending_used; i += strlen(pending + i) + 1)
         mo_ledger_note(pending[i], pending + i + 1);
-    pending_used = 0;
+    if (pending_used > 0)
+        pending_used = 0;
 }
 
 /* ------------------------------------------------------------------- start */
 
+/* What every process reads is small: no mapping for it. */
+static _Alignas(16) char room[8192];
+static size_t room_used;
+
+static void *small_alloc(void *unused, size_t size) {
+    (void)unused;
+    size = (size + 15) & ~(size_t)15;
+    if (size > sizeof(room) - room_used)
+        return mo_sys_alloc(size);
+    void *p = room + room_used;
+    room_used += size;
+    return p;
+}
+static const struct mo_allocator small_allocator = {small_alloc, NULL};
+
 int mo_process_read(const char *name, char **ret_text, struct memopt_error *error) {
     char path[600];
-    snprintf(path, sizeof(path), "%s/%s", mo_process.run_directory, name);
+    char *end = path + sizeof(path);
+    mo_text_put(mo_text_put(mo_text_put(path, end, mo_process.run_directory), end, "/"), end, name);
     mo_auto_close int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return mo_fail(error, -errno, "cannot open '%s': %s", path, strerrordesc_np(errno));
     struct stat st;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > (16 << 20))
         return mo_fail(error, -EINVAL, "'%s' is not what memopt run wrote", path);
-    char *text = mo_sys_alloc((size_t)st.st_size + 1);
+    char *text = small_alloc(NULL, (size_t)st.st_size + 1);
     if (text == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
     size_t have = 0;
@@ -114,7 +132,11 @@ static void read_environment(char *const *envp) {
             getauxval(AT_SECURE) == 0) {
             named_directory = *envp + sizeof(run) - 1;
         } else if (strncmp(*envp, preloaded, sizeof(preloaded) - 1) == 0) {
-            mo_process.is_the_program = atoi(*envp + sizeof(preloaded) - 1) == getppid();
+            char parent[24];
+            char *end = mo_text_put_number(parent, parent + sizeof(parent), (uint64_t)getppid());
+            mo_text_put(end, parent + sizeof(parent), ":");
+            const char *value = *envp + sizeof(preloaded) - 1;
+            mo_process.is_the_program = strncmp(value, parent, strlen(parent)) == 0;
         }
 }
 
@@ -128,13 +150,15 @@ int mo_process_begin(enum mo_process_kind kind, char **envp, struct memopt_error
     if (named_directory == NULL)
         return mo_fail(error, -ENOENT,
                        "preloaded without 'memopt run' (MEMOPT_RUN names no run directory)");
-    named_directory = mo_sys_strdup(named_directory); /* the program may change its environment */
-    if (named_directory == NULL)
+    size_t length = strlen(named_directory) + 1;
+    char *copy = small_alloc(NULL, length); /* the program may change its environment */
+    if (copy == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
+    named_directory = memcpy(copy, named_directory, length);
     mo_process.run_directory = named_directory;
     int r = mo_process_read("run.ini", &text, error);
     if (r == 0)
-        r = mo_flat_parse(text, &mo_sys_allocator, &flat, error);
+        r = mo_flat_parse(text, &small_allocator, &flat, error);
     if (r < 0) {
         mo_process.run_directory = NULL;
         return r == -ENOENT && access(named_directory, F_OK) != 0 ? 1 : r;

@@ -12,9 +12,11 @@
 #include "core/base/error.h"
 #include "core/base/reserve.h"
 #include "core/base/sysmem.h"
+#include "core/base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,6 +48,19 @@ static uint64_t round_up(uint64_t value, uint64_t to) {
     return (value + to - 1) / to * to;
 }
 
+#define COPY(TO, FROM) mo_text_put((TO), (TO) + sizeof(TO), (FROM))
+
+/* DIRECTORY/PID[.N]SUFFIX */
+#define NO_NUMBER UINT_MAX
+static void set_path(unsigned number, const char *suffix) {
+    char *end = path + sizeof(path), *to = mo_text_put(path, end, directory);
+    to = mo_text_put(to, end, "/");
+    to = mo_text_put_number(to, end, (uint64_t)getpid());
+    if (number != NO_NUMBER)
+        to = mo_text_put_number(mo_text_put(to, end, "."), end, number);
+    mo_text_put(to, end, suffix);
+}
+
 static uint64_t clock_ns(clockid_t clock) {
     struct timespec t = {0, 0};
     clock_gettime(clock, &t);
@@ -74,7 +89,7 @@ static void plan_layout(struct mo_ledger_header *header, const struct mo_ledger_
     for (size_t i = 0; i < plan->tracker_count; i++) {
         const struct memopt_tracker_ops *ops = plan->trackers[i].ops;
         struct mo_ledger_tracker *tracker = &header->trackers[i];
-        snprintf(tracker->name, sizeof(tracker->name), "%s", plan->trackers[i].name);
+        COPY(tracker->name, plan->trackers[i].name);
         tracker->state_version = ops->state_version;
         tracker->process_size = (uint32_t)ops->process_size;
         tracker->thread_size = (uint32_t)ops->thread_size;
@@ -116,7 +131,7 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots, un
     int fd = -1;
     /* A program that replaced itself by exec has left one behind: count on. */
     for (unsigned n = 0; n < 10000; n++) {
-        snprintf(path, sizeof(path), "%s/%d.%u.ledger", directory, (int)getpid(), n);
+        set_path(n, ".ledger");
         *ret_number = n;
         fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd >= 0 || errno != EEXIST)
@@ -156,8 +171,8 @@ static int create_file(const struct mo_ledger_header *header, uint32_t slots, un
 static int word_left;
 static void leave_word(const char *why) {
     char text[128];
-    snprintf(path, sizeof(path), "%s/%d.missing", directory, (int)getpid());
-    snprintf(text, sizeof(text), "%s", why);
+    set_path(NO_NUMBER, ".missing");
+    COPY(text, why);
     word_left = symlink(text, path) == 0;
 }
 
@@ -206,13 +221,11 @@ static void describe_program(struct mo_ledger_header *header, int argc, char *co
     *to = '\0';
 }
 
-/* What has no blocks yet is out of bounds, so that mlockall() brings none. */
+/* The slots of threads that have no blocks yet are out of bounds, so that mlockall() brings
+ * none: they are many. */
 static void guard_rest(void *map, const struct mo_ledger_header *header, uint32_t slots) {
-    uint64_t start = page_of(header->process_offset), end = grown_end(header, slots);
-    if (header->tracker_count == 0)
-        start = end = mapped;
-    mprotect((char *)map + PAGE, start - PAGE, PROT_NONE);
-    if (end < mapped)
+    uint64_t end = grown_end(header, slots);
+    if (header->tracker_count > 0 && end < mapped)
         mprotect((char *)map + end, mapped - end, PROT_NONE);
     atomic_store(&notes_end, header->notes_offset);
     atomic_store(&heaps_end, header->heaps_offset);
@@ -260,8 +273,8 @@ struct mo_ledger_header *mo_ledger(void) {
 void mo_ledger_set_allocator(const char *name, const char *version) {
     if (ledger == NULL)
         return;
-    snprintf(ledger->allocator, sizeof(ledger->allocator), "%s", name);
-    snprintf(ledger->allocator_version, sizeof(ledger->allocator_version), "%s", version);
+    COPY(ledger->allocator, name);
+    COPY(ledger->allocator_version, version);
 }
 
 void *mo_ledger_process_state(size_t tracker) {
@@ -304,7 +317,7 @@ void mo_ledger_shut_in(void) {
 
 /* ------------------------------------------------------------ more of the file */
 
-/* Backs whole pages with blocks and makes them usable; 0 or an errno. The file is opened
+/* Backs whole pages with blocks and lets them be used; 0 or an errno. The file is opened
  * again: a descriptor kept open would be one of the program's. Any thread, any time. */
 static int back(uint64_t start, uint64_t end) {
     if (start >= end)
@@ -465,8 +478,8 @@ struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocat
     struct mo_ledger_heap *heap = (struct mo_ledger_heap *)at(ledger->heaps_offset) + index;
     if (!back_part(&heaps_end, ledger->heaps_offset + (index + 1) * sizeof(*heap)))
         return NULL; /* the reader passes over a slot that reads as zeros */
-    snprintf(heap->name, sizeof(heap->name), "%s", name);
-    snprintf(heap->allocator, sizeof(heap->allocator), "%s", allocator);
+    COPY(heap->name, name);
+    COPY(heap->allocator, allocator);
     atomic_store(&heap->limit, UINT64_MAX);
     atomic_store(&heap->used, 1);
     return heap;
@@ -497,15 +510,10 @@ void mo_ledger_note(int level, const char *text) {
 void mo_ledger_event(const char *kind, const char *text) {
     if (ledger == NULL)
         return;
-    char time[24], *first = time + sizeof(time) - 1; /* " 123\n"; snprintf() is not for signals */
-    *first = '\0';
-    *--first = '\n';
+    char time[32] = " ", *end = time + sizeof(time); /* " 123\n" */
     uint64_t since = clock_ns(CLOCK_BOOTTIME) - ledger->begun;
-    do
-        *--first = (char)('0' + since % 10);
-    while ((since /= 10) != 0);
-    *--first = ' ';
-    append(MO_LEDGER_EVENT, kind, first, text);
+    mo_text_put(mo_text_put_number(time + 1, end, since), end, "\n");
+    append(MO_LEDGER_EVENT, kind, time, text);
 }
 
 /* -------------------------------------------------------------------- fork */
