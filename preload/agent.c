@@ -12,6 +12,7 @@
 #include "preload/process.h"
 
 #include <gnu/libc-version.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool uses_libc(void) {
@@ -70,9 +71,12 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
 
 /* A program built with AddressSanitizer, which was not recognized as another program
  * started it: its run-time refuses to start behind any other library, as that might bring
- * a malloc. The agent has none. The run-time asks this for its options; a program's own
- * function of this name comes first. */
+ * a malloc. The agent has none; behind an allocator's library it must refuse. The run-time
+ * asks this for its options, before any constructor runs; a program's own function of this
+ * name comes first. */
 MEMOPT_EXPORT const char *__asan_default_options(void);
 MEMOPT_EXPORT const char *__asan_default_options(void) {
-    return "verify_asan_link_order=0";
+    const char *preloaded = getenv("MEMOPT_PRELOADED"); /* PID:PATH[:PATH] */
+    const char *first = preloaded == NULL ? NULL : strchr(preloaded, ':');
+    return first != NULL && strchr(first + 1, ':') == NULL ? "verify_asan_link_order=0" : "";
 }

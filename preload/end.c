@@ -145,6 +145,7 @@ void mo_end_install(void) {
 }
 
 void mo_end_in_child(void) {
+    mo_vfork_depth = 0; /* one that forks has a memory of its own now */
     if (is_ours != NULL)
         *is_ours = 1;
 }
@@ -183,7 +184,9 @@ MEMOPT_EXPORT int prctl(int option, ...) {
     unsigned long a = va_arg(arguments, unsigned long), b = va_arg(arguments, unsigned long),
                   c = va_arg(arguments, unsigned long), d = va_arg(arguments, unsigned long);
     va_end(arguments);
-    bool shuts_in = option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP;
+    /* a child of vfork() does it to itself only */
+    bool shuts_in = mo_vfork_depth == 0 &&
+                    (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP);
     if (shuts_in)
         mo_ledger_prepare_shut_in(); /* while system calls are allowed */
     mo_end_prepare();

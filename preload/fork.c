@@ -46,8 +46,9 @@ static void child(void) {
                            &before_fork); /* fork() is no cancellation point */
     if (own.child != NULL)
         own.child();
-    if (mo_ledger_after_fork_child(own_slot()) < 0 && own.untrack != NULL)
-        own.untrack();
+    void (*then)(void) = mo_ledger_after_fork_child(own_slot()) < 0 ? own.untrack : own.forked;
+    if (then != NULL)
+        then();
     mo_end_in_child();
     for (unsigned i = count(); i-- > 0;)
         added[i].child();

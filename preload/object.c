@@ -89,7 +89,7 @@ static void *look_up_gnu(const struct mo_object *object, const char *name) {
     const uint32_t *buckets = table + 4 + filter_words * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
     const uint32_t *hashes = buckets + bucket_count;
     uint32_t index = bucket_count == 0 ? 0 : buckets[hash % bucket_count];
-    if (index < first)
+    if (index == 0 || index < first)
         return NULL;
     for (;; index++) {
         uint32_t own = hashes[index - first];

@@ -189,12 +189,14 @@ static void (*freed_by)(void *p, size_t size, size_t alignment, unsigned by);
 /* The first new after the start: a run-time that came by dlopen() is there by now, as the
  * caller needs it. */
 static COLD void before_first_new(void) {
-    static _Atomic bool looked;
-    if (!mo_dispatch_is_final || known.whose == PROGRAMS || atomic_exchange(&looked, true))
+    enum { LOOKS = 64 }; /* whose first new has no run-time yet may have one later */
+    static _Atomic unsigned looks;
+    if (!mo_dispatch_is_final || known.whose == PROGRAMS)
         return;
-    if (known.runtime[NEW] == NULL)
+    unsigned look = known.runtime[NEW] == NULL ? atomic_fetch_add(&looks, 1) : LOOKS;
+    if (look < LOOKS)
         mo_object_each(look_for_runtime, NULL);
-    is_plain = made_by == NULL;
+    is_plain = made_by == NULL && (known.runtime[NEW] != NULL || look >= LOOKS);
 }
 
 /* True: where known.next[form] is to be called. */

@@ -68,10 +68,10 @@ void mo_end_install(void);
 void mo_end_in_child(void);
 
 /* preload/fork.c: `own_slot` gives the thread's slot in the ledger, `untrack` is
- * called in a child that has no ledger, the others are the backend's. All may be NULL. */
+ * called in a child that has no ledger, `forked` in one that has, the others are the backend's. All may be NULL. */
 struct mo_fork {
     void *(*own_slot)(void);
-    void (*untrack)(void);
+    void (*untrack)(void), (*forked)(void);
     void (*before)(void), (*parent)(void), (*child)(void);
 };
 void mo_fork_install(const struct mo_fork *fork);

@@ -237,7 +237,7 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
     if (mo_shim.allocator != NULL && strcmp(mo_shim.allocator->descriptor.name, "libc") != 0)
         mo_dlopen_start();
     mo_process_go(envp);
-    struct mo_fork fork = {.untrack = mo_dispatch_untrack};
+    struct mo_fork fork = {.untrack = mo_dispatch_untrack, .forked = mo_track_forked};
     if (shim.tracker_count > 0)
         fork.own_slot = mo_track_self;
     if (backend() != NULL) {

@@ -33,6 +33,9 @@ cxx libsymbolic.so symbolic.cc -shared -fPIC -Wl,-Bsymbolic
 cxx symbolic symbolic_main.cc -L. -lsymbolic -Wl,-rpath,"$PWD"
 c deep deep.c -DPROGRAM
 c deep.so deep.c -shared -fPIC
+cxx libearly.so early.cc -shared -fPIC
+c early early_main.c -L. -learly -Wl,-rpath,"$PWD"
+c shares shares.c
 c fork_in_handler fork_in_handler.c
 c filtered filtered.c
 
@@ -106,6 +109,9 @@ as_bare "memory exhausted, a child" "$general" sh -c 'ulimit -v 300000; ./exhaus
 as_bare "memory exhausted, a loaded run-time" "$general" ./loader ./exhausted.so
 as_bare "an operator of a symbolic library" "$all" ./symbolic
 as_bare "an operator of a symbolic library, a child" "$general" sh -c './symbolic; exit 3'
+as_bare "a large table of a constructor" "$general" ./early
+as_bare "a large table of a constructor, with little address space" "libc jemalloc" \
+    sh -c 'ulimit -v 2000000; ./early; exit 3'
 as_bare "a fork in a handler of a fork" "$all" ./fork_in_handler
 for how in next next_whole libc libc_whole; do
     as_bare "wrapped, $how" "$general" "./wrapped_$how"
@@ -117,6 +123,8 @@ done
 # [heap.default] limit: the exception, and NULL
 "$memopt" run -q --set heap.default.limit=100MiB -- ./exhausted >out 2>err
 says out "main 1, thread 1, child 0"
+exits 0 "$memopt" run -q --set heap.default.limit=100MiB -- ./shares
+ok "a limit is each process's own" test "$(grep -c ' 0$' out)" = 5
 
 # RTLD_DEEPBIND: on any allocator, which none manages by hand
 ./deep ./deep.so >bare

@@ -6,11 +6,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/single_threaded.h>
 
 static void (*list_lock)(void), (*list_unlock)(void), (*list_reset)(void);
 
 /* Under the stdio lock, which one thread holds from `before` to `parent`. */
 static unsigned depth;
+static int is_locked;
 static sigset_t mask_before; /* of the forking thread */
 
 /* A signal's handler may call fork(), too: it must not run while this thread is within
@@ -19,16 +21,21 @@ static void before(void) {
     sigset_t all, mask;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &mask);
-    if (list_lock != NULL)
+    /* As glibc: a program of one thread needs no lock, and may be within stdio when a signal
+     * makes it fork. */
+    int locks = depth == 0 ? list_lock != NULL && !__libc_single_threaded : is_locked;
+    if (locks)
         list_lock();
-    if (depth++ == 0)
+    if (depth++ == 0) {
+        is_locked = locks;
         mask_before = mask;
+    }
 }
 
 static void leave(void (*unlock)(void)) {
     sigset_t mask = mask_before;
     int is_last = --depth == 0;
-    if (unlock != NULL)
+    if (is_locked)
         unlock();
     if (is_last)
         pthread_sigmask(SIG_SETMASK, &mask, NULL);

@@ -1,5 +1,6 @@
 /* boot.c - see boot.h. */
 #include "core/dispatch/boot.h"
+#include "core/dispatch/dispatch.h"
 
 #include <errno.h>
 #include <link.h>
@@ -29,30 +30,30 @@ static size_t count_objects(void) {
 /* Reserves address space only. Under RLIMIT_AS that is what the libraries that are
  * loaded next need, too. NULL: there is none. */
 static struct range *reserve(void) {
-    static const size_t sizes[] = {256u << 20, 32u << 20, 4u << 20, 1u << 20};
+    const size_t most = (size_t)64 << 30, least = 1 << 20;
     objects_at_first = count_objects();
     struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
     getrlimit(RLIMIT_AS, &limit);
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        if (sizes[i] > limit.rlim_cur / 8 && sizes[i] > 1u << 20)
+    for (size_t size = most; size >= least; size /= 2) {
+        if (size > limit.rlim_cur / 8 && size > least)
             continue;
         char *map =
-            mmap(NULL, sizes[i], PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (map == MAP_FAILED)
             continue;
-        char *last = map + sizes[i] - PAGE;
+        char *last = map + size - PAGE;
         if (mprotect(last, PAGE, PROT_READ | PROT_WRITE) != 0) {
-            munmap(map, sizes[i]);
+            munmap(map, size);
             break;
         }
-        struct range *range = (struct range *)(void *)(map + sizes[i] - sizeof(*range));
+        struct range *range = (struct range *)(void *)(map + size - sizeof(*range));
         atomic_init(&range->base, (uintptr_t)map);
         atomic_init(&range->low, (uintptr_t)range & ~(uintptr_t)(HEADER - 1));
         atomic_init(&range->committed, (uintptr_t)last);
         struct range *other = NULL;
         if (atomic_compare_exchange_strong(&reserved, &other, range))
             return range;
-        munmap(map, sizes[i]); /* another thread was first */
+        munmap(map, size); /* another thread was first */
         return other;
     }
     return NULL;
@@ -68,26 +69,31 @@ static size_t *size_of(void *p) {
     return (size_t *)((char *)p - HEADER);
 }
 
-static void *fail(void) {
+/* The range is at its end, or the switch has come in between: then the backend serves. */
+static void *go_on(size_t alignment, size_t size) {
+    if (mo_dispatch.aligned_alloc != mo_boot_aligned_alloc)
+        return mo_dispatch.aligned_alloc(alignment, size);
     errno = ENOMEM;
     return NULL;
 }
 
-void *mo_boot_aligned_alloc(size_t alignment, size_t size) {
+void *mo_boot_aligned_alloc(size_t alignment, size_t asked) {
     struct range *range = atomic_load(&reserved);
     if (range == NULL && (range = reserve()) == NULL)
-        return fail();
+        return go_on(alignment, asked);
     if (alignment < HEADER)
         alignment = HEADER;
-    size = size == 0 ? HEADER : (size + HEADER - 1) / HEADER * HEADER;
+    size_t size = asked == 0 ? HEADER : (asked + HEADER - 1) / HEADER * HEADER;
     uintptr_t p, before = atomic_load(&range->low), floor = atomic_load(&range->base);
     do {
-        if (size == 0 || size > before - floor)
-            return fail();
+        if (size == 0 || before < floor || size > before - floor)
+            return go_on(alignment, asked);
         p = (before - size) & ~((uintptr_t)alignment - 1);
         if (p < floor + HEADER)
-            return fail();
+            return go_on(alignment, asked);
     } while (!atomic_compare_exchange_weak(&range->low, &before, p - HEADER));
+    if (p - HEADER < atomic_load(&range->base)) /* what is there has been given back meanwhile */
+        return go_on(alignment, asked);
     /* Threads that need the same step may each ask for it; that does no harm. */
     uintptr_t have = atomic_load(&range->committed);
     if (p - HEADER < have) {
@@ -95,7 +101,7 @@ void *mo_boot_aligned_alloc(size_t alignment, size_t size) {
         if (want < floor)
             want = floor;
         if (mprotect((void *)want, have - want, PROT_READ | PROT_WRITE) != 0)
-            return fail();
+            return go_on(alignment, asked);
         while (have > want && !atomic_compare_exchange_weak(&range->committed, &have, want))
             ;
     }
@@ -108,15 +114,20 @@ void *mo_boot_malloc(size_t size) {
 }
 
 void *mo_boot_calloc(size_t count, size_t size) {
-    return mo_boot_aligned_alloc(HEADER, count * size); /* never used before: zero */
+    void *p = mo_boot_aligned_alloc(HEADER, count * size);
+    return p == NULL ? NULL : memset(p, 0, count * size);
 }
 
 size_t mo_boot_usable_size(void *p) {
     return *size_of(p);
 }
 
+/* Only the block that was handed out last can be taken back. */
 void mo_boot_free(void *p) {
-    (void)p;
+    struct range *range = atomic_load(&reserved);
+    uintptr_t last = (uintptr_t)p - HEADER;
+    if (p != NULL)
+        atomic_compare_exchange_strong(&range->low, &last, (uintptr_t)p + *size_of(p));
 }
 
 void *mo_boot_realloc(void *p, size_t size) {
@@ -126,7 +137,7 @@ void *mo_boot_realloc(void *p, size_t size) {
     void *q = mo_boot_malloc(size);
     if (q != NULL)
         memcpy(q, p, old);
-    return q;
+    return q; /* `p` was not the last any more */
 }
 
 uintptr_t mo_boot_close(size_t keep) {
@@ -136,8 +147,12 @@ uintptr_t mo_boot_close(size_t keep) {
     uintptr_t from = atomic_load(&range->base), low = atomic_load(&range->low);
     if (keep + SLACK >= low - from)
         return from;
-    uintptr_t kept = (low - keep - SLACK) & ~(uintptr_t)(PAGE - 1);
-    atomic_store(&range->base, kept);
+    uintptr_t kept;
+    do { /* until no call that has begun before can have taken what goes */
+        kept = (low - keep - SLACK) & ~(uintptr_t)(PAGE - 1);
+        atomic_store(&range->base, kept);
+        low = atomic_load(&range->low);
+    } while (low < kept && keep + SLACK < low - from);
     if (atomic_load(&range->committed) < kept)
         atomic_store(&range->committed, kept);
     munmap((void *)from, kept - from);

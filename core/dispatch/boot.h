@@ -3,8 +3,8 @@
  *
  * The dynamic loader, other libraries' constructors and our own constructor's
  * dlopen all call malloc before the shim has loaded the backend. They are served
- * from one reserved address range, downwards from its end, and nothing of it is ever
- * given back.
+ * from one reserved address range, downwards from its end; only the last block can be taken
+ * back.
  *
  * The range is mapped while the program starts, so it lies right below the libraries, and
  * what the backend maps afterwards lies below the range: whether a block may be one of the

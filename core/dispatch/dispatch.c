@@ -15,6 +15,8 @@ void *mo_fail_nomem(void) {
 void mo_free_rare(void *p) {
     if (!mo_is_reserved(p))
         mo_dispatch.free(p);
+    else if (!mo_dispatch_is_final)
+        mo_boot_free(p);
 }
 
 void *mo_realloc_rare(void *p, size_t size) {

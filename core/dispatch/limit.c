@@ -93,3 +93,13 @@ void mo_limit_install(struct memopt_malloc *table, uint64_t limit, uint64_t (*pu
     table->free = limited_free;
     table->aligned_alloc = limited_aligned_alloc;
 }
+
+void mo_limit_leave_ledger(void) {
+    static struct mo_ledger_heap own;
+    if (heap == NULL || heap == &own)
+        return;
+    atomic_store(&own.limit, most);
+    atomic_store(&own.live_bytes, atomic_load(&heap->live_bytes));
+    atomic_store(&own.live_blocks, atomic_load(&heap->live_blocks));
+    heap = &own;
+}

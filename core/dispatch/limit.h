@@ -18,4 +18,8 @@
 void mo_limit_install(struct memopt_malloc *table, uint64_t limit, uint64_t (*purge)(void),
                       struct mo_ledger_heap *slot);
 
+/* For a forked child that has no ledger: the slot is the parent's, so it goes on counting
+ * elsewhere. Does nothing without a limit. */
+void mo_limit_leave_ledger(void);
+
 #endif

@@ -1,6 +1,7 @@
 /* switch.c - the shim's table: the boot range until the backend is there, then the
  * backend, with trackers in between. See dispatch.h. */
 #include "core/dispatch/dispatch.h"
+#include "core/dispatch/limit.h"
 
 _Alignas(64) struct mo_dispatch mo_dispatch = {
     .malloc = mo_boot_malloc,
@@ -43,13 +44,15 @@ void mo_dispatch_switch(const struct mo_dispatch_plan *plan) {
     struct memopt_malloc table = untracked;
     if (plan->link_count > 0)
         mo_track_install(plan->links, plan->link_count, plan->figures, &table);
+    put(&table);
+    /* From here on what the boot range has no room for is the backend's. */
     uintptr_t from = mo_boot_close(0);
     __atomic_store_n(&mo_dispatch.boot_from, from, __ATOMIC_RELEASE);
-    put(&table);
     __atomic_store_n(&mo_dispatch_is_final, true, __ATOMIC_RELEASE);
 }
 
 void mo_dispatch_untrack(void) {
     put(&untracked);
     mo_track_stop();
+    mo_limit_leave_ledger();
 }

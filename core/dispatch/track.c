@@ -123,31 +123,41 @@ static uint64_t amount(const struct memopt_figures *figures) {
     return figures->live != MEMOPT_UNKNOWN ? figures->live : figures->committed;
 }
 
+static struct {
+    _Atomic uint64_t last; /* when it was asked */
+    _Atomic bool asking;
+    uint64_t most;
+} asked;
+
+/* A forked child begins again. */
+void mo_track_forked(void) {
+    atomic_store(&asked.last, 0);
+    atomic_store(&asked.asking, false);
+    asked.most = 0;
+}
+
 /* Keeps what the backend said when it had the most live: at the end of a program, which has
  * freed everything, it says nothing of how the program did. */
 static __attribute__((noinline, cold)) void ask(void) {
     enum { APART = 10000000 }; /* ns */
-    static _Atomic uint64_t last;
-    static _Atomic bool asking;
-    static uint64_t most;
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &time); /* no system call */
     uint64_t now = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-    if (now - atomic_load_explicit(&last, memory_order_relaxed) < APART ||
-        atomic_exchange(&asking, true))
+    if (now - atomic_load_explicit(&asked.last, memory_order_relaxed) < APART ||
+        atomic_exchange(&asked.asking, true))
         return;
     int saved = errno;
     struct memopt_figures figures = MEMOPT_FIGURES_INIT;
     own.calls++;
     if (ask_backend(&figures) == 0 && amount(&figures) != MEMOPT_UNKNOWN &&
-        amount(&figures) >= most) {
-        most = amount(&figures);
+        amount(&figures) >= asked.most) {
+        asked.most = amount(&figures);
         mo_ledger_set_figures(&figures);
     }
     own.calls--;
     errno = saved;
-    atomic_store(&last, now);
-    atomic_store(&asking, false);
+    atomic_store(&asked.last, now);
+    atomic_store(&asked.asking, false);
 }
 
 /* After an allocation, on a way that is taken less often than the shortest. */

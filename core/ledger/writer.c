@@ -443,7 +443,7 @@ void *mo_ledger_attach(void) {
         }
         return found;
     }
-    int64_t tid = syscall(SYS_gettid);
+    int64_t tid = tid_from_mutex();
     for (int reclaimed = 0; found == NULL;) {
         uint32_t grown = atomic_load(&ledger->threads_grown);
         found = take_free_slot(grown, tid);
@@ -486,21 +486,22 @@ struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocat
 }
 
 /* `head` and `text` one after the other. */
-static void append(int level, const char *head, const char *separator, const char *text) {
+static int append(int level, const char *head, const char *separator, const char *text) {
     if (ledger == NULL)
-        return;
+        return -EINVAL;
     const char *parts[] = {head, separator, text};
     uint64_t need = strlen(head) + strlen(separator) + strlen(text) + 2;
     uint64_t offset = atomic_load(&ledger->notes_used);
     do {
         if (need > MO_LEDGER_NOTES - offset ||
             !back_part(&notes_end, ledger->notes_offset + offset + need))
-            return;
+            return -ENOSPC;
     } while (!atomic_compare_exchange_weak(&ledger->notes_used, &offset, offset + need));
     char *note = at(ledger->notes_offset + offset), *to = note + 1;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         to = stpcpy(to, parts[i]);
     note[0] = (char)level;
+    return 0;
 }
 
 void mo_ledger_note(int level, const char *text) {
@@ -597,7 +598,8 @@ static int replace_mapping(struct mo_ledger_header *header, unsigned *ret_number
     }
     mo_error_prefix(&error, "its child %d is not counted", (int)getpid());
     strcpy(path, parents); /* the ledger is the parent's still */
-    mo_ledger_note(MEMOPT_NOTE_WARNING, error.message);
+    if (append(MEMOPT_NOTE_WARNING, "", "", error.message) < 0)
+        leave_word(strerrordesc_np(-error.code)); /* that needs no descriptor */
     path[0] = '\0';
     void *map = mmap(ledger, mapped, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);

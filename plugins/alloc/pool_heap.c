@@ -22,6 +22,7 @@
 #include <math.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/single_threaded.h>
 
 enum { MAX_HEAPS = 65536, FIRST_HEAPS = 64, KEPT_BY_ORPHANS = 1 << 20 /* bytes */ };
 
@@ -400,15 +401,24 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
-static sigset_t mask_before_fork; /* under mo_pool_lock */
+/* A program of one thread needs no lock, as in glibc; it may fork in a signal handler that has
+ * interrupted a call which holds one. */
+static bool locked_for_fork;
+static sigset_t mask_before_fork; /* both under mo_pool_lock, where it is taken */
 
 static void before_fork(void) {
     sigset_t all, mask;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &mask);
+    if (__libc_single_threaded) {
+        locked_for_fork = false;
+        mask_before_fork = mask;
+        return;
+    }
     if (_IO_list_lock != NULL)
         _IO_list_lock();
     pthread_mutex_lock(&mo_pool_lock);
+    locked_for_fork = true;
     mask_before_fork = mask;
     EACH_SHARD(shard) {
         pthread_mutex_lock(&shard->lock);
@@ -419,6 +429,10 @@ static void before_fork(void) {
 /* Also in the child: it is the thread that has locked them. */
 static void after_fork(void (*release_stdio)(void)) {
     sigset_t mask = mask_before_fork;
+    if (!locked_for_fork) {
+        pthread_sigmask(SIG_SETMASK, &mask, NULL);
+        return;
+    }
     pthread_mutex_unlock(&mo_pool_huge_lock);
     EACH_SHARD(shard) {
         pthread_mutex_unlock(&shard->lock);

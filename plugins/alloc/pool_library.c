@@ -129,7 +129,9 @@ static bool read_setting(const char *text, size_t length) {
 
 static void read_settings(const char *list) {
     while (*list != '\0') {
-        size_t length = strcspn(list, ",");
+        size_t length = 0; /* not strcspn(): a sanitizer that isn't ready may stand before it */
+        while (list[length] != '\0' && list[length] != ',')
+            length++;
         char bad[64] = "";
         if (length > 0 && !read_setting(list, length)) {
             memcpy(bad, list, length < sizeof bad ? length : sizeof bad - 1);

@@ -47,7 +47,8 @@ tests_programs_own_malloc_whole_LDFLAGS = -pthread
 tests_programs_static_CFLAGS = $(PLAIN_CFLAGS)
 tests_programs_static_LDFLAGS = -all-static
 # Programs that broke memopt: the test builds them, each as it needs.
-hard_programs = addresses.c addresses_cxx.cc deep.c ends.c exhausted.cc filtered.c \
+hard_programs = addresses.c addresses_cxx.cc deep.c early.cc early_main.c ends.c \
+	exhausted.cc filtered.c shares.c \
 	fork_in_handler.c loader.c symbolic.cc symbolic_main.cc wrap.c wrapped.c
 TESTS += tests/test_hard_programs.sh
 EXTRA_DIST += tests/test_hard_programs.sh $(hard_programs:%=tests/programs/hard/%)

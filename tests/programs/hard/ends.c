@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +20,15 @@ static void handler(void) {
 static void *exit_in_a_thread(void *unused) {
     (void)unused;
     exit(9);
+}
+
+static void fork_and_say(const char *how, int status) {
+    pid_t pid = fork();
+    if (pid == 0)
+        exit(status);
+    waitpid(pid, NULL, 0);
+    printf("%d %s %d\n", (int)pid, how, status);
+    fflush(stdout);
 }
 
 static void end(const char *how) {
@@ -57,6 +67,25 @@ static void end(const char *how) {
         waitpid(pid, NULL, 0);
         kill(getpid(), SIGKILL);
     }
+    if (strcmp(how, "shut") == 0) { /* nor does it shut its parent in */
+        pid_t pid = vfork();
+        if (pid == 0) {
+            prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            _exit(0);
+        }
+        waitpid(pid, NULL, 0);
+        fork_and_say("child", 12);
+        exit(13);
+    }
+    if (strcmp(how, "forks") == 0) { /* and a child of its own is one with an end */
+        pid_t pid = vfork();
+        if (pid == 0) {
+            fork_and_say("child", 14);
+            _exit(0);
+        }
+        waitpid(pid, NULL, 0);
+        exit(15);
+    }
     if (strcmp(how, "high") == 0)
         exit(0x1234);
 }
@@ -78,8 +107,9 @@ static int run(char *program, const char *how, int execs) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const ways[] = {"exit",    "_exit", "_Exit", "quick_exit", "thread", "handler",
-                                       "kill", "abort", "vfork", "clone",      "high",   "return"};
+    static const char *const ways[] = {"exit",    "_exit", "_Exit", "quick_exit", "thread",
+                                       "handler", "kill",  "abort", "vfork",      "clone",
+                                       "shut",    "forks", "high",  "return"};
     if (argc > 1 && strcmp(argv[1], "grandchildren") != 0) {
         end(argv[1]);
         return 11;

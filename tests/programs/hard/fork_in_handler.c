@@ -1,4 +1,5 @@
-/* fork_in_handler.c - a signal handler forks, and interrupts fork(). */
+/* fork_in_handler.c - a signal handler forks, and interrupts fork(), or what goes through
+ * all streams. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,8 @@ int main(void) {
             _exit(0);
         while (pid > 0 && waitpid(pid, NULL, 0) < 0)
             ;
+        for (int k = 0; k < 1000; k++) /* holds the lock of all streams, and no allocator's */
+            fflush(NULL);
     }
     signal(SIGALRM, SIG_IGN);
     while (wait(NULL) > 0)
