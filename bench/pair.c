@@ -49,7 +49,7 @@ static double now(void) {
         for (unsigned i = 0; i < RING; i++)                                                        \
             ring[i] = malloc(sizes[i % 8]);                                                        \
         double start = now();                                                                      \
-        for (unsigned i = 0; i < pairs_a_round; i++) {                                                     \
+        for (unsigned i = 0; i < pairs_a_round; i++) {                                             \
             bytes += ASK(ring[i % RING]);                                                          \
             free(ring[i % RING]);                                                                  \
             ring[i % RING] = malloc(sizes[i % 8]);                                                 \
@@ -58,7 +58,7 @@ static double now(void) {
         for (unsigned i = 0; i < RING; i++)                                                        \
             free(ring[i]);                                                                         \
         sum += bytes;                                                                              \
-        return (end - start) / pairs_a_round;                                                              \
+        return (end - start) / pairs_a_round;                                                      \
     } while (0)
 
 #define NO_QUESTION(BLOCK) 0
@@ -121,10 +121,11 @@ int main(int argc, char **argv) {
     }
     if (count) {
         /* two rounds of different length: what is in both drops out */
-        long few = steps_of(loop, sizes, 200), many = steps_of(loop, sizes, 1200);
+        enum { FEW = RING, MANY = 11 * RING };
+        long few = steps_of(loop, sizes, FEW), many = steps_of(loop, sizes, MANY);
         if (few < 0 || many < 0)
             return 77;
-        printf("%.3f\n", (double)(many - few) / 1000);
+        printf("%.3f\n", (double)(many - few) / (MANY - FEW));
         return 0;
     }
     for (int i = -WARM; i < ROUNDS; i++) {
