@@ -93,10 +93,10 @@ static void make(const struct recipe *recipe, struct file *file) {
         file->symbols[symbols++] =
             (ElfW(Sym)){.st_name = add_string(file, &strings, recipe->defined[i]), .st_shndx = 1};
     for (size_t i = 0; i < 2 && recipe->undefined[i] != NULL; i++)
-        file->symbols[symbols++] =
-            (ElfW(Sym)){.st_name = add_string(file, &strings, recipe->undefined[i]),
-                        .st_info = ELF64_ST_INFO(recipe->weak ? STB_WEAK : STB_GLOBAL, STT_FUNC),
-                        .st_shndx = SHN_UNDEF};
+        file->symbols[symbols++] = (ElfW(Sym)){
+            .st_name = add_string(file, &strings, recipe->undefined[i]),
+            .st_info = (unsigned char)ELF64_ST_INFO(recipe->weak ? STB_WEAK : STB_GLOBAL, STT_FUNC),
+            .st_shndx = SHN_UNDEF};
     file->sections[1] = (ElfW(Shdr)){.sh_type = SHT_DYNSYM,
                                      .sh_offset = offsetof(struct file, symbols),
                                      .sh_size = sizeof(file->symbols),
