@@ -11,6 +11,7 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <functional>
+#include <initializer_list>
 #include <list>
 #include <map>
 #include <memory>
@@ -213,7 +214,7 @@ static void library() {
 
     std::pmr::memory_resource *resource = std::pmr::new_delete_resource();
     for (std::size_t alignment = 1; alignment <= 4096; alignment *= 2)
-        for (std::size_t size : { 0, 1, 40, 5000 })
+        for (std::size_t size : std::initializer_list<std::size_t>{0, 1, 40, 5000})
             resource->deallocate(resource->allocate(size, alignment), size, alignment);
     std::pmr::monotonic_buffer_resource monotonic;
     std::pmr::unsynchronized_pool_resource pools;
