@@ -12,7 +12,6 @@
 #include "preload/process.h"
 
 #include <gnu/libc-version.h>
-#include <stdlib.h>
 #include <string.h>
 
 static bool uses_libc(void) {
@@ -71,12 +70,10 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
 
 /* A program built with AddressSanitizer, which was not recognized as another program
  * started it: its run-time refuses to start behind any other library, as that might bring
- * a malloc. The agent has none; behind an allocator's library it must refuse. The run-time
- * asks this for its options, before any constructor runs; a program's own function of this
- * name comes first. */
+ * a malloc. The agent has none. The run-time asks this for its options, before anything here
+ * is relocated, so it can't find out whether an allocator's library comes along; a program's
+ * own function of this name comes first. */
 MEMOPT_EXPORT const char *__asan_default_options(void);
 MEMOPT_EXPORT const char *__asan_default_options(void) {
-    const char *preloaded = getenv("MEMOPT_PRELOADED"); /* PID:PATH[:PATH] */
-    const char *first = preloaded == NULL ? NULL : strchr(preloaded, ':');
-    return first != NULL && strchr(first + 1, ':') == NULL ? "verify_asan_link_order=0" : "";
+    return "verify_asan_link_order=0";
 }

@@ -35,6 +35,8 @@ for c in table["candidates"]:
     for metric in ("wall_time", "cpu_time", "peak_rss", "page_faults"):
         assert len(c[metric]["values"]) == 3, metric
     for metric in ("wall_time", "peak_rss", "page_faults"):
+        if metric == "peak_rss" and None in c[metric]["values"]:
+            continue # a sanitized memopt is larger than the program
         values = sorted(c[metric]["values"])
         assert values[0] > 0 and c[metric]["median"] == values[1], c[metric]
         assert c[metric]["min"] == values[0] and c[metric]["max"] == values[2], c[metric]
