@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+bool mo_tracks;
+
 void *mo_fail_nomem(void) {
     if (mo_ledger() != NULL)
         atomic_fetch_add_explicit(&mo_ledger()->failures, 1, memory_order_relaxed);
@@ -20,8 +22,8 @@ void mo_free_rare(void *p) {
 }
 
 void *mo_realloc_rare(void *p, size_t size) {
-    if (p == NULL)
-        return mo_malloc(size);
+    if (p == NULL) /* a malloc, but to trackers a realloc */
+        return mo_tracks ? mo_track_realloc_null(size) : mo_malloc(size);
     if (size == 0) {
         mo_free(p);
         return NULL; /* as glibc does; errno stays */

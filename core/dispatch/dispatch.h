@@ -155,6 +155,9 @@ void *mo_track_self(void);
  * NULL, to be asked now and then. */
 void mo_track_install(struct mo_link *links, size_t count,
                       int (*figures)(struct memopt_figures *figures), struct memopt_malloc *table);
+/* There are trackers; realloc(NULL, size) with them. */
+extern MO_HIDDEN bool mo_tracks;
+void *mo_track_realloc_null(size_t size);
 /* For a forked child that has one. */
 void mo_track_forked(void);
 /* For a forked child that has no ledger: whoever still calls a tracked operation gets

@@ -225,6 +225,18 @@ static void *tracked_aligned_alloc(size_t alignment, size_t size) {
     return p;
 }
 
+void *mo_track_realloc_null(size_t size) {
+    own.calls++;
+    void *p = mo_backend.malloc(size);
+    own.calls--;
+    if (mo_unlikely(p == NULL)) {
+        tell_refused(size, MEMOPT_EVENT_REALLOC);
+        return mo_fail_nomem();
+    }
+    tell_alloc(p, size, usable_for(p, size), MEMOPT_EVENT_REALLOC);
+    return p;
+}
+
 static void tracked_free(void *p) {
     if (mo_unlikely(p == NULL))
         return;
@@ -359,6 +371,7 @@ void mo_track_install(struct mo_link *links, size_t count,
         tell.free_self = first_free->self;
         tell.free_offset = first_free->offset;
     }
+    mo_tracks = true;
     bool counts_only = count == 1 && links[0].ops->bounds != NULL;
     tell.bounds = counts_only ? links[0].ops->bounds : NULL;
     table->malloc = counts_only ? counted_malloc : tracked_malloc;
