@@ -1,7 +1,7 @@
 /*
  * pair.c - nanoseconds per malloc/free pair, for bench/run.
  *
- * usage: pair [-a] [-i] [-l]
+ * usage: pair [-a | -A] [-i] [-l]
  *
  * Allocates and frees through the program's own malloc and free, whatever these are
  * bound to: bench/run starts it with the backend's library preloaded by hand, then under
@@ -9,6 +9,8 @@
  *   -a   asks malloc_usable_size before each free, and adds the answers up. By hand this
  *        is the floor of a tracker that must know how many bytes go with a free: nothing
  *        that it adds to a pair can be less
+ *   -A   asks after each malloc, too: the floor where a block's usable size does not
+ *        depend on the size asked for alone, as in the C library
  *   -i   prints instructions per pair instead of nanoseconds: a child of its own runs the
  *        loop, step by step. (Valgrind's counts would be those of another layout of the
  *        address space, in which free takes its slower way.) Ends with status 77 where no
@@ -43,7 +45,7 @@ static double now(void) {
 }
 
 /* Both loops are the same but for the question. */
-#define LOOP(ASK)                                                                                  \
+#define LOOP(ASK, FIRST)                                                                             \
     do {                                                                                           \
         size_t bytes = 0;                                                                          \
         for (unsigned i = 0; i < RING; i++)                                                        \
@@ -53,6 +55,7 @@ static double now(void) {
             bytes += ASK(ring[i % RING]);                                                          \
             free(ring[i % RING]);                                                                  \
             ring[i % RING] = malloc(sizes[i % 8]);                                                 \
+            bytes += FIRST(ring[i % RING]);                                                        \
         }                                                                                          \
         double end = now();                                                                        \
         for (unsigned i = 0; i < RING; i++)                                                        \
@@ -63,10 +66,13 @@ static double now(void) {
 
 #define NO_QUESTION(BLOCK) 0
 static __attribute__((noinline)) double pairs(const size_t *sizes) {
-    LOOP(NO_QUESTION);
+    LOOP(NO_QUESTION, NO_QUESTION);
 }
 static __attribute__((noinline)) double asking_pairs(const size_t *sizes) {
-    LOOP(malloc_usable_size);
+    LOOP(malloc_usable_size, NO_QUESTION);
+}
+static __attribute__((noinline)) double twice_asking_pairs(const size_t *sizes) {
+    LOOP(malloc_usable_size, malloc_usable_size);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -107,15 +113,17 @@ int main(int argc, char **argv) {
     double (*loop)(const size_t *) = pairs;
     int count = 0, option;
     const size_t *sizes = small;
-    while ((option = getopt(argc, argv, "ail")) != -1) {
+    while ((option = getopt(argc, argv, "aAil")) != -1) {
         if (option == 'a') {
             loop = asking_pairs;
+        } else if (option == 'A') {
+            loop = twice_asking_pairs;
         } else if (option == 'i') {
             count = 1;
         } else if (option == 'l') {
             sizes = large;
         } else {
-            fprintf(stderr, "usage: pair [-a] [-i] [-l]\n");
+            fprintf(stderr, "usage: pair [-a | -A] [-i] [-l]\n");
             return 2;
         }
     }

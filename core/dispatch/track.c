@@ -8,7 +8,7 @@
  *   ask       the backend, for its own figures, now and then while the process lives
  *
  * A thread's state is initial-exec TLS: its slot in the ledger, what is counted there,
- * and how many calls of the backend it is in.
+ * and whether it is in a call of the backend.
  * A thread that ends marks the slot from a pthread key's destructor and keeps
  * using it: destructors that run later, and the C library's own clean-up, still
  * free memory.
@@ -23,9 +23,8 @@
 static __thread struct {
     char *slot;
     struct memopt_tally *tally; /* with tell.bounds: in the slot */
-    /* Calls of the backend that this thread is in: more than one in a signal handler that has
-     * interrupted another. Zero: it holds none of the backend's locks. */
-    uint32_t calls;
+    /* This thread is in a call of the backend. Zero: it holds none of its locks. */
+    uint32_t inside;
     uint32_t turn; /* see ask_sometimes() */
 } own;
 static pthread_key_t end_key;
@@ -114,6 +113,31 @@ static __attribute__((noinline)) void *tell_refused(size_t size, int event) {
     return NULL;
 }
 
+/* ----------------------------------------------------------------- the backend */
+
+/* Keeps the order of stores as written, for signal handlers; and what is before it one
+ * addition to memory each: see memopt_tally. */
+static inline void fence(void) {
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* A call of the backend sets own.inside and takes it back, except in a signal handler that
+ * has interrupted one: its calls leave the mark to the first. That the two are stores of
+ * constants behind a branch matters: adding and subtracting would be a chain of loads that
+ * wait for stores, as long as the rest of a pair. */
+#define IN_BACKEND(CALL)                                                                           \
+    do {                                                                                           \
+        if (mo_unlikely(own.inside)) {                                                             \
+            CALL;                                                                                  \
+        } else {                                                                                   \
+            own.inside = 1;                                                                        \
+            fence();                                                                               \
+            CALL;                                                                                  \
+            fence();                                                                               \
+            own.inside = 0;                                                                        \
+        }                                                                                          \
+    } while (0)
+
 /* --------------------------------------------------------------------- ask */
 
 static int (*ask_backend)(struct memopt_figures *figures); /* NULL: it has none */
@@ -148,13 +172,13 @@ static __attribute__((noinline, cold)) void ask(void) {
         return;
     int saved = errno;
     struct memopt_figures figures = MEMOPT_FIGURES_INIT;
-    own.calls++;
+    own.inside = 1;
     if (ask_backend(&figures) == 0 && amount(&figures) != MEMOPT_UNKNOWN &&
         amount(&figures) >= asked.most) {
         asked.most = amount(&figures);
         mo_ledger_set_figures(&figures);
     }
-    own.calls--;
+    own.inside = 0;
     errno = saved;
     atomic_store(&asked.last, now);
     atomic_store(&asked.asking, false);
@@ -163,12 +187,13 @@ static __attribute__((noinline, cold)) void ask(void) {
 /* After an allocation, on a way that is taken less often than the shortest. */
 static inline void ask_sometimes(void) {
     enum { TURNS = 256 };
-    if (mo_unlikely(++own.turn % TURNS == 0) && ask_backend != NULL && own.calls == 0)
+    if (mo_unlikely(++own.turn % TURNS == 0) && ask_backend != NULL && own.inside == 0)
         ask();
 }
 
-/* What the backend says of blocks of small sizes, where it always says the same. */
-static uint16_t usable_of[MEMOPT_TALLY_SMALL]; /* by the size asked for; 0: not known */
+/* What the backend says of blocks by the size asked for, where it always says the same. */
+enum { KNOWN = 8192 };
+static uint16_t usable_of[KNOWN]; /* by the size asked for; 0: not known */
 
 static __attribute__((noinline, cold)) void learn(size_t size, size_t usable) {
     if (usable <= UINT16_MAX)
@@ -177,7 +202,7 @@ static __attribute__((noinline, cold)) void learn(size_t size, size_t usable) {
 
 /* Of a block that malloc or calloc gave for `size`. */
 static inline size_t usable_for(void *p, size_t size) {
-    bool small = size < MEMOPT_TALLY_SMALL;
+    bool small = size < KNOWN;
     size_t usable = small ? __atomic_load_n(&usable_of[size], __ATOMIC_RELAXED) : 0;
     if (usable == 0) {
         usable = mo_backend.usable_size(p);
@@ -197,17 +222,15 @@ static inline void *malloc_came(void *p, size_t size) {
 }
 
 static void *tracked_malloc(size_t size) {
-    own.calls++;
-    void *p = mo_backend.malloc(size);
-    own.calls--;
+    void *p;
+    IN_BACKEND(p = mo_backend.malloc(size));
     ask_sometimes();
     return malloc_came(p, size);
 }
 
 static void *tracked_calloc(size_t count, size_t size) {
-    own.calls++;
-    void *p = mo_backend.calloc(count, size);
-    own.calls--;
+    void *p;
+    IN_BACKEND(p = mo_backend.calloc(count, size));
     ask_sometimes();
     if (mo_unlikely(p == NULL))
         return tell_refused(count * size, MEMOPT_EVENT_CALLOC);
@@ -216,9 +239,8 @@ static void *tracked_calloc(size_t count, size_t size) {
 }
 
 static void *tracked_aligned_alloc(size_t alignment, size_t size) {
-    own.calls++;
-    void *p = mo_backend.aligned_alloc(alignment, size);
-    own.calls--;
+    void *p;
+    IN_BACKEND(p = mo_backend.aligned_alloc(alignment, size));
     if (mo_unlikely(p == NULL))
         return tell_refused(size, MEMOPT_EVENT_ALIGNED);
     tell_alloc(p, size, mo_backend.usable_size(p), MEMOPT_EVENT_ALIGNED);
@@ -226,9 +248,8 @@ static void *tracked_aligned_alloc(size_t alignment, size_t size) {
 }
 
 void *mo_track_realloc_null(size_t size) {
-    own.calls++;
-    void *p = mo_backend.malloc(size);
-    own.calls--;
+    void *p;
+    IN_BACKEND(p = mo_backend.malloc(size));
     if (mo_unlikely(p == NULL)) {
         tell_refused(size, MEMOPT_EVENT_REALLOC);
         return mo_fail_nomem();
@@ -241,17 +262,14 @@ static void tracked_free(void *p) {
     if (mo_unlikely(p == NULL))
         return;
     tell_free(p, mo_backend.usable_size(p), MEMOPT_EVENT_FREE);
-    own.calls++;
-    mo_backend.free(p);
-    own.calls--;
+    IN_BACKEND(mo_backend.free(p));
 }
 
 static void *tracked_realloc(void *p, size_t size) {
     size_t old = mo_backend.usable_size(p);
     tell_free(p, old, MEMOPT_EVENT_REALLOC);
-    own.calls++;
-    void *q = mo_backend.realloc(p, size);
-    own.calls--;
+    void *q;
+    IN_BACKEND(q = mo_backend.realloc(p, size));
     ask_sometimes();
     if (mo_unlikely(q == NULL)) {
         tell_alloc(p, old, old, MEMOPT_EVENT_RESTORE);
@@ -279,14 +297,7 @@ static __attribute__((noinline)) void *out_of_bounds(void *p, struct memopt_tall
 
 static __attribute__((noinline, cold)) void uncounted_free(void *p, size_t usable) {
     tell_free(p, usable, MEMOPT_EVENT_FREE);
-    own.calls++;
-    mo_backend.free(p);
-    own.calls--;
-}
-
-/* Makes what is before it one addition to memory each: see memopt_tally. */
-static inline void fence(void) {
-    atomic_signal_fence(memory_order_seq_cst);
+    IN_BACKEND(mo_backend.free(p));
 }
 
 static inline int64_t live(const struct memopt_tally *tally) {
@@ -294,9 +305,8 @@ static inline int64_t live(const struct memopt_tally *tally) {
 }
 
 static void *counted_malloc(size_t size) {
-    own.calls++;
-    void *p = mo_backend.malloc(size);
-    own.calls--;
+    void *p;
+    IN_BACKEND(p = mo_backend.malloc(size));
     if (mo_unlikely(p == NULL || size >= MEMOPT_TALLY_SMALL))
         return uncounted_malloc(p, size);
     size_t usable = usable_for(p, size);
@@ -327,9 +337,7 @@ static void counted_free(void *p) {
     fence();
     if (mo_unlikely(live(tally) < tally->floor))
         tell.bounds(tell.alloc_self, tally);
-    own.calls++;
-    mo_backend.free(p);
-    own.calls--;
+    IN_BACKEND(mo_backend.free(p));
 }
 
 /* ----------------------------------------------------------- start and stop */
