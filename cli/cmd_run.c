@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -169,6 +170,8 @@ struct run {
     struct mo_plan plan;
     struct mo_watch *watch;
     struct memopt_report *report;
+    struct mo_run *records;
+    uint64_t look_at, look_interval; /* ns: when to look from outside next, and then again */
     char program[PATH_MAX]; /* what the main process ran when it was last looked at, or "" */
 };
 
@@ -212,11 +215,33 @@ static void look_at_program(struct run *run, pid_t pid) {
     strcpy(run->program, program);
 }
 
+static uint64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
 static void tick(void *context, pid_t pid, uint64_t *interval) {
+    /* ns. How much room the records of ended programs take until they are folded depends on
+     * it: some thousand programs may end in a second. */
+    enum { FOLD = 250000000, FOLD_SOON = 50000000 };
     struct run *run = context;
-    if (run->plan.preloads)
-        look_at_program(run, pid);
-    mo_watch_sample(run->watch, pid, interval);
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    uint64_t time = now();
+    if (run->watch != NULL && time >= run->look_at) {
+        if (run->plan.preloads)
+            look_at_program(run, pid);
+        mo_watch_sample(run->watch, pid, &run->look_interval);
+        run->look_at = time + run->look_interval;
+    }
+    uint64_t left = run->watch == NULL ? UINT64_MAX : run->look_at - time, fold = UINT64_MAX;
+    if (run->records != NULL) {
+        size_t before = run->report->process_count;
+        /* what can't be read now is tried again at the end, which says why */
+        (void)mo_run_fold(run->records, pid, &error);
+        fold = run->report->process_count > before ? FOLD_SOON : FOLD;
+    }
+    *interval = left < fold ? left : fold;
 }
 
 static int has_text(const struct mo_settings_memopt *settings) {
@@ -231,8 +256,7 @@ static int has_text(const struct mo_settings_memopt *settings) {
 static void read_run(struct run *run, const struct mo_launch_result *result) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     struct memopt_report *report = run->report;
-    if (run->plan.session.fd >= 0 && mo_report_read_run(report, run->plan.session.directory,
-                                                        result->pid, run->config, &error) < 0)
+    if (run->records != NULL && mo_run_finish(run->records, result->pid, &error) < 0)
         note(run, error.message);
     if (mo_report_became(report, run->program, result->name, result->wait_status, &error) < 0)
         note(run, error.message);
@@ -300,7 +324,10 @@ static int launch(struct run *run, char *const *argv, const struct mo_signals *s
     check_outputs(run);
     if (mo_watch_new(run->config, &run->watch, &error) < 0)
         note(run, error.message);
-    else
+    if (plan->session.fd >= 0 &&
+        mo_run_open(run->report, plan->session.directory, run->config, &run->records, &error) < 0)
+        note(run, error.message);
+    if (run->watch != NULL || run->records != NULL)
         what.tick = tick;
     int r = mo_launch(&what, ret_result, &error);
     if (r < 0) {
@@ -348,6 +375,7 @@ int mo_cmd_run(int argc, char *argv[]) {
     }
     mo_plan_free(&run.plan);
     mo_watch_free(run.watch);
+    mo_run_close(run.records);
     mo_report_free(run.report);
     mo_config_free(run.config);
     free_options(&run.options);

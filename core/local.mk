@@ -2,7 +2,7 @@
 # else; libcore-memopt: what only the memopt command and libmemopt have.
 core_program_sources = \
 	core/base/error.c core/base/error.h \
-	core/base/forkorder.c core/base/forkorder.h \
+	core/base/forkorder.c core/base/forkorder.h core/base/kernel.h \
 	core/base/preload.c core/base/preload.h core/base/reserve.h \
 	core/base/sanitizer.h \
 	core/base/sysmem.c core/base/sysmem.h core/base/text.h \

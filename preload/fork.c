@@ -41,9 +41,10 @@ static void parent(void) {
 }
 
 static void child(void) {
-    int before_fork;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE,
-                           &before_fork); /* fork() is no cancellation point */
+    /* What others do here may be a cancellation point, and fork() is none. */
+    int others = own.child != NULL || count() > 0, before_fork;
+    if (others)
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_fork);
     if (own.child != NULL)
         own.child();
     void (*then)(void) = mo_ledger_after_fork_child(own_slot()) < 0 ? own.untrack : own.forked;
@@ -52,7 +53,8 @@ static void child(void) {
     mo_end_in_child();
     for (unsigned i = count(); i-- > 0;)
         added[i].child();
-    pthread_setcancelstate(before_fork, NULL);
+    if (others)
+        pthread_setcancelstate(before_fork, NULL);
 }
 
 void mo_fork_add(void (*on_before)(void), void (*on_parent)(void), void (*on_child)(void)) {

@@ -173,8 +173,8 @@ tests_test_lsan_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS
 endif
 
 # The memopt command as its users have it.
-TESTS += tests/test_run.sh
-EXTRA_DIST += tests/run_lib.sh tests/run_signals.py tests/test_run.sh
+TESTS += tests/test_run.sh tests/test_many_commands.sh
+EXTRA_DIST += tests/run_lib.sh tests/run_signals.py tests/test_run.sh tests/test_many_commands.sh
 
 include tests/config.mk
 # The guard allocator over a program with planted bugs, built like any program.

@@ -192,7 +192,7 @@ static void test_damage(void **state) {
         const char *says;
     } rows[] = {
         {0, 1, 'M', -EBADMSG, "magic"},
-        {AT(version), 3, -EPROTONOSUPPORT, "ledger version 3, this memopt reads version 2"},
+        {AT(version), 4, -EPROTONOSUPPORT, "ledger version 4, this memopt reads version 3"},
         {AT(header_size), 8, -EBADMSG, "header has another size"},
         {AT(tracker_count), MO_LEDGER_TRACKERS + 1, -EBADMSG, "too many trackers"},
         {AT(tracker_count), UINT32_MAX, -EBADMSG, "too many trackers"},
@@ -271,66 +271,114 @@ static void test_every_length(void **state) {
 
 /* ------------------------------------------------------------------- files */
 
-static void write_file(const char *name, const void *bytes, size_t size) {
-    int fd = openat(directory_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+static void write_file(const void *bytes, size_t size) {
+    int fd = openat(directory_fd, MO_LEDGERS_NAME, O_WRONLY | O_CREAT | O_EXCL, 0600);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, bytes, size), size);
     close(fd);
 }
 
-static void expect_refused(const char *name, int code, const char *says) {
-    struct mo_ledger_copy ledger;
+static void expect_refused(int code, const char *says) {
+    struct mo_ledgers_file file;
     struct memopt_error error = MEMOPT_ERROR_INIT;
-    assert_int_equal(mo_ledger_open(directory_fd, name, &ledger, &error), code);
+    assert_int_equal(mo_ledgers_open(directory_fd, &file, &error), code);
     assert_int_equal(error.code, code);
-    assert_non_null(strstr(error.message, name));
+    assert_non_null(strstr(error.message, "'" MO_LEDGERS_NAME "'"));
     if (strstr(error.message, says) == NULL)
         fail_msg("'%s' does not say '%s'", error.message, says);
+    assert_int_equal(unlinkat(directory_fd, MO_LEDGERS_NAME, code == -EISDIR ? AT_REMOVEDIR : 0),
+                     0);
 }
 
 static void test_files_that_are_none(void **state) {
     (void)state;
-    struct image image = make_image();
-    write_file("good", image.bytes, image.size);
-    free(image.bytes);
-    assert_int_equal(symlinkat("good", directory_fd, "link"), 0);
-    assert_int_equal(mkdirat(directory_fd, "dir", 0700), 0);
-    assert_int_equal(mkfifoat(directory_fd, "fifo", 0600), 0);
-    write_file("empty", "", 0);
-    write_file("text", "hello\n", 6);
-    write_file("huge", "", 0);
-    int fd = openat(directory_fd, "huge", O_WRONLY);
-    assert_int_equal(ftruncate(fd, (off_t)1 << 40), 0);
-    close(fd);
-
-    expect_refused("none", -ENOENT, "No such file");
-    expect_refused("link", -ELOOP, "symbolic links");
-    expect_refused("dir", -EBADMSG, "not a regular file");
-    expect_refused("fifo", -EBADMSG, "not a regular file");
-    expect_refused("empty", -EBADMSG, "shorter than its header");
-    expect_refused("text", -EBADMSG, "shorter than its header");
-    expect_refused("huge", -EFBIG, "larger than any ledger");
-
-    struct mo_ledger_copy ledger;
-    assert_int_equal(mo_ledger_open(directory_fd, "good", &ledger, NULL), 0);
-    assert_int_equal(ledger.header.pid, 42);
-    assert_int_equal(ledger.thread_count, SLOTS);
-    mo_ledger_release(&ledger);
+    struct mo_ledgers head = {.magic = MO_LEDGERS_MAGIC, .version = 1, .stride = 1 << 20};
+    static char page[MO_LEDGERS_PAGE];
+    struct mo_ledgers_file file;
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    assert_int_equal(mo_ledgers_open(directory_fd, &file, &error), -ENOENT);
+    assert_non_null(strstr(error.message, "No such file"));
+    assert_int_equal(symlinkat("/etc/passwd", directory_fd, MO_LEDGERS_NAME), 0);
+    expect_refused(-ELOOP, "symbolic links");
+    assert_int_equal(mkdirat(directory_fd, MO_LEDGERS_NAME, 0700), 0);
+    expect_refused(-EISDIR, "Is a directory");
+    assert_int_equal(mkfifoat(directory_fd, MO_LEDGERS_NAME, 0600), 0);
+    expect_refused(-EBADMSG, "not a regular file");
+    write_file("", 0);
+    expect_refused(-EBADMSG, "shorter than its first page");
+    write_file(page, sizeof(page));
+    expect_refused(-EBADMSG, "does not begin with the magic");
+    memcpy(page, &head, sizeof(head));
+    write_file(page, sizeof(page));
+    expect_refused(-EPROTONOSUPPORT, "version 1");
+    static const uint64_t strides[] = {0, 4096, (1 << 20) + 1, UINT64_MAX};
+    for (size_t i = 0; i < sizeof(strides) / sizeof(strides[0]); i++) {
+        head.version = MO_LEDGER_VERSION;
+        head.stride = strides[i];
+        memcpy(page, &head, sizeof(head));
+        write_file(page, sizeof(page));
+        expect_refused(-EBADMSG, "impossible size");
+    }
 }
 
-/* The unused slots at the end are holes of up to megabytes: not read. */
-static void test_holes_are_left_out(void **state) {
+/* Records are found wherever they are; the unused slots at a record's end, holes of up to
+ * megabytes, are not read. */
+static void test_records(void **state) {
     (void)state;
     struct image image = make_image();
-    write_file("sparse", image.bytes, image.size);
-    int fd = openat(directory_fd, "sparse", O_WRONLY);
-    assert_int_equal(ftruncate(fd, 100 << 20), 0);
-    close(fd);
-    struct mo_ledger_copy ledger;
-    assert_int_equal(mo_ledger_open(directory_fd, "sparse", &ledger, NULL), 0);
-    assert_int_equal(ledger.size, image.size);
-    mo_ledger_release(&ledger);
+    put_record(directory, 2, image.bytes, image.size);
+    put_record(directory, 7, "x", 1);
+    put_record(directory, 9, image.bytes, image.size);
+    struct mo_ledgers_file file;
+    assert_int_equal(mo_ledgers_open(directory_fd, &file, NULL), 0);
+    uint64_t taken, failed;
+    mo_ledgers_counts(&file, &taken, &failed);
+    assert_int_equal(taken, 9);
+    assert_int_equal(failed, 0);
+    static const uint64_t indices[] = {2, 7, 9};
+    uint64_t place = 0;
+    for (size_t i = 0; i < 3; i++) {
+        place = mo_ledgers_next(&file, i == 0 ? 0 : place + 1);
+        assert_int_equal(place, indices[i] * file.stride);
+        struct mo_ledger_copy ledger;
+        struct memopt_error error = MEMOPT_ERROR_INIT;
+        int r = mo_ledgers_read(&file, place, &ledger, &error);
+        assert_int_equal(r, i == 1 ? -EBADMSG : 0);
+        if (r < 0) {
+            assert_non_null(strstr(error.message, "record 7: not a usable ledger"));
+            continue;
+        }
+        assert_int_equal(ledger.header.pid, 42);
+        assert_int_equal(ledger.thread_count, SLOTS);
+        assert_int_equal(ledger.size, image.size);
+        mo_ledger_release(&ledger);
+    }
+    assert_true(mo_ledgers_next(&file, place + 1) == UINT64_MAX);
+    mo_ledgers_drop(&file, 2 * file.stride);
+    assert_int_equal(mo_ledgers_next(&file, 0), 7 * file.stride);
+    mo_ledgers_close(&file);
     free(image.bytes);
+    assert_int_equal(unlinkat(directory_fd, MO_LEDGERS_NAME, 0), 0);
+}
+
+/* Cut off by a program of the run: what is left is read. */
+static void test_a_file_that_is_cut(void **state) {
+    (void)state;
+    struct image image = make_image();
+    put_record(directory, 1, image.bytes, image.size);
+    put_record(directory, 2, image.bytes, image.size);
+    struct mo_ledgers_file file;
+    assert_int_equal(mo_ledgers_open(directory_fd, &file, NULL), 0);
+    assert_int_equal(ftruncate(file.fd, (off_t)file.stride + 100), 0);
+    struct mo_ledger_copy ledger;
+    assert_int_equal(mo_ledgers_next(&file, 0), file.stride);
+    assert_int_equal(mo_ledgers_read(&file, file.stride, &ledger, NULL), -EBADMSG);
+    assert_true(mo_ledgers_next(&file, file.stride + 1) == UINT64_MAX);
+    assert_int_equal(ftruncate(file.fd, 0), 0);
+    assert_true(mo_ledgers_next(&file, 0) == UINT64_MAX);
+    mo_ledgers_close(&file);
+    free(image.bytes);
+    assert_int_equal(unlinkat(directory_fd, MO_LEDGERS_NAME, 0), 0);
 }
 
 /* ------------------------------------------- what the real writer leaves */
@@ -355,12 +403,15 @@ static void be_a_program(int ready) {
     pause();
 }
 
-static void check_program(pid_t pid) {
-    char name[64];
-    snprintf(name, sizeof(name), "%d.0.ledger", (int)pid);
+static void check_program(pid_t pid, int is_over) {
     struct mo_ledger_copy ledger;
+    struct mo_ledgers_file file;
     struct memopt_error error = MEMOPT_ERROR_INIT;
-    assert_int_equal(mo_ledger_open(directory_fd, name, &ledger, &error), 0);
+    assert_int_equal(mo_ledgers_open(directory_fd, &file, &error), 0);
+    uint64_t place = find_record(&file, pid, 0);
+    assert_int_equal(mo_ledgers_read(&file, place, &ledger, &error), 0);
+    assert_int_equal(mo_ledgers_is_over(&file, place), is_over);
+    mo_ledgers_close(&file);
     assert_int_equal(ledger.header.pid, pid);
     assert_int_equal(ledger.header.state, MO_LEDGER_RUNNING);
     assert_string_equal(ledger.header.allocator, "libc");
@@ -391,6 +442,7 @@ static void test_running_and_killed(void **state) {
     int ready[2];
     char byte;
     assert_int_equal(pipe(ready), 0);
+    assert_int_equal(mo_ledgers_make(directory_fd, NULL), 0);
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
@@ -400,10 +452,10 @@ static void test_running_and_killed(void **state) {
     close(ready[1]);
     assert_int_equal(read(ready[0], &byte, 1), 1);
     close(ready[0]);
-    check_program(pid);
+    check_program(pid, 0);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    check_program(pid);
+    check_program(pid, 1);
 }
 
 int main(void) {
@@ -411,8 +463,8 @@ int main(void) {
         cmocka_unit_test(test_reads_what_is_there), cmocka_unit_test(test_notes),
         cmocka_unit_test(test_notes_without_end),   cmocka_unit_test(test_damage),
         cmocka_unit_test(test_counts_are_cut),      cmocka_unit_test(test_every_length),
-        cmocka_unit_test(test_files_that_are_none), cmocka_unit_test(test_holes_are_left_out),
-        cmocka_unit_test(test_running_and_killed),
+        cmocka_unit_test(test_files_that_are_none), cmocka_unit_test(test_records),
+        cmocka_unit_test(test_a_file_that_is_cut),  cmocka_unit_test(test_running_and_killed),
     };
     return cmocka_run_group_tests_name("ledger reader", tests, set_up, tear_down);
 }

@@ -1,5 +1,6 @@
 /* test_ledger_writer.c - the ledger's file as a second process sees it: header,
  * notes, heaps, growth by threads, fork, the end, and what can't be created. */
+#include "core/ledger/reader.h"
 #include "core/ledger/writer.h"
 
 #include <errno.h>
@@ -20,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
+
+#include "tests/report_ledger.h"
 
 static char directory[64];
 
@@ -88,17 +91,17 @@ static void create(void) {
     }
 }
 
-/* The ledger of process `pid`, as a reader maps it. */
+/* The nth record of process `pid`, as a reader maps it. */
 static const struct mo_ledger_header *open_ledger(pid_t pid, unsigned n) {
-    char path[128];
-    snprintf(path, sizeof(path), "%s/%d.%u.ledger", directory, (int)pid, n);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0)
-        return NULL;
-    struct stat st;
-    fstat(fd, &st);
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    close(fd);
+    struct mo_ledgers_file file;
+    int at = open(directory, O_RDONLY | O_DIRECTORY);
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    check(mo_ledgers_open(at, &file, &error) == 0);
+    close(at);
+    uint64_t place = find_record(&file, pid, n);
+    void *map =
+        place == 0 ? MAP_FAILED : mmap(NULL, 1 << 20, PROT_READ, MAP_SHARED, file.fd, (off_t)place);
+    mo_ledgers_close(&file);
     return map == MAP_FAILED ? NULL : map;
 }
 
@@ -259,7 +262,7 @@ static void a_fork_without_the_directory(void **state) {
     in_child(orphan_body);
 }
 
-/* exec keeps the pid: the second image's ledger has the next number. */
+/* exec keeps the pid: the second image's record is another. */
 static void exec_body(void) {
     create();
     struct memopt_error error = MEMOPT_ERROR_INIT;
@@ -267,6 +270,8 @@ static void exec_body(void) {
     check(mo_ledger_create(&plan, 2, arguments, &error) == 0);
     check(open_ledger(getpid(), 0) != NULL && open_ledger(getpid(), 1) != NULL);
     check(open_ledger(getpid(), 1)->tracker_count == 0);
+    check(open_ledger(getpid(), 0)->process_start == 0);
+    check(open_ledger(getpid(), 1)->process_start != 0); /* as it may be an exec */
 }
 
 static void the_same_pid_again(void **state) {
@@ -278,20 +283,60 @@ static void refused_body(void) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     struct mo_ledger_plan plan = {.directory = "/nonexistent/run", .binding = 1};
     check(mo_ledger_create(&plan, 2, arguments, &error) == -ENOENT);
-    check(strstr(error.message, "cannot create the ledger '/nonexistent/run/") != NULL);
+    check(strstr(error.message, "cannot open the ledgers '/nonexistent/run/") != NULL);
     check(mo_ledger() == NULL);
-    signal(SIGXFSZ, SIG_IGN);
-    struct rlimit small = {1000, RLIM_INFINITY};
-    check(setrlimit(RLIMIT_FSIZE, &small) == 0);
-    plan.directory = directory;
-    check(mo_ledger_create(&plan, 2, arguments, &error) == -EFBIG);
-    check(strstr(error.message, "cannot allocate") != NULL);
-    check(open_ledger(getpid(), 0) == NULL); /* nothing is left behind */
     mo_ledger_note(1, "no ledger");
     mo_ledger_end(0);
     check(mo_ledger_heap_slot("a", "b") == NULL);
+    /* states for which there is no room between two records */
+    static const struct memopt_tracker_ops large = {
+        .size = sizeof(large), .state_version = 1, .process_size = 8, .thread_size = 1u << 31};
+    plan = (struct mo_ledger_plan){.directory = directory, .binding = 2, .tracker_count = 1};
+    plan.trackers[0].name = "large";
+    plan.trackers[0].ops = &large;
+    check(mo_ledger_create(&plan, 2, arguments, &error) == -EFBIG);
+    check(strstr(error.message, "need more room") != NULL);
+    check(open_ledger(getpid(), 0) == NULL); /* nothing is left behind */
+}
+
+/* A limit of file sizes is of no account: the file has its size already. */
+static void limited_body(void) {
+    struct rlimit small = {1000, RLIM_INFINITY};
+    check(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    create();
+    check(open_ledger(getpid(), 0) != NULL);
     small.rlim_cur = RLIM_INFINITY; /* a coverage build writes files at exit */
     check(setrlimit(RLIMIT_FSIZE, &small) == 0);
+}
+
+static void under_a_limit_of_file_sizes(void **state) {
+    (void)state;
+    in_child(limited_body);
+}
+
+/* Where memopt itself is under one, there is room for few. */
+static void small_body(void) {
+    char elsewhere[100];
+    snprintf(elsewhere, sizeof(elsewhere), "%s/small", directory);
+    check(mkdir(elsewhere, 0700) == 0);
+    strcat(directory, "/small");
+    struct rlimit small = {4 * MO_LEDGERS_STRIDE_MIN, RLIM_INFINITY};
+    check(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    int at = open(directory, O_RDONLY | O_DIRECTORY);
+    check(mo_ledgers_make(at, NULL) == 0);
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct mo_ledger_plan plan = {.directory = directory, .binding = 1};
+    for (int i = 0; i < 3; i++)
+        check(mo_ledger_create(&plan, 2, arguments, &error) == 0);
+    check(mo_ledger_create(&plan, 2, arguments, &error) == -ENOSPC);
+    check(open_ledger(getpid(), 2) != NULL && open_ledger(getpid(), 3) == NULL);
+    small.rlim_cur = RLIM_INFINITY;
+    check(setrlimit(RLIMIT_FSIZE, &small) == 0);
+}
+
+static void a_small_file(void **state) {
+    (void)state;
+    in_child(small_body);
 }
 
 static void refused(void **state) {
@@ -302,7 +347,10 @@ static void refused(void **state) {
 static int setup(void **state) {
     (void)state;
     strcpy(directory, "/tmp/memopt-test-XXXXXX");
-    return mkdtemp(directory) == NULL ? -1 : 0;
+    int at = mkdtemp(directory) == NULL ? -1 : open(directory, O_RDONLY | O_DIRECTORY);
+    int r = at < 0 ? -1 : mo_ledgers_make(at, NULL);
+    close(at);
+    return r;
 }
 
 static int teardown(void **state) {
@@ -320,6 +368,8 @@ int main(void) {
         cmocka_unit_test(a_fork_without_the_directory),
         cmocka_unit_test(the_same_pid_again),
         cmocka_unit_test(refused),
+        cmocka_unit_test(under_a_limit_of_file_sizes),
+        cmocka_unit_test(a_small_file),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -49,13 +49,6 @@ static char *in_directory(const char *name) {
     return path;
 }
 
-static void write_bytes(const char *name, const void *bytes, size_t size) {
-    int fd = open(in_directory(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, bytes, size), size);
-    close(fd);
-}
-
 static struct mo_config *config_of(const char *ini) {
     struct mo_config *config;
     struct memopt_error error = MEMOPT_ERROR_INIT;
@@ -98,8 +91,8 @@ static uint64_t since_boot(void) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+/* As the run's nth record. */
 static void write_ledger(const struct row *row, unsigned n) {
-    char name[64];
     struct image image = make_image();
     struct mo_ledger_header *h = image.header;
     h->tracker_count = 0;
@@ -120,9 +113,16 @@ static void write_ledger(const struct row *row, unsigned n) {
         ssize_t length = readlink("/proc/self/exe", h->exe, sizeof(h->exe) - 1);
         h->exe[length > 0 ? length : 0] = '\0';
     }
-    snprintf(name, sizeof(name), "%lld.%u.ledger", (long long)row->pid, n);
-    write_bytes(name, image.bytes, image.size);
+    put_record(directory, n, image.bytes, image.size);
     free(image.bytes);
+}
+
+/* An empty run directory. */
+static void begin_run(void) {
+    struct mo_ledgers head;
+    remove_directory();
+    mkdir(directory, 0700);
+    close(open_records(directory, &head));
 }
 
 static void test_order_and_ends(void **state) {
@@ -204,7 +204,7 @@ static void test_order_and_ends(void **state) {
         assert_int_equal(mkdir(directory, 0700), 0);
         size_t count = 0;
         for (; count < 5 && cases[i].rows[count].pid != 0; count++)
-            write_ledger(&cases[i].rows[count], (unsigned)count);
+            write_ledger(&cases[i].rows[count], (unsigned)count + 1);
         struct memopt_report *report = new_report();
         struct memopt_error error = MEMOPT_ERROR_INIT;
         assert_int_equal(mo_report_read_run(report, directory, cases[i].main, config, &error), 0);
@@ -262,9 +262,9 @@ static void test_became_another(void **state) {
         image.header->state = rows[i].exited ? MO_LEDGER_EXITED : MO_LEDGER_RUNNING;
         image.header->exit_status = 3;
         strcpy(image.header->name, "true");
-        write_bytes("1.0.ledger", image.bytes, image.size);
+        put_record(directory, 1, image.bytes, image.size);
         free(image.bytes);
-        write_ledger(&(struct row){B, 2, 1, 0, 1, 8}, 0);
+        write_ledger(&(struct row){B, 2, 1, 0, 1, 8}, 2);
         struct memopt_report *report = new_report();
         struct memopt_error error = MEMOPT_ERROR_INIT;
         assert_int_equal(mo_report_read_run(report, directory, A, config, &error), 0);
@@ -330,8 +330,8 @@ static void test_runs_as_another(void **state) {
         length = readlink(path, program, sizeof(program) - 1);
         program[length > 0 ? length : 0] = '\0';
     } while (strcmp(before, program) == 0);
-    write_ledger(&(struct row){A, 1, 1, 0, 0, 7}, 0);
-    write_ledger(&(struct row){pid, 2, 0, 0, 0, begun}, 0); /* of /usr/bin/true */
+    write_ledger(&(struct row){A, 1, 1, 0, 0, 7}, 1);
+    write_ledger(&(struct row){pid, 2, 0, 0, 0, begun}, 2); /* of /usr/bin/true */
     struct mo_config *config = config_of("");
     struct memopt_report *report = new_report();
     assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
@@ -391,7 +391,7 @@ static void test_process(void **state) {
         heaps[i].refused = 6;
         heaps[i].committed = rows[i].committed;
     }
-    write_bytes("1.ledger", image.bytes, image.size);
+    put_record(directory, 1, image.bytes, image.size);
 
     struct mo_config *config = config_of("");
     struct memopt_report *report = new_report();
@@ -445,7 +445,7 @@ static void test_process(void **state) {
     for (size_t i = 0; i < 300; i++)
         snprintf((char *)image.bytes + 4096 + i * 8, 8, "\4a\n%04zu", i);
     h->notes_used = 300 * 8;
-    write_bytes("1.ledger", image.bytes, image.size);
+    put_record(directory, 1, image.bytes, image.size);
     report = new_report();
     assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
     assert_non_null(note_with(report, "1 allocation failed: the program"));
@@ -461,7 +461,7 @@ static void test_process(void **state) {
         h->state = round == 0 ? MO_LEDGER_RUNNING : MO_LEDGER_EXITED;
         heaps[0].live_bytes = heaps[0].live_blocks = heaps[0].peak_bytes = values[round];
         heaps[0].allocations = heaps[0].frees = values[round];
-        write_bytes("1.ledger", image.bytes, image.size);
+        put_record(directory, 1, image.bytes, image.size);
         report = new_report();
         assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
         const struct memopt_heap_report *heap = &report->processes[0].heaps[0];
@@ -475,7 +475,7 @@ static void test_process(void **state) {
 
     /* the user's own malloc serves it: what memopt's allocator says is not the program's */
     h->binding = 0;
-    write_bytes("1.ledger", image.bytes, image.size);
+    put_record(directory, 1, image.bytes, image.size);
     report = new_report();
     assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
     process = &report->processes[0];
@@ -489,7 +489,7 @@ static void test_process(void **state) {
     static const double odd[] = {NAN, INFINITY, -INFINITY, -0.1, 1.1};
     for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
         h->figures.fragmentation = odd[i];
-        write_bytes("1.ledger", image.bytes, image.size);
+        put_record(directory, 1, image.bytes, image.size);
         report = new_report();
         assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
         assert_true(isnan(report->processes[0].fragmentation));
@@ -499,24 +499,80 @@ static void test_process(void **state) {
     free(image.bytes);
 }
 
+/* More programs than rows: the first ones, the main one, those that did not end well and those
+ * of which more may become known keep theirs. Folded one by one, or all at the end. */
+static void test_many_programs(void **state) {
+    (void)state;
+    enum { ROWS = 4 };
+    static const struct row rows[] = {
+        {B, 1, 1, 0, 1, 0},     {A, 2, 0, 0, 0, 7},      {B + 2, 3, 1, 0, 1, 0},
+        {B + 3, 4, 1, 0, 1, 0}, {B + 4, 5, 1, 0, 1, 0},  {B + 5, 6, 1, 9, 1, 0},
+        {B + 6, 7, 0, 0, 1, 6}, {B + 6, 8, 1, 0, 0, 6},  {B + 7, 9, 0, 0, 1, 0},
+        {A, 10, 1, 0, 0, 7},    {B + 8, 11, 1, 0, 1, 0}, {C, 12, 1, MO_LEDGER_STATUS_UNKNOWN, 1, 0},
+    };
+    enum { COUNT = sizeof(rows) / sizeof(rows[0]) };
+    static const struct {
+        int64_t pid;
+        uint64_t start, merged;
+        int end;
+    } expected[] = {
+        {A, 10, 0, MEMOPT_END_EXIT},       {B, 1, 0, MEMOPT_END_EXIT},
+        {A, 2, 0, MEMOPT_END_EXEC},        {B + 2, 3, 0, MEMOPT_END_EXIT},
+        {B + 3, 4, 0, MEMOPT_END_EXIT},    {B + 5, 6, 0, MEMOPT_END_EXIT},
+        {B + 7, 9, 0, MEMOPT_END_UNKNOWN}, {C, 12, 0, MEMOPT_END_EXIT},
+        {0, 5, 3, MEMOPT_END_EXIT},        {0, 7, 1, MEMOPT_END_EXEC},
+    };
+    struct mo_config *config = config_of("");
+    mo_run_rows = ROWS;
+    for (int folds = 0; folds < 2; folds++) {
+        begin_run();
+        struct memopt_report *report = new_report();
+        struct memopt_error error = MEMOPT_ERROR_INIT;
+        struct mo_run *run;
+        assert_int_equal(mo_run_open(report, directory, config, &run, &error), 0);
+        for (size_t i = 0; i < COUNT; i++) {
+            write_ledger(&rows[i], (unsigned)i + 1);
+            if (folds)
+                assert_int_equal(mo_run_fold(run, A, &error), 0);
+        }
+        assert_int_equal(mo_run_finish(run, A, &error), 0);
+        mo_run_close(run);
+        size_t count = sizeof(expected) / sizeof(expected[0]);
+        for (size_t i = 0; i < report->process_count && i < count; i++) {
+            const struct memopt_process *process = &report->processes[i];
+            if (process->pid != expected[i].pid || process->start_time != expected[i].start ||
+                process->merged != expected[i].merged || process->end != expected[i].end)
+                fail_msg("%s, row %zu: %lld, start %llu, %llu merged, end %d",
+                         folds ? "folded" : "at the end", i, (long long)process->pid,
+                         (unsigned long long)process->start_time,
+                         (unsigned long long)process->merged, process->end);
+        }
+        assert_int_equal(report->process_count, count);
+        assert_int_equal(report->note_count, 0);
+        mo_report_free(report);
+    }
+    mo_run_rows = MO_ROWS;
+    mo_config_free(config);
+}
+
 static void test_bad_ledgers(void **state) {
     (void)state;
     remove_directory();
     mkdir(directory, 0700);
-    write_ledger(&(struct row){A, 1, 1, 0, 0, 0}, 0);
-    write_bytes("1.ledger", "", 0);
-    write_bytes("2.ledger", "nonsense", 8);
-    write_bytes("settings.ini", "nonsense", 8);
-    write_bytes(".hidden.ledger", "nonsense", 8);
-    assert_int_equal(symlink("/etc/passwd", in_directory("3.ledger")), 0);
+    write_ledger(&(struct row){A, 1, 1, 0, 0, 0}, 1);
+    put_record(directory, 3, "nonsense", 8);
+    struct image image = make_image();
+    image.header->version = 1;
+    put_record(directory, 5, image.bytes, image.size);
+    free(image.bytes);
     struct mo_config *config = config_of("");
     struct memopt_report *report = new_report();
     assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
     assert_int_equal(report->process_count, 1);
     assert_int_equal(report->note_count, 3);
-    assert_non_null(note_with(report, "'1.ledger'"));
-    assert_non_null(note_with(report, "'2.ledger'"));
-    assert_non_null(note_with(report, "'3.ledger'"));
+    assert_non_null(note_with(report, "record 3: not a usable ledger"));
+    assert_non_null(note_with(report, "record 5: written in ledger version 1"));
+    assert_non_null(note_with(report, "2 processes died before memopt's record of them"));
     mo_report_free(report);
 
     static const struct {
@@ -553,7 +609,7 @@ static void test_foreign_trackers(void **state) {
         struct image image = make_image();
         strcpy(image.header->trackers[0].name, rows[i].name);
         image.header->trackers[0].state_version = rows[i].version;
-        write_bytes("1.ledger", image.bytes, image.size);
+        put_record(directory, 1, image.bytes, image.size);
         struct mo_config *config = config_of(rows[i].ini);
         struct memopt_report *report = new_report();
         assert_int_equal(mo_report_read_run(report, directory, 42, config, NULL), 0);
@@ -589,8 +645,7 @@ static void be_a_program(void) {
 }
 
 static pid_t run_a_program(void) {
-    remove_directory();
-    mkdir(directory, 0700);
+    begin_run();
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
@@ -607,13 +662,13 @@ static pid_t run_a_program(void) {
 static void test_shared_slots(void **state) {
     (void)state;
     pid_t pid = run_a_program();
-    char name[64];
-    snprintf(name, sizeof(name), "%d.0.ledger", (int)pid);
     struct mo_config *config = config_of("[memopt]\ntrackers = stats\n");
     for (uint32_t shares = 0; shares < 2; shares++) {
-        int fd = open(in_directory(name), O_WRONLY);
+        struct mo_ledgers head;
+        int fd = open_records(directory, &head);
         assert_int_equal(
-            pwrite(fd, &shares, sizeof(shares), offsetof(struct mo_ledger_header, shares_slots)),
+            pwrite(fd, &shares, sizeof(shares),
+                   (off_t)(head.stride + offsetof(struct mo_ledger_header, shares_slots))),
             sizeof(shares));
         close(fd);
         struct memopt_report *report = new_report();
@@ -677,11 +732,10 @@ static void test_killed_program(void **state) {
 /* A program without a ledger is still a process, before all others. */
 static void test_end_without_ledger(void **state) {
     (void)state;
-    remove_directory();
-    mkdir(directory, 0700);
+    begin_run();
     for (int others = 0; others < 2; others++) {
         if (others)
-            write_ledger(&(struct row){B, 1, 1, 0, 1, 0}, 0);
+            write_ledger(&(struct row){B, 1, 1, 0, 1, 0}, 1);
         struct mo_config *config = config_of("");
         struct memopt_report *report = new_report();
         char *argv[] = {(char[]){"/bin/static"}, NULL};
@@ -905,19 +959,13 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_and_ends),
-        cmocka_unit_test(test_became_another),
-        cmocka_unit_test(test_runs_as_another),
-        cmocka_unit_test(test_process),
-        cmocka_unit_test(test_bad_ledgers),
-        cmocka_unit_test(test_foreign_trackers),
-        cmocka_unit_test(test_shared_slots),
-        cmocka_unit_test(test_killed_program),
-        cmocka_unit_test(test_end_without_ledger),
-        cmocka_unit_test(test_host_notes),
-        cmocka_unit_test(test_reporters),
-        cmocka_unit_test(test_set_peak),
-        cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_order_and_ends),   cmocka_unit_test(test_became_another),
+        cmocka_unit_test(test_runs_as_another),  cmocka_unit_test(test_process),
+        cmocka_unit_test(test_many_programs),    cmocka_unit_test(test_bad_ledgers),
+        cmocka_unit_test(test_foreign_trackers), cmocka_unit_test(test_shared_slots),
+        cmocka_unit_test(test_killed_program),   cmocka_unit_test(test_end_without_ledger),
+        cmocka_unit_test(test_host_notes),       cmocka_unit_test(test_reporters),
+        cmocka_unit_test(test_set_peak),         cmocka_unit_test(test_quiet),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests_name("report model", tests, set_up, tear_down);

@@ -11,9 +11,9 @@
 static void (*list_lock)(void), (*list_unlock)(void), (*list_reset)(void);
 
 /* Under the stdio lock, which one thread holds from `before` to `parent`. */
-static unsigned depth;
-static int is_locked;
-static sigset_t mask_before; /* of the forking thread */
+static MO_WRITTEN_AT_FORK unsigned depth;
+static MO_WRITTEN_AT_FORK int is_locked;
+static MO_WRITTEN_AT_FORK sigset_t mask_before; /* of the forking thread */
 
 /* A signal's handler may call fork(), too: it must not run while this thread is within
  * the handlers, as they would take their locks a second time. */

@@ -14,6 +14,10 @@
 #ifndef MO_BASE_FORKORDER_H
 #define MO_BASE_FORKORDER_H
 
+/* For what is written to at each fork, before and after: together on one page, as each page
+ * written to after a fork is copied. */
+#define MO_WRITTEN_AT_FORK __attribute__((section("memopt_fork")))
+
 /* Puts stdio before every fork handler that is registered by now: call it after
  * each library that may have some, from any thread. Does nothing over another C
  * library. 0, or -ENOMEM. */

@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include "core/ledger/reader.h"
 #include "core/launch/plan.h"
 
 #include "core/base/error.h"
@@ -317,7 +318,11 @@ static int write_run(const struct mo_plan *plan, const struct mo_config *config,
 static int write_settings(const struct mo_plan *plan, const struct mo_config *config,
                           struct memopt_error *error) {
     int r = write_file(plan, config, "settings.ini", write_configuration, error);
-    return r == 0 ? write_file(plan, config, "run.ini", write_run, error) : r;
+    if (r == 0)
+        r = write_file(plan, config, "run.ini", write_run, error);
+    if (r == 0 && (r = mo_ledgers_make(plan->session.fd, error)) < 0)
+        mo_error_prefix(error, "'%s'", plan->session.directory);
+    return r;
 }
 
 static int choose_allocator(struct mo_config *config, struct mo_plan *plan,

@@ -2,6 +2,7 @@
 #include "core/launch/session.h"
 #include "core/base/error.h"
 #include "core/base/reserve.h"
+#include "core/ledger/ledger.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -121,25 +122,14 @@ void mo_session_remove(struct mo_session *session) {
     errno = kept;
 }
 
-/* Whether a process that writes a ledger in the directory is still there. */
-static int has_living(int fd) {
-    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = copy < 0 ? NULL : fdopendir(copy);
-    if (directory == NULL) {
-        if (copy >= 0)
-            close(copy);
-        return 1;
-    }
-    int living = 0;
-    struct dirent *entry;
-    while (!living && (entry = readdir(directory)) != NULL) {
-        char *end;
-        long pid = strtol(entry->d_name, &end, 10);
-        if (end != entry->d_name && *end == '.' && pid > 0 && pid <= INT_MAX)
-            living = kill((pid_t)pid, 0) == 0 || errno == EPERM;
-    }
-    closedir(directory);
-    return living;
+/* Whether a process of the run is still there: it has a lock on its record. */
+static int has_living(int directory) {
+    mo_auto_close int fd =
+        openat(directory, MO_LEDGERS_NAME, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return errno != ENOENT;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
 void mo_session_clean_stale(const struct mo_session *session) {
@@ -164,9 +154,9 @@ void mo_session_clean_stale(const struct mo_session *session) {
             continue;
         /* rmdir() by name is safe: in a sticky directory nobody else can have
          * put another directory of ours under it */
-        if (fstat(fd, &status) == 0 && status.st_uid == geteuid() &&
-            (status.st_mode & 0066) == 0 && time(NULL) - status.st_mtime > SETTLED &&
-            flock(fd, LOCK_EX | LOCK_NB) == 0 && !has_living(fd)) {
+        if (fstat(fd, &status) == 0 && status.st_uid == geteuid() && (status.st_mode & 0066) == 0 &&
+            time(NULL) - status.st_mtime > SETTLED && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
+            !has_living(fd)) {
             empty(fd);
             unlinkat(dirfd(directory), entry->d_name, AT_REMOVEDIR);
         }

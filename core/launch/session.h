@@ -3,15 +3,15 @@
  *
  *     DIR/run.ini            what every process needs to know, read by shim and agent
  *     DIR/settings.ini       the effective configuration, read by the shim
- *     DIR/PID.N.ledger       one a process, written by it
+ *     DIR/ledgers            a record for each process, written by it
  *     DIR/PID.missing        a link that is no file: why that process has no ledger
  *     DIR/sanitizer.PID      a sanitizer's log
  *     DIR/lib….so            a link, where a library's path is none for LD_PRELOAD
  *
  * It is memory, not disk, where there is such a file system: /dev/shm, else
  * $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp; the first of them with some room left. Mode
- * 0711, flat, locked (flock on the directory) for as long as memopt lives. One whose memopt has died without
- * removing it, and whose programs are gone too, is removed by a later run.
+ * 0711, flat, locked (flock on the directory) for as long as memopt lives. One whose memopt has
+ * died without removing it, and whose programs are gone too, is removed by a later run.
  *
  * Used by the memopt command only.
  */

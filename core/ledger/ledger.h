@@ -1,11 +1,24 @@
 /*
- * ledger.h - the crash-safe record of one process: its layout, its writer.
+ * ledger.h - the crash-safe record of one process, and the file of all records of a run:
+ * their layout.
  *
- * A ledger is a file in the run directory, mapped MAP_SHARED by the program: what
- * is written stays in the page cache when the program is killed, so it is never
- * "flushed". Blocks are allocated before they are written to (posix_fallocate): a full
- * disk is an error that is handled, not a SIGBUS. At the start that is the header and,
- * with trackers, the first slots; the rest when it is needed.
+ * A run has one file, DIR/ledgers: a page of its own (struct mo_ledgers), then a record for
+ * each process, `stride` bytes apart. It is sparse and far larger than it will ever be
+ * filled, so that a process takes a place in it by one addition to a counter and needs no
+ * file of its own, which is what costs time. memopt makes it before the program starts.
+ *
+ * A record is mapped MAP_SHARED by its program: what is written stays in the page cache
+ * when the program is killed, so it is never "flushed". Blocks are allocated before they
+ * are written to (fallocate): a full disk is an error that is handled, not a SIGBUS. At the
+ * start that is the header and, with trackers, the first slots; the rest when it is needed.
+ *
+ * As long as a process has its record mapped, the kernel holds a lock on it: an open file
+ * description lock on the record's first byte, which goes with the last mapping. So memopt
+ * can tell, without asking who or where the process is, that nothing more will be written,
+ * fold the record into the report and give its blocks back while the program runs
+ * (core/model/run.c).
+ *
+ * A record:
  *
  *   header (one page)
  *   notes       NUL-ended texts, each begun with a level byte, bump-allocated;
@@ -17,7 +30,7 @@
  *               slot 0 holds all threads that have ended
  *
  * The reader (reader.h) trusts nothing in it. Integers are native-endian: the
- * reader is on the same machine. Offsets are from the start of the file.
+ * reader is on the same machine. Offsets are from the start of the record.
  *
  * Threads: a thread's slot has one writer; header fields are written at start,
  * by the exit hook, or with atomic operations as marked.
@@ -31,15 +44,38 @@
 #include <stdint.h>
 
 #define MO_LEDGER_MAGIC "memoptL\n"
-#define MO_LEDGER_VERSION 2u
+#define MO_LEDGER_VERSION 3u
 enum {
     MO_LEDGER_TRACKERS = 8,
     MO_LEDGER_HEAPS = 64,
     MO_LEDGER_NOTES = 32 * 1024, /* bytes */
-    MO_LEDGER_THREADS = 4096,
-    MO_LEDGER_FIRST = 2, /* slots at the start; few, as all ledgers of a run are in RAM */
+    MO_LEDGER_THREADS = 4096,    /* fewer where the stride is small */
+    MO_LEDGER_FIRST = 2,         /* slots at the start; few, as all ledgers of a run are in RAM */
     MO_LEDGER_GROW = 8,
 };
+
+#define MO_LEDGERS_NAME "ledgers"
+#define MO_LEDGERS_MAGIC "memoptR\n"
+enum {
+    MO_LEDGERS_PAGE = 4096,
+    MO_LEDGERS_PIDS = 16384,       /* bits */
+    MO_LEDGERS_STRIDE_MIN = 65536, /* where files must be small (RLIMIT_FSIZE) */
+    MO_LEDGERS_STRIDE_MAX = 1 << 30,
+};
+
+/* The first page of a run's file. Its first record is at `stride`. */
+struct mo_ledgers {
+    char magic[8];
+    uint32_t version, reserved;
+    uint64_t stride, room;   /* room: records that the file's size allows */
+    _Atomic uint64_t count;  /* places that have been taken */
+    _Atomic uint64_t failed; /* of these, taken by processes that could not have a record */
+    uint64_t reserved2[2];
+    /* A bit for each process number (modulo their count) that has taken a place. Where it is
+     * set already, the process may have been another program before. */
+    _Atomic uint64_t pids[MO_LEDGERS_PIDS / 64];
+};
+_Static_assert(sizeof(struct mo_ledgers) <= MO_LEDGERS_PAGE, "one page");
 
 /* After the levels of notes (enum memopt_note_level). */
 enum { MO_LEDGER_EVENT = 4, MO_LEDGER_KIND = 32 /* bytes of a kind, with its end */ };
@@ -57,7 +93,7 @@ struct mo_ledger_tracker {
     uint32_t state_version;
     uint32_t process_size, thread_size;
     uint32_t thread_offset;  /* within a thread's slot */
-    uint64_t process_offset; /* within the file */
+    uint64_t process_offset; /* within the record */
 };
 
 /* Counters of a named heap; written with relaxed atomics by libmemopt. */
@@ -82,7 +118,7 @@ struct mo_ledger_figures {
 struct mo_ledger_header {
     char magic[8];
     uint32_t version, header_size;
-    uint64_t file_size;
+    uint64_t size;          /* of the record, holes included */
     _Atomic uint32_t state; /* enum mo_ledger_state */
     uint32_t binding;       /* 0 none, 1 direct, 2 dispatch */
     int64_t pid, ppid;
@@ -107,9 +143,9 @@ struct mo_ledger_header {
     int32_t exit_status;       /* what exit() or _exit() was called with, when state is EXITED; or
                                 * MO_LEDGER_STATUS_UNKNOWN */
     uint32_t reserved;
-    char name[16]; /* the kernel's of the process when the ledger was begun */
+    char name[16];                 /* the kernel's of the process when the ledger was begun */
     _Atomic uint32_t shares_slots; /* threads counted in one slot: counts may miss events */
-    uint32_t reserved2;
+    uint32_t locked; /* the kernel could: without the lock a record is read at the end only */
 };
 _Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page");
 

@@ -9,14 +9,11 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { ALIGN = 64 };
-/* No ledger is larger: 8 trackers with a megabyte a process, 4,096 threads with
- * 64 KiB each. */
-#define SIZE_MAXIMUM ((uint64_t)512 << 20)
-
 static int bad(struct memopt_error *error, const char *what) {
     return mo_fail(error, -EBADMSG, "not a usable ledger: %s", what);
 }
@@ -63,7 +60,7 @@ static int check_kind(const struct mo_ledger_header *h, size_t size, struct memo
         return bad(error, "shorter than its header");
     if (memcmp(h->magic, MO_LEDGER_MAGIC, sizeof(h->magic)) != 0)
         return bad(error, "it does not begin with the magic of one (the program died while "
-                          "creating it, or it is another file)");
+                          "beginning it)");
     if (h->version != MO_LEDGER_VERSION)
         return mo_fail(error, -EPROTONOSUPPORT,
                        "written in ledger version %u, this memopt reads version %u: use the "
@@ -109,90 +106,181 @@ int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *re
     return 0;
 }
 
-static int read_all(int fd, unsigned char *bytes, size_t size, size_t *ret_read) {
+/* ------------------------------------------------------------ a run's file */
+
+/* The largest size that is taken; 0: none is. No limit of memopt's own is reached, which
+ * would send it a signal. */
+static uint64_t make_large(int fd) {
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    getrlimit(RLIMIT_FSIZE, &limit);
+    for (uint64_t size = UINT64_C(1) << 62; size >= 2 * MO_LEDGERS_STRIDE_MIN; size /= 2)
+        if (size <= limit.rlim_cur && ftruncate(fd, (off_t)size) == 0)
+            return size;
+    return 0;
+}
+
+int mo_ledgers_make(int directory, struct memopt_error *error) {
+    enum { RECORDS = 1 << 17 }; /* for fewer the stride is not made larger */
+    static struct mo_ledgers shared = {.magic = MO_LEDGERS_MAGIC, .version = MO_LEDGER_VERSION};
+    mo_auto_close int fd = openat(directory, MO_LEDGERS_NAME,
+                                  O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    uint64_t size = 0;
+    if (fd < 0 || fchmod(fd, 0600) != 0 || (size = make_large(fd)) == 0)
+        return mo_fail(error, fd >= 0 && size == 0 ? -EFBIG : -errno, "'%s': %s", MO_LEDGERS_NAME,
+                       strerror(fd >= 0 && size == 0 ? EFBIG : errno));
+    shared.stride = size / RECORDS / MO_LEDGERS_PAGE * MO_LEDGERS_PAGE;
+    if (shared.stride > MO_LEDGERS_STRIDE_MAX)
+        shared.stride = MO_LEDGERS_STRIDE_MAX;
+    if (shared.stride < MO_LEDGERS_STRIDE_MIN)
+        shared.stride = MO_LEDGERS_STRIDE_MIN;
+    shared.room = size / shared.stride - 1;
+    ssize_t written = pwrite(fd, &shared, sizeof(shared), 0);
+    int code = written == (ssize_t)sizeof(shared) ? 0 : written < 0 ? errno : ENOSPC;
+    if (code == 0) /* the whole page, which others write to */
+        code = posix_fallocate(fd, 0, MO_LEDGERS_PAGE);
+    return code == 0 ? 0 : mo_fail(error, -code, "'%s': %s", MO_LEDGERS_NAME, strerror(code));
+}
+
+static int read_all(int fd, uint64_t place, unsigned char *bytes, size_t size) {
     size_t done = 0;
     while (done < size) {
-        ssize_t n = pread(fd, bytes + done, size - done, (off_t)done);
+        ssize_t n = pread(fd, bytes + done, size - done, (off_t)(place + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -errno;
         if (n == 0)
-            break; /* it shrank meanwhile */
+            return -EBADMSG; /* it shrank meanwhile */
         done += (size_t)n;
     }
-    *ret_read = done;
     return 0;
 }
 
-/* The file, its size, and as much of its header as there is. Returns the
- * descriptor. */
-static int open_file(int directory, const char *name, size_t *ret_size,
-                     struct mo_ledger_header *ret_header, struct memopt_error *error) {
-    int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return mo_fail(error, -errno, "'%s': %s", name, strerror(errno));
-    int r = 0;
+/* Checks that the descriptor is of what mo_ledgers_make() made. */
+static int check_file(struct mo_ledgers_file *file, struct memopt_error *error) {
     struct stat st;
-    size_t got;
-    struct mo_ledger_header header = {0};
-    if (fstat(fd, &st) < 0)
-        r = mo_fail(error, -errno, "'%s': %s", name, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        r = mo_fail(error, -EBADMSG, "'%s': not a regular file", name);
-    else if (st.st_uid != geteuid() && geteuid() != 0)
-        r = mo_fail(error, -EPERM, "'%s': belongs to another user (%u)", name, st.st_uid);
-    else if ((uint64_t)st.st_size > SIZE_MAXIMUM)
-        r = mo_fail(error, -EFBIG, "'%s': larger than any ledger", name);
-    else if ((r = read_all(fd, (unsigned char *)&header, sizeof(header), &got)) < 0)
-        mo_fail(error, r, "'%s': %s", name, strerror(-r));
-    else if ((r = check_kind(&header, got, error)) < 0)
-        mo_error_prefix(error, "'%s'", name);
-    if (r < 0) {
-        close(fd);
-        return r;
-    }
-    *ret_size = (size_t)st.st_size;
-    *ret_header = header;
-    return fd;
-}
-
-int mo_ledger_peek(int directory, const char *name, struct mo_ledger_header *ret_header,
-                   struct memopt_error *error) {
-    size_t size;
-    mo_auto_close int fd = open_file(directory, name, &size, ret_header, error);
-    if (fd < 0)
-        return fd;
-    end_strings(ret_header);
+    if (fstat(file->fd, &st) < 0)
+        return mo_fail(error, -errno, "'%s': %s", MO_LEDGERS_NAME, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return mo_fail(error, -EBADMSG, "'%s': not a regular file", MO_LEDGERS_NAME);
+    if (st.st_uid != geteuid() && geteuid() != 0)
+        return mo_fail(error, -EPERM, "'%s': belongs to another user (%u)", MO_LEDGERS_NAME,
+                       st.st_uid);
+    if (st.st_size < MO_LEDGERS_PAGE)
+        return mo_fail(error, -EBADMSG, "'%s': shorter than its first page", MO_LEDGERS_NAME);
+    /* not mapped: a program may cut it off */
+    struct mo_ledgers head;
+    int r = read_all(file->fd, 0, (unsigned char *)&head, sizeof(head));
+    if (r < 0)
+        return mo_fail(error, r, "'%s': %s", MO_LEDGERS_NAME, strerror(-r));
+    if (memcmp(head.magic, MO_LEDGERS_MAGIC, sizeof(head.magic)) != 0)
+        return mo_fail(error, -EBADMSG, "'%s': does not begin with the magic of one",
+                       MO_LEDGERS_NAME);
+    if (head.version != MO_LEDGER_VERSION)
+        return mo_fail(error, -EPROTONOSUPPORT,
+                       "'%s': written in version %u, this memopt reads version %u: use the "
+                       "libmemopt-preload.so that belongs to this memopt",
+                       MO_LEDGERS_NAME, head.version, MO_LEDGER_VERSION);
+    if (head.stride < MO_LEDGERS_STRIDE_MIN || head.stride % MO_LEDGERS_PAGE != 0 ||
+        head.stride > MO_LEDGERS_STRIDE_MAX)
+        return mo_fail(error, -EBADMSG, "'%s': its records have an impossible size",
+                       MO_LEDGERS_NAME);
+    file->size = (uint64_t)st.st_size;
+    file->stride = head.stride;
     return 0;
 }
 
-int mo_ledger_open(int directory, const char *name, struct mo_ledger_copy *ret_ledger,
-                   struct memopt_error *error) {
-    size_t size, got = 0;
-    struct mo_ledger_header head;
-    mo_auto_close int fd = open_file(directory, name, &size, &head, error);
-    if (fd < 0)
-        return fd;
-    /* The thread slots that were never used are holes at the end of the file:
-     * they are left out. */
-    uint64_t stride = head.thread_stride;
-    uint64_t grown = atomic_load_explicit(&head.threads_grown, memory_order_relaxed);
-    if (head.threads_offset < size && stride > 0 && stride < size && grown <= MO_LEDGER_THREADS &&
-        grown * stride < size - head.threads_offset)
-        size = (size_t)(head.threads_offset + grown * stride);
-
-    unsigned char *bytes = aligned_alloc(ALIGN, (size + ALIGN) & ~(size_t)(ALIGN - 1));
-    if (bytes == NULL)
-        return mo_fail(error, -ENOMEM, "'%s': out of memory", name);
-    int r = read_all(fd, bytes, size, &got);
+int mo_ledgers_open(int directory, struct mo_ledgers_file *ret_file, struct memopt_error *error) {
+    struct mo_ledgers_file file = MO_LEDGERS_FILE_NONE;
+    file.fd =
+        openat(directory, MO_LEDGERS_NAME, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    if (file.fd < 0)
+        return mo_fail(error, -errno, "'%s': %s", MO_LEDGERS_NAME, strerror(errno));
+    int r = check_file(&file, error);
     if (r < 0)
-        mo_fail(error, r, "'%s': %s", name, strerror(-r));
-    else if ((r = mo_ledger_parse(bytes, got, ret_ledger, error)) < 0)
-        mo_error_prefix(error, "'%s'", name);
-    if (r < 0)
-        free(bytes);
+        mo_ledgers_close(&file);
+    else
+        *ret_file = file;
     return r;
+}
+
+void mo_ledgers_close(struct mo_ledgers_file *file) {
+    if (file->fd >= 0)
+        close(file->fd);
+    *file = (struct mo_ledgers_file)MO_LEDGERS_FILE_NONE;
+}
+
+void mo_ledgers_counts(const struct mo_ledgers_file *file, uint64_t *ret_taken,
+                       uint64_t *ret_failed) {
+    struct mo_ledgers head;
+    *ret_taken = *ret_failed = 0;
+    if (read_all(file->fd, 0, (unsigned char *)&head, sizeof(head)) < 0)
+        return;
+    *ret_taken = atomic_load_explicit(&head.count, memory_order_relaxed);
+    *ret_failed = atomic_load_explicit(&head.failed, memory_order_relaxed);
+}
+
+/* Holes are passed over. Where the file system does not know them, everything up to the
+ * file's end would be data: hence the count as well. */
+uint64_t mo_ledgers_next(const struct mo_ledgers_file *file, uint64_t place) {
+    uint64_t taken, failed, index = place < file->stride ? 1 : (place - 1) / file->stride + 1;
+    mo_ledgers_counts(file, &taken, &failed);
+    if (index > taken || index >= file->size / file->stride)
+        return UINT64_MAX;
+    off_t data = lseek(file->fd, (off_t)(index * file->stride), SEEK_DATA);
+    return data < 0 ? UINT64_MAX : (uint64_t)data / file->stride * file->stride;
+}
+
+/* How much of the record is used: the thread slots that never were are holes at its end,
+ * and are left out. */
+static size_t used_size(const struct mo_ledger_header *head, uint64_t stride) {
+    uint64_t size = head->size < stride ? head->size : stride, slot = head->thread_stride;
+    uint64_t grown = atomic_load_explicit(&head->threads_grown, memory_order_relaxed);
+    if (head->threads_offset < size && slot > 0 && slot < size && grown <= MO_LEDGER_THREADS &&
+        grown * slot < size - head->threads_offset)
+        size = head->threads_offset + grown * slot;
+    return (size_t)size;
+}
+
+int mo_ledgers_read(const struct mo_ledgers_file *file, uint64_t place,
+                    struct mo_ledger_copy *ret_ledger, struct memopt_error *error) {
+    struct mo_ledger_header head;
+    unsigned char *bytes = NULL;
+    int r = read_all(file->fd, place, (unsigned char *)&head, sizeof(head));
+    if (r < 0)
+        mo_fail(error, r, "%s", strerror(-r));
+    else
+        r = check_kind(&head, sizeof(head), error);
+    if (r == 0) {
+        size_t size = used_size(&head, file->stride);
+        bytes = aligned_alloc(ALIGN, (size + ALIGN) & ~(size_t)(ALIGN - 1));
+        if (bytes == NULL)
+            return mo_fail(error, -ENOMEM, "out of memory");
+        r = read_all(file->fd, place, bytes, size);
+        if (r < 0)
+            mo_fail(error, r, "%s", strerror(-r));
+        else
+            r = mo_ledger_parse(bytes, size, ret_ledger, error);
+    }
+    if (r < 0) {
+        free(bytes);
+        mo_error_prefix(error, "record %llu", (unsigned long long)(place / file->stride));
+    }
+    return r;
+}
+
+int mo_ledgers_is_over(const struct mo_ledgers_file *file, uint64_t place) {
+    struct mo_ledger_header head;
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)place, .l_len = 1};
+    return fcntl(file->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK &&
+           read_all(file->fd, place, (unsigned char *)&head, sizeof(head)) == 0 &&
+           check_kind(&head, sizeof(head), NULL) == 0 && head.locked != 0;
+}
+
+void mo_ledgers_drop(const struct mo_ledgers_file *file, uint64_t place) {
+    (void)fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)place,
+                    (off_t)file->stride);
 }
 
 void mo_ledger_release(struct mo_ledger_copy *ledger) {

@@ -24,13 +24,38 @@ struct mo_ledger_copy {
     size_t thread_count; /* slots that are there, in use or not */
 };
 
-/* Opens directory/name without following links. The file must be a regular one
- * of ours (or root's reader), and of a size a ledger can have. */
-int mo_ledger_open(int directory, const char *name, struct mo_ledger_copy *ret_ledger,
-                   struct memopt_error *error);
-/* Only the header, its strings ended; nothing in it but its kind is checked. */
-int mo_ledger_peek(int directory, const char *name, struct mo_ledger_header *ret_header,
-                   struct memopt_error *error);
+/* A run's file, opened; see ledger.h. */
+struct mo_ledgers_file {
+    int fd; /* -1: not open */
+    uint64_t size, stride;
+};
+#define MO_LEDGERS_FILE_NONE                                                                       \
+    { .fd = -1 }
+
+/* Makes directory/MO_LEDGERS_NAME, as large as the file system and the limit of file sizes
+ * allow. memopt does it, before the program starts. */
+int mo_ledgers_make(int directory, struct memopt_error *error);
+
+/* Opens it without following links. It must be a regular file of ours (or root's reader). */
+int mo_ledgers_open(int directory, struct mo_ledgers_file *ret_file, struct memopt_error *error);
+void mo_ledgers_close(struct mo_ledgers_file *file);
+
+/* How many places have been taken, and how many of them by processes that could not have a
+ * record. Only what the programs say. */
+void mo_ledgers_counts(const struct mo_ledgers_file *file, uint64_t *ret_taken,
+                       uint64_t *ret_failed);
+/* The place of the first record at or after `place`, or UINT64_MAX: there is none. Begin
+ * with 0; then with *the last one* + 1. Places that hold nothing are not visited. */
+uint64_t mo_ledgers_next(const struct mo_ledgers_file *file, uint64_t place);
+/* A copy of the record. -EBADMSG, -EPROTONOSUPPORT: it is none that can be read; the
+ * message says where. */
+int mo_ledgers_read(const struct mo_ledgers_file *file, uint64_t place,
+                    struct mo_ledger_copy *ret_ledger, struct memopt_error *error);
+/* Whether nothing more will be written into it: nobody has it mapped. */
+int mo_ledgers_is_over(const struct mo_ledgers_file *file, uint64_t place);
+/* Gives its blocks back. */
+void mo_ledgers_drop(const struct mo_ledgers_file *file, uint64_t place);
+
 /* A whole ledger from bytes, which must be 64-byte aligned memory of aligned_alloc()
  * and become the ledger's on success. */
 int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *ret_ledger,

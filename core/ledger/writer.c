@@ -1,15 +1,17 @@
 /*
  * writer.c - see writer.h.
  *
- *   layout and creation     plan_layout, create_file, mo_ledger_create
+ *   layout and creation     plan_layout, take_place, mo_ledger_create
  *   threads                 mo_ledger_attach, reclaim
  *   heaps and notes
- *   fork                    snapshot before, new file in the child
+ *   fork                    snapshot before, a place of its own in the child
  *   end
  */
 #include "core/ledger/writer.h"
 
 #include "core/base/error.h"
+#include "core/base/forkorder.h"
+#include "core/base/kernel.h"
 #include "core/base/reserve.h"
 #include "core/base/sysmem.h"
 #include "core/base/text.h"
@@ -23,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <stdbool.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/syscall.h>
@@ -34,12 +37,15 @@ enum { PAGE = 4096, LINE = 64 };
 static struct mo_ledger_header *ledger;
 static size_t mapped; /* bytes */
 static char directory[512];
-static char path[600]; /* of the ledger that is mapped now */
+static char path[600];                   /* of the run's file */
+static struct mo_ledgers *shared;        /* its first page */
+static MO_WRITTEN_AT_FORK uint64_t base; /* where in it the ledger that is mapped now begins */
+static uint32_t most_slots;              /* for which there is room */
 static struct {
     const struct memopt_tracker_ops *ops;
     void *self;
 } links[MO_LEDGER_TRACKERS];
-static _Atomic int reclaiming; /* 1: a thread is folding ended slots */
+static MO_WRITTEN_AT_FORK _Atomic int reclaiming; /* 1: a thread is folding ended slots */
 static _Atomic int said_full;
 
 /* ----------------------------------------------------- layout and creation */
@@ -49,17 +55,6 @@ static uint64_t round_up(uint64_t value, uint64_t to) {
 }
 
 #define COPY(TO, FROM) mo_text_put((TO), (TO) + sizeof(TO), (FROM))
-
-/* DIRECTORY/PID[.N]SUFFIX */
-#define NO_NUMBER UINT_MAX
-static void set_path(unsigned number, const char *suffix) {
-    char *end = path + sizeof(path), *to = mo_text_put(path, end, directory);
-    to = mo_text_put(to, end, "/");
-    to = mo_text_put_number(to, end, (uint64_t)getpid());
-    if (number != NO_NUMBER)
-        to = mo_text_put_number(mo_text_put(to, end, "."), end, number);
-    mo_text_put(to, end, suffix);
-}
 
 static uint64_t clock_ns(clockid_t clock) {
     struct timespec t = {0, 0};
@@ -75,7 +70,8 @@ static struct mo_ledger_thread *slot_at(size_t index) {
     return at(ledger->threads_offset + index * ledger->thread_stride);
 }
 
-static void plan_layout(struct mo_ledger_header *header, const struct mo_ledger_plan *plan) {
+/* False: the run's file has no room for it between one record and the next. */
+static bool plan_layout(struct mo_ledger_header *header, const struct mo_ledger_plan *plan) {
     memcpy(header->magic, MO_LEDGER_MAGIC, sizeof(header->magic));
     header->version = MO_LEDGER_VERSION;
     header->header_size = sizeof(*header);
@@ -102,12 +98,17 @@ static void plan_layout(struct mo_ledger_header *header, const struct mo_ledger_
     header->threads_offset = round_up(process, PAGE);
     header->thread_stride = stride;
     /* Without trackers nobody attaches. */
-    header->file_size =
-        header->threads_offset + (plan->tracker_count > 0 ? MO_LEDGER_THREADS * stride : 0);
+    uint64_t least = plan->tracker_count > 0 ? MO_LEDGER_FIRST : 0;
+    if (round_up(header->threads_offset + least * stride, PAGE) > shared->stride)
+        return false;
+    uint64_t most = (shared->stride - header->threads_offset) / stride;
+    most_slots = least == 0 ? 0 : most < MO_LEDGER_THREADS ? (uint32_t)most : MO_LEDGER_THREADS;
+    header->size = header->threads_offset + most_slots * stride;
+    return true;
 }
 
 /* Parts that are empty at the start, and how far they have been backed. */
-static _Atomic uint64_t notes_end, heaps_end;
+static MO_WRITTEN_AT_FORK _Atomic uint64_t notes_end, heaps_end;
 
 static uint64_t page_of(uint64_t offset) {
     return offset & ~(uint64_t)(PAGE - 1);
@@ -119,61 +120,99 @@ static uint64_t grown_end(const struct mo_ledger_header *header, uint32_t slots)
 
 static int is_nearly_full(int fd) {
     struct statfs space;
-    if (fstatfs(fd, &space) != 0 || space.f_bsize <= 0)
+    if (mo_kernel(SYS_fstatfs, fd, (long)&space, 0, 0, 0, 0) != 0 || space.f_bsize <= 0)
         return 0;
     uint64_t size = (uint64_t)space.f_bsize;
     return space.f_bavail * size < mo_reserve(space.f_blocks * size);
 }
 
-/* The file of the calling process, its first blocks allocated. */
-static int create_file(const struct mo_ledger_header *header, uint32_t slots, unsigned *ret_number,
-                       struct memopt_error *error) {
-    int fd = -1;
-    /* A program that replaced itself by exec has left one behind: count on. */
-    for (unsigned n = 0; n < 10000; n++) {
-        set_path(n, ".ledger");
-        *ret_number = n;
-        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd >= 0 || errno != EEXIST)
-            break;
-    }
-    if (fd < 0)
-        return mo_fail(error, -errno, "cannot create the ledger '%s': %s", path,
-                       strerrordesc_np(errno));
-    fchmod(fd, 0600); /* whatever the program's umask */
-    uint64_t start = page_of(header->process_offset), end = grown_end(header, slots);
-    uint64_t size = end > header->file_size ? end : header->file_size;
+/* 0 or an errno. */
+static int allocate(int fd, uint64_t start, uint64_t end) {
+    long code;
+    do
+        code = mo_kernel(SYS_fallocate, fd, 0, (long)start, (long)(end - start), 0, 0);
+    while (code == -EINTR);
+    if (code != -EOPNOTSUPP)
+        return (int)-code;
+    /* Written instead: beyond the limit the kernel sends SIGXFSZ, and the program would die
+     * of us. */
     struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && end > limit.rlim_cur)
+        return EFBIG;
+    return posix_fallocate(fd, (off_t)start, (off_t)(end - start));
+}
+
+static int open_file(void) {
+    return mo_kernel_open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* Maps the file's first page. */
+static int open_shared(int fd, struct memopt_error *error) {
+    int code;
+    struct mo_ledgers *file =
+        mo_kernel_map(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0, &code);
+    if (file == NULL)
+        return mo_fail(error, code, "cannot map the ledgers: %s", strerrordesc_np(-code));
+    if (memcmp(file->magic, MO_LEDGERS_MAGIC, sizeof(file->magic)) != 0 ||
+        file->version != MO_LEDGER_VERSION || file->stride < MO_LEDGERS_STRIDE_MIN) {
+        mo_kernel(SYS_munmap, (long)file, PAGE, 0, 0, 0, 0);
+        return mo_fail(error, -EPROTO, "'%s' is not a file of this memopt's ledgers", path);
+    }
+    shared = file;
+    return 0;
+}
+
+/* Takes the next place in the file and backs its first blocks. *ret_known: the process may
+ * have a record already. */
+static int take_place(int fd, const struct mo_ledger_header *header, uint32_t slots,
+                      uint64_t *ret_base, bool *ret_known, struct memopt_error *error) {
+    uint64_t index = atomic_fetch_add(&shared->count, 1);
+    uint64_t start = page_of(header->process_offset), end = grown_end(header, slots);
+    uint64_t place = (index + 1) * shared->stride;
     int code = 0;
-    /* beyond the limit the kernel sends SIGXFSZ, and the program would die of us */
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)
-        code = EFBIG;
-    else if (is_nearly_full(fd))
+    if (index >= shared->room || is_nearly_full(fd))
         code = ENOSPC;
-    else if (ftruncate(fd, (off_t)size) != 0)
-        code = errno;
-    else
-        code = posix_fallocate(fd, 0, PAGE);
+    if (code == 0)
+        code = allocate(fd, place, place + PAGE);
     if (code == 0 && header->tracker_count > 0)
-        code = posix_fallocate(fd, (off_t)start, (off_t)(end - start));
+        code = allocate(fd, place + start, place + end);
     if (code != 0) {
-        close(fd);
-        unlink(path);
-        return mo_fail(error, -code, "cannot allocate %llu bytes for the ledger '%s': %s",
+        atomic_fetch_add(&shared->failed, 1);
+        return mo_fail(error, -code, "cannot allocate %llu bytes for the ledger in '%s': %s",
                        (unsigned long long)(PAGE + (header->tracker_count > 0 ? end - start : 0)),
                        path, strerrordesc_np(code));
     }
-    return fd;
+    unsigned bit = (unsigned)mo_kernel_pid() % MO_LEDGERS_PIDS;
+    uint64_t mask = UINT64_C(1) << bit % 64;
+    *ret_known = (atomic_fetch_or(&shared->pids[bit / 64], mask) & mask) != 0;
+    *ret_base = place;
+    return 0;
+}
+
+/* The record's mapping; see ledger.h for the lock. */
+static struct mo_ledger_header *map_place(int fd, uint64_t place, bool *ret_locked,
+                                          struct memopt_error *error) {
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)place, .l_len = 1};
+    int code;
+    *ret_locked = mo_kernel(SYS_fcntl, fd, F_OFD_SETLK, (long)&lock, 0, 0, 0) == 0;
+    void *map = mo_kernel_map(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, place, &code);
+    if (map == NULL) {
+        atomic_fetch_add(&shared->failed, 1);
+        mo_fail(error, code, "cannot map the ledger: %s", strerrordesc_np(-code));
+    }
+    return map;
 }
 
 /* Why there is none, for the report: as the text of a link, which a full disk
  * still takes. */
 static int word_left;
 static void leave_word(const char *why) {
-    char text[128];
-    set_path(NO_NUMBER, ".missing");
+    char text[128], link[sizeof(path)], *end = link + sizeof(link);
+    char *to = mo_text_put(mo_text_put(link, end, directory), end, "/");
+    mo_text_put(mo_text_put_number(to, end, (uint64_t)getpid()), end, ".missing");
     COPY(text, why);
-    word_left = symlink(text, path) == 0;
+    word_left = symlink(text, link) == 0;
 }
 
 int mo_ledger_left_word(void) {
@@ -183,10 +222,10 @@ int mo_ledger_left_word(void) {
 /* When this process was begun, in ns since boot, to a clock tick; 0: not known. */
 static uint64_t process_start(void) {
     char text[1024];
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    int fd = mo_kernel_open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    long length = fd < 0 ? -1 : mo_kernel_read(fd, text, sizeof(text) - 1);
     if (fd >= 0)
-        close(fd);
+        mo_kernel_close(fd);
     text[length > 0 ? length : 0] = '\0';
     /* the name, which ends with the last bracket, may have blanks; field 22 is wanted */
     const char *at = strrchr(text, ')');
@@ -198,14 +237,14 @@ static uint64_t process_start(void) {
     return ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
-/* `number`: of the ledgers of this process number. */
-static void describe_process(struct mo_ledger_header *header, unsigned number) {
-    header->pid = getpid();
-    header->ppid = getppid();
-    header->start_time = clock_ns(CLOCK_REALTIME);
-    header->begun = clock_ns(CLOCK_BOOTTIME);
-    header->process_start = number > 0 ? process_start() : 0;
-    syscall(SYS_prctl, PR_GET_NAME, header->name, 0, 0, 0);
+/* `known`: see take_place(). */
+static void describe_process(struct mo_ledger_header *header, bool known) {
+    header->pid = mo_kernel_pid();
+    header->ppid = mo_kernel(SYS_getppid, 0, 0, 0, 0, 0, 0);
+    header->start_time = mo_kernel_clock(CLOCK_REALTIME);
+    header->begun = mo_kernel_clock(CLOCK_BOOTTIME);
+    header->process_start = known ? process_start() : 0;
+    mo_kernel(SYS_prctl, PR_GET_NAME, (long)header->name, 0, 0, 0, 0);
     atomic_store(&header->state, MO_LEDGER_RUNNING);
 }
 
@@ -226,44 +265,59 @@ static void describe_program(struct mo_ledger_header *header, int argc, char *co
 static void guard_rest(void *map, const struct mo_ledger_header *header, uint32_t slots) {
     uint64_t end = grown_end(header, slots);
     if (header->tracker_count > 0 && end < mapped)
-        mprotect((char *)map + end, mapped - end, PROT_NONE);
+        mo_kernel(SYS_mprotect, (long)map + (long)end, (long)(mapped - end), PROT_NONE, 0, 0, 0);
     atomic_store(&notes_end, header->notes_offset);
     atomic_store(&heaps_end, header->heaps_offset);
 }
 
-int mo_ledger_create(const struct mo_ledger_plan *plan, int argc, char *const *argv,
-                     struct memopt_error *error) {
+static int create(int fd, const struct mo_ledger_plan *plan, int argc, char *const *argv,
+                  struct memopt_error *error) {
     static struct mo_ledger_header header; /* a page is too much for some stacks */
-    if (strlen(plan->directory) >= sizeof(directory))
-        return mo_fail(error, -ENAMETOOLONG, "the run directory's name is too long: '%s'",
-                       plan->directory);
-    strcpy(directory, plan->directory);
-    plan_layout(&header, plan);
+    int r = open_shared(fd, error);
+    if (r < 0)
+        return r;
+    if (!plan_layout(&header, plan))
+        return mo_fail(error, -EFBIG,
+                       "the trackers' states need more room than the run's file has for a process");
     uint32_t slots = plan->tracker_count > 0 ? MO_LEDGER_FIRST : 0;
-    unsigned number;
-    int fd = create_file(&header, slots, &number, error);
-    if (fd < 0) {
-        leave_word(strerrordesc_np(-fd));
-        return fd;
-    }
-    mapped = round_up(header.file_size, PAGE);
-    void *map = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    int code = errno;
-    close(fd);
-    if (map == MAP_FAILED) {
-        unlink(path);
-        leave_word(strerrordesc_np(code));
-        return mo_fail(error, -code, "cannot map the ledger: %s", strerrordesc_np(code));
-    }
+    bool known, locked;
+    r = take_place(fd, &header, slots, &base, &known, error);
+    if (r < 0)
+        return r;
+    mapped = round_up(header.size, PAGE);
+    struct mo_ledger_header *map = map_place(fd, base, &locked, error);
+    if (map == NULL)
+        return -ENOMEM;
     guard_rest(map, &header, slots);
     atomic_store(&header.threads_grown, slots);
-    describe_process(&header, number);
+    header.locked = locked;
+    describe_process(&header, known);
     describe_program(&header, argc, argv);
     memcpy(map, &header, sizeof(header));
     for (size_t i = 0; i < plan->tracker_count; i++)
         links[i].ops = plan->trackers[i].ops;
     ledger = map;
     return 0;
+}
+
+int mo_ledger_create(const struct mo_ledger_plan *plan, int argc, char *const *argv,
+                     struct memopt_error *error) {
+    if (strlen(plan->directory) >= sizeof(directory))
+        return mo_fail(error, -ENAMETOOLONG, "the run directory's name is too long: '%s'",
+                       plan->directory);
+    strcpy(directory, plan->directory);
+    char *end = path + sizeof(path);
+    mo_text_put(mo_text_put(path, end, directory), end, "/" MO_LEDGERS_NAME);
+    int fd = open_file(), r;
+    if (fd < 0) {
+        r = mo_fail(error, fd, "cannot open the ledgers '%s': %s", path, strerrordesc_np(-fd));
+    } else {
+        r = create(fd, plan, argc, argv, error);
+        mo_kernel_close(fd);
+    }
+    if (r < 0)
+        leave_word(strerrordesc_np(-r));
+    return r;
 }
 
 struct mo_ledger_header *mo_ledger(void) {
@@ -324,15 +378,13 @@ static int back(uint64_t start, uint64_t end) {
         return 0;
     if (atomic_load(&shut_in))
         return EPERM;
-    int before; /* malloc() is no cancellation point */
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-    int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    int code = fd < 0 ? errno : posix_fallocate(fd, (off_t)start, (off_t)(end - start));
+    int fd = open_file();
+    int code = fd < 0 ? -fd : allocate(fd, base + start, base + end);
     if (fd >= 0)
-        close(fd);
-    pthread_setcancelstate(before, NULL);
-    if (code == 0 && mprotect(at(start), end - start, PROT_READ | PROT_WRITE) != 0)
-        code = errno;
+        mo_kernel_close(fd);
+    if (code == 0)
+        code = (int)-mo_kernel(SYS_mprotect, (long)at(start), (long)(end - start),
+                               PROT_READ | PROT_WRITE, 0, 0, 0);
     return code;
 }
 
@@ -342,8 +394,7 @@ static int back_part(_Atomic uint64_t *so_far, uint64_t end) {
     if (end <= have)
         return 1;
     end = round_up(end, PAGE);
-    int saved = errno, code = back(page_of(have), end);
-    errno = saved;
+    int code = back(page_of(have), end);
     while (code == 0 && have < end && !atomic_compare_exchange_weak(so_far, &have, end))
         ;
     return code == 0;
@@ -352,7 +403,7 @@ static int back_part(_Atomic uint64_t *so_far, uint64_t end) {
 /* ----------------------------------------------------------------- threads */
 
 static int thread_is_gone(int64_t tid) {
-    return syscall(SYS_tgkill, getpid(), (pid_t)tid, 0) != 0 && errno == ESRCH;
+    return mo_kernel(SYS_tgkill, mo_kernel_pid(), tid, 0, 0, 0, 0) == -ESRCH;
 }
 
 /* Folds a slot into slot 0 and frees it. The caller has set `reclaiming`. */
@@ -386,9 +437,9 @@ static void reclaim(int64_t own_tid) {
 
 /* Backs the next slots with blocks. Several threads may do it at once. */
 static int grow(uint32_t from) {
-    uint32_t to = from + MO_LEDGER_GROW;
-    if (to > MO_LEDGER_THREADS)
+    if (from >= most_slots)
         return ENOSPC;
+    uint32_t to = from + MO_LEDGER_GROW < most_slots ? from + MO_LEDGER_GROW : most_slots;
     int code = back(grown_end(ledger, from), grown_end(ledger, to));
     if (code == 0)
         atomic_compare_exchange_strong(&ledger->threads_grown, &from, to);
@@ -401,7 +452,7 @@ static void say_full(int code) {
     atomic_store(&ledger->shares_slots, 1);
     if (atomic_exchange(&said_full, 1) != 0)
         return;
-    if (atomic_load(&ledger->threads_grown) + MO_LEDGER_GROW > MO_LEDGER_THREADS)
+    if (atomic_load(&ledger->threads_grown) >= most_slots)
         snprintf(text, sizeof(text), "more threads at once than the ledger has room for");
     else
         snprintf(text, sizeof(text), "no room for more threads in the ledger (%s)",
@@ -432,7 +483,6 @@ static int64_t tid_from_mutex(void) {
 }
 
 void *mo_ledger_attach(void) {
-    int saved_errno = errno;
     struct mo_ledger_thread *found = NULL;
     if (atomic_load(&shut_in)) {
         uint32_t grown = atomic_load(&ledger->threads_grown);
@@ -456,7 +506,6 @@ void *mo_ledger_attach(void) {
             say_full(code);
         }
     }
-    errno = saved_errno;
     return found;
 }
 
@@ -525,7 +574,7 @@ static struct {
     char *memory;
     size_t size;
     uint32_t heaps, slots;
-} snapshot;
+} snapshot MO_WRITTEN_AT_FORK;
 
 static size_t heaps_size(void) {
     return snapshot.heaps * sizeof(struct mo_ledger_heap);
@@ -544,7 +593,8 @@ static uint32_t used_slots(void) {
 /* The heaps whose slots are backed by blocks. */
 static uint32_t used_heaps(void) {
     uint64_t used = atomic_load(&ledger->heaps_used),
-             room = (atomic_load(&heaps_end) - ledger->heaps_offset) / sizeof(struct mo_ledger_heap);
+             room =
+                 (atomic_load(&heaps_end) - ledger->heaps_offset) / sizeof(struct mo_ledger_heap);
     return (uint32_t)(used < room ? used : room);
 }
 
@@ -579,33 +629,62 @@ void mo_ledger_before_fork(void *own_slot) {
     }
 }
 
-/* Puts the child's own memory, a file's or else nobody's, where the ledger was. */
-static int replace_mapping(struct mo_ledger_header *header, unsigned *ret_number) {
+/* The child's own ledger, mapped anywhere, its header as the child's; NULL: there is none,
+ * which the parent's says. */
+static struct mo_ledger_header *begin_child(void) {
     static struct memopt_error error; /* large, and nobody else is here */
-    static char parents[sizeof(path)];
-    strcpy(parents, path);
-    int fd = create_file(header, atomic_load(&header->threads_grown), ret_number, &error);
-    if (fd >= 0) {
-        void *map = mmap(ledger, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-        int code = errno;
-        close(fd);
-        if (map != MAP_FAILED) {
-            guard_rest(map, header, atomic_load(&header->threads_grown));
-            return 0;
-        }
-        unlink(path);
-        mo_fail(&error, -code, "cannot map the ledger: %s", strerrordesc_np(code));
+    int fd = open_file();
+    bool known, locked;
+    uint64_t place;
+    struct mo_ledger_header *child = NULL;
+    if (fd < 0)
+        mo_fail(&error, fd, "cannot open the ledgers '%s': %s", path, strerrordesc_np(-fd));
+    else if (take_place(fd, ledger, atomic_load(&ledger->threads_grown), &place, &known, &error) ==
+             0)
+        child = map_place(fd, place, &locked, &error);
+    if (fd >= 0)
+        mo_kernel_close(fd);
+    if (child == NULL) {
+        mo_error_prefix(&error, "its child %d is not counted", mo_kernel_pid());
+        if (append(MEMOPT_NOTE_WARNING, "", "", error.message) < 0)
+            leave_word(strerrordesc_np(-error.code)); /* that needs no descriptor */
+        return NULL;
     }
-    mo_error_prefix(&error, "its child %d is not counted", (int)getpid());
-    strcpy(path, parents); /* the ledger is the parent's still */
-    if (append(MEMOPT_NOTE_WARNING, "", "", error.message) < 0)
-        leave_word(strerrordesc_np(-error.code)); /* that needs no descriptor */
+    memcpy(child, ledger, sizeof(*child));
+    child->locked = locked;
+    atomic_store(&child->notes_used, 0);
+    child->forked = 1;
+    atomic_store(&child->failures, 0);
+    atomic_store(&child->shares_slots, 0);
+    child->figures = (struct mo_ledger_figures){.sequence = 0};
+    child->end_time = 0;
+    describe_process(child, known);
+    base = place;
+    return child;
+}
+
+/* Puts the child's own memory, a file's or else nobody's, where the ledger was. */
+static int replace_mapping(void) {
+    struct mo_ledger_header *child = begin_child();
+    if (child != NULL) {
+        long at = mo_kernel(SYS_mremap, (long)child, (long)mapped, (long)mapped,
+                            MREMAP_MAYMOVE | MREMAP_FIXED, (long)ledger, 0);
+        if (at != (long)ledger)
+            return -ENOMEM;
+        guard_rest(ledger, ledger, atomic_load(&ledger->threads_grown));
+        return 0;
+    }
+    static struct mo_ledger_header header;
+    memcpy(&header, ledger, sizeof(header));
     path[0] = '\0';
-    void *map = mmap(ledger, mapped, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    if (mmap(ledger, mapped, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+        return -ENOMEM;
     atomic_store(&notes_end, UINT64_MAX);
-    atomic_store(&heaps_end, header->process_offset);
-    return map == MAP_FAILED ? -ENOMEM : 0;
+    atomic_store(&heaps_end, header.process_offset);
+    memcpy(ledger, &header, sizeof(header));
+    atomic_store(&ledger->notes_used, 0);
+    return 0;
 }
 
 int mo_ledger_after_fork_child(void *own_slot) {
@@ -615,24 +694,13 @@ int mo_ledger_after_fork_child(void *own_slot) {
         ledger = NULL;
         return -EPERM;
     }
-    static struct mo_ledger_header header;
-    unsigned number = 0;
-    memcpy(&header, ledger, sizeof(header));
-    atomic_store(&header.notes_used, 0);
-    header.forked = 1;
-    atomic_store(&header.failures, 0);
-    atomic_store(&header.shares_slots, 0);
-    header.figures = (struct mo_ledger_figures){.sequence = 0};
-    header.end_time = 0;
     size_t own = own_slot == NULL
                      ? 0
                      : ((size_t)((char *)own_slot - (char *)slot_at(0))) / ledger->thread_stride;
-    if (replace_mapping(&header, &number) < 0) {
+    if (replace_mapping() < 0) {
         ledger = NULL;
         return -ENOMEM;
     }
-    describe_process(&header, number);
-    memcpy(ledger, &header, sizeof(header));
     atomic_store(&reclaiming, 0);
     /* A heap keeps its slot in the child. */
     if (snapshot.heaps > 0) {
@@ -646,7 +714,7 @@ int mo_ledger_after_fork_child(void *own_slot) {
     }
     if (snapshot.slots == 0) {
         if (own != 0)
-            atomic_store(&slot_at(own)->tid, syscall(SYS_gettid));
+            atomic_store(&slot_at(own)->tid, mo_kernel(SYS_gettid, 0, 0, 0, 0, 0, 0));
         return 0;
     }
     memcpy(at(ledger->process_offset), snapshot.memory + heaps_size(), process_size());
@@ -670,7 +738,7 @@ int mo_ledger_after_fork_child(void *own_slot) {
         if (s == own || s == 0)
             memcpy(slot_at(s), copies + s * ledger->thread_stride, ledger->thread_stride);
     if (own != 0)
-        atomic_store(&slot_at(own)->tid, syscall(SYS_gettid));
+        atomic_store(&slot_at(own)->tid, mo_kernel(SYS_gettid, 0, 0, 0, 0, 0, 0));
     return 0;
 }
 

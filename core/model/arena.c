@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { CHUNK = 32 * 1024, ALIGN = 16 };
 
@@ -29,6 +30,22 @@ void *mo_arena_alloc(struct mo_arena *arena, size_t size) {
     void *p = chunk->bytes + chunk->used;
     chunk->used += size;
     return p;
+}
+
+struct mo_arena_mark mo_arena_mark(const struct mo_arena *arena) {
+    return (struct mo_arena_mark){arena->chunks, arena->chunks == NULL ? 0 : arena->chunks->used};
+}
+
+void mo_arena_release(struct mo_arena *arena, struct mo_arena_mark mark) {
+    while (arena->chunks != mark.chunk) {
+        struct mo_arena_chunk *chunk = arena->chunks;
+        arena->chunks = chunk->next;
+        free(chunk);
+    }
+    if (mark.chunk == NULL)
+        return;
+    memset(mark.chunk->bytes + mark.used, 0, mark.chunk->used - mark.used);
+    mark.chunk->used = mark.used;
 }
 
 void mo_arena_free(struct mo_arena *arena) {

@@ -19,7 +19,7 @@ struct mo_model {
     struct memopt_note *notes;
     size_t note_room;
     char main_name[16]; /* the kernel's name of the main process when its ledger was begun */
-    char *said; /* of each note: whether it is on the terminal already */
+    char *said;         /* of each note: whether it is on the terminal already */
     size_t said_room;
 };
 
@@ -30,5 +30,8 @@ static inline struct mo_model *mo_model_of(struct memopt_report *report) {
 /* A new process at the end of the report's, all unknown; NULL: out of memory.
  * Pointers got earlier are then those of an outdated copy. */
 struct memopt_process *mo_model_add_process(struct mo_model *model);
+
+/* After how many rows a run's programs share some: MO_ROWS. Tests make it small. */
+extern size_t mo_run_rows;
 
 #endif

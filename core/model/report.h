@@ -7,8 +7,9 @@
  *     mo_report_new(&report, &error);
  *     mo_report_collect_notes(report);        what plugins say from now on
  *     mo_report_begin(report, argv, &error);  before the program is started
- *     ... run ...
- *     mo_report_read_run(report, directory, pid, config, &error);
+ *     mo_run_open(report, directory, config, &run, &error);
+ *     ... run, with mo_run_fold() now and then ...
+ *     mo_run_finish(run, pid, &error);
  *     mo_report_became(report, program, name, wait_status, &error);
  *     mo_report_end(report, pid, wait_status, &rusage, wall, &error);
  *     mo_report_write(report, config, 0, &error);
@@ -70,11 +71,25 @@ void mo_report_collect_notes(struct memopt_report *report);
 /* What is about to be run: copies argv, takes the working directory and time. */
 int mo_report_begin(struct memopt_report *report, char *const *argv, struct memopt_error *error);
 
-/* Every ledger of a run directory becomes a process: the main one (`main_pid`,
- * 0: the earliest) first, then by start. `config` names the trackers and their
- * settings. A ledger that can't be read is a warning in the report and is left
- * out; no ledger at all is not an error (process_count stays 0). Fails if the
- * directory can't be read or memory is short. */
+/* The programs of a run become the report's processes: the main one (`main_pid`, 0: the
+ * earliest) first, then by start. `config` names the trackers and their settings.
+ *
+ * While the run lives, fold() takes the records to which nothing more will be written and
+ * gives their room back; call it several times a second. finish() takes the rest, of
+ * processes that still run as well. A record that can't be read is a warning in the report
+ * and is left out; no record at all is not an error (process_count stays 0). The first
+ * MO_ROWS programs, the main one and those that did not end well have a row each; the
+ * others have one a program name. Fails if the directory can't be read or memory is
+ * short. The report and the configuration must live longer than the run. */
+enum { MO_ROWS = 65536 };
+struct mo_run;
+int mo_run_open(struct memopt_report *report, const char *directory, struct mo_config *config,
+                struct mo_run **ret_run, struct memopt_error *error);
+int mo_run_fold(struct mo_run *run, int64_t main_pid, struct memopt_error *error);
+int mo_run_finish(struct mo_run *run, int64_t main_pid, struct memopt_error *error);
+void mo_run_close(struct mo_run *run); /* NULL: nothing */
+
+/* open, finish, close */
 int mo_report_read_run(struct memopt_report *report, const char *directory, int64_t main_pid,
                        struct mo_config *config, struct memopt_error *error);
 

@@ -1,4 +1,13 @@
-/* run.c - a run directory's ledgers become the report's processes. */
+/*
+ * run.c - the records of a run become the report's processes: at its end, or, so that a
+ * run of many programs needs little room, one by one while it lives.
+ *
+ *   1. the trackers that the configuration names
+ *   2. a record becomes a process
+ *   3. what became of a process that did not say so: its successor, if it has called exec
+ *   4. rows for many
+ *   5. open, fold, finish
+ */
 #include "config.h"
 
 #include "core/model/report.h"
@@ -11,6 +20,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +29,9 @@
 #include <unistd.h>
 
 enum {
-    LEDGERS_MAXIMUM = 65536, /* a fork bomb's run directory is cut there */
-    EVENTS_MAXIMUM = 256,    /* of a process; what is beyond is a note */
+    EVENTS_MAXIMUM = 256, /* of a process; what is beyond is a note */
+    CHAINS = 4096,
+    TEXTS = 256,
 };
 
 struct tracker {
@@ -28,30 +39,46 @@ struct tracker {
     void *settings;
 };
 
-struct run {
-    struct mo_model *model;
-    struct memopt_report *report;
-    struct tracker trackers[MO_LEDGER_TRACKERS];
-    size_t tracker_count;
+/* What else its record says of each process, which reporters need not know. */
+struct link {
+    uint64_t begun, process_start;
+    int forked; /* the record was begun by fork, not by exec */
+    int whole;  /* nothing more is to be learnt from it about another process */
+    char name[sizeof(((struct mo_ledger_header *)0)->name)];
+    size_t next; /* in its chain; index + 1 */
 };
 
-/* One ledger's place in the order of processes. The ledgers are read one after
- * the other, there may be thousands. */
-struct entry {
-    char *name;
-    int64_t pid;
-    uint64_t start_time;
+struct mo_run {
+    struct mo_model *model;
+    struct memopt_report *report;
+    struct mo_config *config;
+    struct mo_ledgers_file file;
+    char directory[PATH_MAX];
+    int trackers_are_loaded;
+    struct tracker trackers[MO_LEDGER_TRACKERS];
+    size_t tracker_count;
+    size_t first;       /* of the report's processes, the run's first */
+    struct link *links; /* links[i] belongs to the (first + i)-th */
+    size_t link_room;
+    size_t chains[CHAINS];         /* those of unknown end, by number; index + 1, newest first */
+    struct memopt_process *merged; /* rows for many */
+    size_t merged_count;
+    uint64_t read;            /* records */
+    const char *texts[TEXTS]; /* that many processes share, by a hash */
 };
 
 static int no_memory(struct memopt_error *error) {
     return mo_fail(error, -ENOMEM, "out of memory");
 }
 
-/* ----------------------------------------------------------------- trackers */
+/* -------------------------------------------------------------- 1. trackers */
 
 /* The trackers that the configuration names, with their settings. One that
  * can't be loaded here was not in the program either: its ledger says so. */
-static int load_trackers(struct run *run, struct mo_config *config, struct memopt_error *error) {
+static int load_trackers(struct mo_run *run, struct mo_config *config, struct memopt_error *error) {
+    if (run->trackers_are_loaded)
+        return 0;
+    run->trackers_are_loaded = 1;
     const struct mo_core_section *section = mo_core_section("memopt");
     struct mo_settings_memopt settings;
     int r = mo_config_fill(config, "memopt", section->table, &settings, error);
@@ -77,7 +104,7 @@ static int load_trackers(struct run *run, struct mo_config *config, struct memop
     return 0;
 }
 
-static int read_tracker(struct run *run, const struct mo_ledger_copy *ledger, size_t i,
+static int read_tracker(struct mo_run *run, const struct mo_ledger_copy *ledger, size_t i,
                         struct memopt_process *process, struct memopt_error *error) {
     const struct mo_ledger_tracker *state = &ledger->header.trackers[i];
     const struct tracker *tracker = NULL;
@@ -110,15 +137,26 @@ static int read_tracker(struct run *run, const struct mo_ledger_copy *ledger, si
     return 0;
 }
 
-/* ------------------------------------------------------------------ a process */
+/* ------------------------------------------------------------- 2. a process */
 
-static const char *text_of(struct run *run, const char *text, int *ret_short) {
+static const char *text_of(struct mo_run *run, const char *text, int *ret_short) {
     if (text[0] == '\0')
         return NULL;
     const char *copy = mo_report_strdup(run->report, text);
     if (copy == NULL)
         *ret_short = 1;
     return copy;
+}
+
+/* The same, for what many processes have in common. */
+static const char *shared_text_of(struct mo_run *run, const char *text, int *ret_short) {
+    size_t hash = 5381;
+    for (const char *at = text; *at != '\0'; at++)
+        hash = hash * 33 + (unsigned char)*at;
+    const char **known = &run->texts[hash % TEXTS];
+    if (*known == NULL || strcmp(*known, text) != 0)
+        *known = text_of(run, text, ret_short);
+    return *known;
 }
 
 static double ratio_of(double ratio) {
@@ -129,7 +167,7 @@ static uint64_t count_of(uint64_t count, int whole) {
     return (int64_t)count < 0 || (count == 0 && !whole) ? MEMOPT_UNKNOWN : count;
 }
 
-static int read_heaps(struct run *run, const struct mo_ledger_copy *ledger,
+static int read_heaps(struct mo_run *run, const struct mo_ledger_copy *ledger,
                       struct memopt_process *process, struct memopt_error *error) {
     size_t count = 0;
     struct mo_ledger_heap heap;
@@ -174,7 +212,7 @@ static int read_heaps(struct run *run, const struct mo_ledger_copy *ledger,
     return 0;
 }
 
-static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
+static int read_process(struct mo_run *run, const struct mo_ledger_copy *ledger,
                         struct memopt_error *error) {
     const struct mo_ledger_header *h = &ledger->header;
     struct memopt_process *process = mo_model_add_process(run->model);
@@ -184,10 +222,10 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
     int no_room = 0;
     process->pid = h->pid;
     process->ppid = h->ppid;
-    process->program = text_of(run, h->exe, &no_room);
+    process->program = shared_text_of(run, h->exe, &no_room);
     process->command = text_of(run, h->command, &no_room);
-    process->allocator = text_of(run, h->allocator, &no_room);
-    process->allocator_version = text_of(run, h->allocator_version, &no_room);
+    process->allocator = shared_text_of(run, h->allocator, &no_room);
+    process->allocator_version = shared_text_of(run, h->allocator_version, &no_room);
     process->binding = bindings[h->binding < 3 ? h->binding : 0];
     process->start_time = h->start_time == 0 ? MEMOPT_UNKNOWN : h->start_time;
     if (no_room)
@@ -236,25 +274,9 @@ static int read_process(struct run *run, const struct mo_ledger_copy *ledger,
     return r;
 }
 
-/* --------------------------------------------------------------- the directory */
+/* ------------------------------------------- 3. what became of a process */
 
-static int by_start(const void *a_, const void *b_) {
-    const struct entry *a = a_, *b = b_;
-    if (a->start_time != b->start_time)
-        return a->start_time < b->start_time ? -1 : 1;
-    if (a->pid != b->pid)
-        return a->pid < b->pid ? -1 : 1;
-    return strcmp(a->name, b->name);
-}
-
-/* What else its ledger says of each process, which reporters need not know. */
-struct link {
-    uint64_t begun, process_start;
-    int forked; /* the ledger was begun by fork, not by exec */
-    char name[sizeof(((struct mo_ledger_header *)0)->name)];
-};
-
-/* Does the process run that had this number when its ledger was begun? (A daemon that
+/* Does the process run that had this number when its record was begun? (A daemon that
  * the program left behind does.) If so, `program` is its executable, or "". */
 static int is_running(int64_t pid, uint64_t begun, char *program, size_t size) {
     char path[64], stat[1024];
@@ -324,11 +346,75 @@ static void move_to_front(struct mo_model *model, size_t first, size_t i) {
     *front = copy;
 }
 
-/* What became of processes whose exit hook did not run, and which is the main one.
- * links[i] belongs to the (first + i)-th. */
-static int settle_ends(struct mo_model *model, size_t first, const struct link *links,
-                       int64_t main_pid, struct memopt_error *error) {
-    size_t count = model->report.process_count, main = count;
+/* Of the processes of that number whose end is not known, the one that has become the
+ * program that began now; it leaves its chain. The process was there before its record. */
+static struct memopt_process *take_predecessor(struct mo_run *run, int64_t pid, uint64_t start) {
+    size_t *at = &run->chains[(uint64_t)pid % CHAINS];
+    for (; *at != 0; at = &run->links[*at - 1].next) {
+        struct link *link = &run->links[*at - 1];
+        struct memopt_process *process = &run->model->processes[run->first + *at - 1];
+        if (process->pid == pid && start <= link->begun) {
+            *at = link->next;
+            return process;
+        }
+    }
+    return NULL;
+}
+
+/* Looks for the process that executed this program, and leaves it to be found. */
+static void chain(struct mo_run *run, size_t i) {
+    struct memopt_process *process = &run->model->processes[run->first + i];
+    struct link *link = &run->links[i];
+    link->whole = link->forked || link->process_start == 0;
+    if (!link->whole) {
+        struct memopt_process *before = take_predecessor(run, process->pid, link->process_start);
+        if (before != NULL) {
+            before->end = MEMOPT_END_EXEC;
+            before->end_time = process->start_time;
+            link->whole = 1;
+        }
+    }
+    if (process->end == MEMOPT_END_UNKNOWN) {
+        size_t *newest = &run->chains[(uint64_t)process->pid % CHAINS];
+        link->next = *newest;
+        *newest = i + 1;
+    }
+}
+
+/* For each of the run's processes the next one of the same number, or `count`; as indices
+ * of the report's. NULL: out of memory. */
+static size_t *list_later(const struct mo_run *run, size_t count) {
+    enum { HEADS = 65536 };
+    size_t first = run->first, *heads = calloc(HEADS, sizeof(*heads)),
+           *later = malloc((count - first + 1) * sizeof(*later)),
+           *same_hash = malloc((count - first + 1) * sizeof(*same_hash));
+    for (size_t i = count; later != NULL && same_hash != NULL && heads != NULL && i-- > first;) {
+        int64_t pid = run->model->processes[i].pid;
+        size_t *head = &heads[(uint64_t)pid % HEADS], at = *head; /* index + 1 */
+        while (at != 0 && run->model->processes[at - 1].pid != pid)
+            at = same_hash[at - 1 - first];
+        later[i - first] = at == 0 ? count : at - 1;
+        same_hash[i - first] = *head;
+        *head = i + 1;
+    }
+    if (same_hash == NULL || heads == NULL) {
+        free(later);
+        later = NULL;
+    }
+    free(same_hash);
+    free(heads);
+    return later;
+}
+
+/* What became of processes whose exit hook did not run and that had no successor when their
+ * records were read, and which is the main one. */
+static int settle_ends(struct mo_run *run, int64_t main_pid, struct memopt_error *error) {
+    struct mo_model *model = run->model;
+    const struct link *links = run->links;
+    size_t first = run->first, count = model->report.process_count, main = count;
+    mo_auto_free size_t *later_ones = list_later(run, count);
+    if (later_ones == NULL)
+        return no_memory(error);
     for (size_t i = first; i < count; i++) {
         struct memopt_process *process = &model->processes[i];
         const struct link *link = &links[i - first];
@@ -338,13 +424,11 @@ static int settle_ends(struct mo_model *model, size_t first, const struct link *
             main = i; /* the last program it became */
         if (process->end != MEMOPT_END_UNKNOWN)
             continue;
-        size_t next = i + 1;
-        while (next < count && model->processes[next].pid != process->pid)
-            next++;
+        size_t next = later_ones[i - first];
         char program[4096];
-        const struct link *later = &links[next - first];
-        /* the process was there before this ledger: it has executed the later program */
-        if (next < count && !later->forked && later->process_start != 0 &&
+        const struct link *later = next == count ? NULL : &links[next - first];
+        /* the process was there before this record: it has executed the later program */
+        if (later != NULL && !later->forked && later->process_start != 0 &&
             later->process_start <= link->begun) {
             process->end = MEMOPT_END_EXEC;
             process->end_time = model->processes[next].start_time;
@@ -408,7 +492,7 @@ int mo_report_became(struct memopt_report *report, const char *program, const ch
 }
 
 /* A process that could not have a ledger has left the reason (core/ledger/writer.c). */
-static void note_missing(struct run *run, int directory, const char *name) {
+static void note_missing(struct mo_run *run, int directory, const char *name) {
     const char *dot = strrchr(name, '.');
     char why[128];
     ssize_t length = dot == NULL || strcmp(dot, ".missing") != 0
@@ -423,109 +507,317 @@ static void note_missing(struct run *run, int directory, const char *name) {
                    why);
 }
 
-static int is_ledger(const char *name) {
-    const char *dot = strrchr(name, '.');
-    return name[0] != '.' && dot != NULL && strcmp(dot, ".ledger") == 0;
+/* ----------------------------------------------------------- 4. rows for many */
+
+size_t mo_run_rows = MO_ROWS;
+
+static uint64_t highest(uint64_t a, uint64_t b) {
+    return a == MEMOPT_UNKNOWN || b == MEMOPT_UNKNOWN ? MEMOPT_UNKNOWN : a > b ? a : b;
 }
 
-static void free_entries(struct entry *entries, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        free(entries[i].name);
-    free(entries);
-}
-
-/* Reads the header of each ledger; a bad one becomes a note. */
-static int list_ledgers(struct run *run, DIR *directory, struct entry **ret_entries,
-                        size_t *ret_count, struct memopt_error *error) {
-    struct entry *entries = NULL;
-    size_t count = 0, room = 0;
-    for (;;) {
-        errno = 0;
-        struct dirent *file = readdir(directory);
-        if (file == NULL)
-            break;
-        if (!is_ledger(file->d_name)) {
-            note_missing(run, dirfd(directory), file->d_name);
-            continue;
-        }
-        if (count == LEDGERS_MAXIMUM) {
-            mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0,
-                           "more than %d processes: the rest is left out", LEDGERS_MAXIMUM);
-            break;
-        }
-        struct memopt_error why = MEMOPT_ERROR_INIT;
-        struct mo_ledger_header header;
-        if (mo_ledger_peek(dirfd(directory), file->d_name, &header, &why) < 0) {
-            mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0, "%s", why.message);
-            continue;
-        }
-        struct entry entry = {NULL, header.pid, header.start_time};
-        if (count == room) {
-            size_t more = room == 0 ? 16 : room * 2;
-            struct entry *larger = realloc(entries, more * sizeof(*larger));
-            if (larger == NULL)
-                goto short_of_memory;
-            entries = larger;
-            room = more;
-        }
-        if ((entry.name = strdup(file->d_name)) == NULL)
-            goto short_of_memory;
-        entries[count++] = entry;
+static void add_to_row(struct memopt_process *row, const struct memopt_process *process) {
+    row->merged++;
+    if (process->start_time < row->start_time)
+        row->start_time = process->start_time;
+    if (row->end_time == MEMOPT_UNKNOWN ||
+        (process->end_time != MEMOPT_UNKNOWN && process->end_time > row->end_time))
+        row->end_time = process->end_time;
+    row->peak_rss = highest(row->peak_rss, process->peak_rss);
+    row->heap_peak = highest(row->heap_peak, process->heap_peak);
+    row->has_counts = row->has_counts && process->has_counts;
+    struct memopt_counts *sum = &row->counts;
+    const struct memopt_counts *more = &process->counts;
+    sum->allocations += more->allocations;
+    sum->frees += more->frees;
+    sum->reallocations += more->reallocations;
+    sum->zeroed += more->zeroed;
+    sum->aligned += more->aligned;
+    sum->failures += more->failures;
+    sum->bytes_requested += more->bytes_requested;
+    sum->bytes_allocated += more->bytes_allocated;
+    sum->bytes_freed += more->bytes_freed;
+    sum->live_bytes += more->live_bytes;
+    sum->live_blocks += more->live_blocks;
+    if (more->peak_bytes > sum->peak_bytes) {
+        sum->peak_bytes = more->peak_bytes;
+        sum->peak_error = more->peak_error;
     }
-    if (count > 0)
-        qsort(entries, count, sizeof(*entries), by_start);
-    *ret_entries = entries;
-    *ret_count = count;
+}
+
+static int same_text(const char *a, const char *b) {
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* 0, or -ENOMEM: it keeps its row. */
+static int merge(struct mo_run *run, const struct memopt_process *process) {
+    for (size_t i = 0; i < run->merged_count; i++) {
+        struct memopt_process *row = &run->merged[i];
+        if (same_text(row->program, process->program) &&
+            same_text(row->allocator, process->allocator) && row->end == process->end) {
+            add_to_row(row, process);
+            return 0;
+        }
+    }
+    struct memopt_process *larger = realloc(run->merged, (run->merged_count + 1) * sizeof(*larger));
+    if (larger == NULL)
+        return -ENOMEM;
+    run->merged = larger;
+    struct memopt_process *row = &larger[run->merged_count];
+    mo_process_init(row);
+    row->program = mo_report_strdup(run->report, process->program);
+    row->allocator = mo_report_strdup(run->report, process->allocator);
+    row->allocator_version = mo_report_strdup(run->report, process->allocator_version);
+    if ((process->program != NULL && row->program == NULL) ||
+        (process->allocator != NULL && row->allocator == NULL))
+        return -ENOMEM;
+    row->binding = process->binding;
+    row->end = process->end;
+    row->end_value = process->end_value;
+    row->peak_rss = process->peak_rss;
+    row->heap_peak = process->heap_peak;
+    row->has_counts = process->has_counts;
+    row->merged = 0;
+    run->merged_count++;
+    add_to_row(row, process);
     return 0;
-short_of_memory:
-    free_entries(entries, count);
-    return no_memory(error);
 }
 
-int mo_report_read_run(struct memopt_report *report, const char *path, int64_t main_pid,
-                       struct mo_config *config, struct memopt_error *error) {
-    struct run run = {.model = mo_model_of(report), .report = report};
-    int r = load_trackers(&run, config, error);
-    if (r < 0)
-        return r;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-    if (directory == NULL) {
-        r = mo_fail(error, -errno, "run directory '%s': %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
+/* Ended well, and nobody waits for more to be known of it. */
+static int may_be_merged(const struct mo_run *run, size_t i, int64_t main_pid) {
+    const struct memopt_process *process = &run->model->processes[run->first + i];
+    return process->pid != main_pid && process->event_count == 0 && process->heap_count == 0 &&
+           ((process->end == MEMOPT_END_EXIT && process->end_value == 0 && run->links[i].whole) ||
+            process->end == MEMOPT_END_EXEC);
+}
+
+/* Beyond so many rows. */
+static void merge_rest(struct mo_run *run, int64_t main_pid) {
+    struct mo_model *model = run->model;
+    size_t count = model->report.process_count - run->first, kept = mo_run_rows;
+    if (count <= mo_run_rows)
+        return;
+    for (size_t i = mo_run_rows; i < count; i++) {
+        if (may_be_merged(run, i, main_pid) && merge(run, &model->processes[run->first + i]) == 0)
+            continue;
+        model->processes[run->first + kept] = model->processes[run->first + i];
+        run->links[kept++] = run->links[i];
+    }
+    if (kept == count)
+        return;
+    model->report.process_count = run->first + kept;
+    memset(run->chains, 0, sizeof(run->chains));
+    for (size_t i = 0; i < kept; i++) {
+        const struct memopt_process *process = &model->processes[run->first + i];
+        size_t *newest = &run->chains[(uint64_t)process->pid % CHAINS];
+        if (process->end != MEMOPT_END_UNKNOWN)
+            continue;
+        run->links[i].next = *newest;
+        *newest = i + 1;
+    }
+}
+
+/* What was allocated since, for a process that has no row: texts that may be found again
+ * are among it. */
+static void forget(struct mo_run *run, struct mo_arena_mark mark) {
+    memset(run->texts, 0, sizeof(run->texts));
+    mo_arena_release(&run->model->arena, mark);
+}
+
+static int add_merged(struct mo_run *run, struct memopt_error *error) {
+    for (size_t i = 0; i < run->merged_count; i++) {
+        struct memopt_process *process = mo_model_add_process(run->model);
+        if (process == NULL)
+            return no_memory(error);
+        *process = run->merged[i];
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------ 5. open, fold, finish */
+
+int mo_run_open(struct memopt_report *report, const char *directory, struct mo_config *config,
+                struct mo_run **ret_run, struct memopt_error *error) {
+    mo_auto_close int fd = open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return mo_fail(error, -errno, "run directory '%s': %s", directory, strerror(errno));
+    struct mo_run *run = calloc(1, sizeof(*run));
+    if (run == NULL)
+        return no_memory(error);
+    run->model = mo_model_of(report);
+    run->report = report;
+    run->config = config;
+    run->first = report->process_count;
+    int r = mo_ledgers_open(fd, &run->file, error);
+    if (r < 0) {
+        mo_error_prefix(error, "run directory '%s'", directory);
+        free(run);
         return r;
     }
-    struct entry *entries = NULL;
-    size_t count = 0, first = report->process_count;
-    struct link *links = NULL;
-    r = list_ledgers(&run, directory, &entries, &count, error);
-    if (r < 0)
-        goto close_directory;
-    links = calloc(count + 1, sizeof(*links));
-    if (links == NULL)
-        r = no_memory(error);
-    for (size_t i = 0; i < count && r == 0; i++) {
-        struct mo_ledger_copy ledger;
-        r = mo_ledger_open(fd, entries[i].name, &ledger, error);
-        if (r == 0) {
-            struct link *link = &links[report->process_count - first];
-            link->begun = ledger.header.begun;
-            link->process_start = ledger.header.process_start;
-            link->forked = ledger.header.forked != 0;
-            memcpy(link->name, ledger.header.name, sizeof(link->name));
-            r = read_process(&run, &ledger, error);
+    snprintf(run->directory, sizeof(run->directory), "%s", directory);
+    *ret_run = run;
+    return 0;
+}
+
+void mo_run_close(struct mo_run *run) {
+    if (run == NULL)
+        return;
+    mo_ledgers_close(&run->file);
+    free(run->links);
+    free(run->merged);
+    free(run);
+}
+
+/* One record, as a process. */
+static int read_record(struct mo_run *run, uint64_t place, int64_t main_pid,
+                       struct memopt_error *error) {
+    struct memopt_report *report = run->report;
+    struct mo_arena_mark mark = mo_arena_mark(&run->model->arena);
+    const struct memopt_process *rows = report->processes;
+    size_t notes = report->note_count, rows_for_many = run->merged_count;
+    struct mo_ledger_copy ledger;
+    int r = mo_ledgers_read(&run->file, place, &ledger, error);
+    run->read++;
+    if (r < 0) {
+        if (r == -ENOMEM)
+            return r;
+        mo_report_note(report, MEMOPT_NOTE_WARNING, 0, "%s", error != NULL ? error->message : "");
+        return 0;
+    }
+    size_t i = report->process_count - run->first;
+    if (i == run->link_room) {
+        size_t room = i == 0 ? 64 : i * 2;
+        struct link *larger = realloc(run->links, room * sizeof(*larger));
+        if (larger == NULL) {
             mo_ledger_release(&ledger);
-        } else if (r != -ENOMEM) {
-            mo_report_note(report, MEMOPT_NOTE_WARNING, 0, "%s", error ? error->message : "");
-            r = 0;
+            return no_memory(error);
         }
+        run->links = larger;
+        run->link_room = room;
     }
+    run->links[i] = (struct link){.begun = ledger.header.begun,
+                                  .process_start = ledger.header.process_start,
+                                  .forked = ledger.header.forked != 0};
+    memcpy(run->links[i].name, ledger.header.name, sizeof(run->links[i].name));
+    r = load_trackers(run, run->config, error);
     if (r == 0)
-        r = settle_ends(run.model, first, links, main_pid, error);
+        r = read_process(run, &ledger, error);
+    mo_ledger_release(&ledger);
+    if (r < 0)
+        return r;
+    chain(run, i);
+    if (i < mo_run_rows || !may_be_merged(run, i, main_pid) ||
+        merge(run, &run->model->processes[run->first + i]) < 0)
+        return 0;
+    report->process_count--;
+    if (report->processes == rows && report->note_count == notes &&
+        run->merged_count == rows_for_many)
+        forget(run, mark);
+    return 0;
+}
+
+int mo_run_fold(struct mo_run *run, int64_t main_pid, struct memopt_error *error) {
+    struct memopt_error own = MEMOPT_ERROR_INIT;
+    int r = 0;
+    for (uint64_t place = mo_ledgers_next(&run->file, 0); place != UINT64_MAX && r == 0;
+         place = mo_ledgers_next(&run->file, place + 1)) {
+        if (!mo_ledgers_is_over(&run->file, place))
+            continue;
+        r = read_record(run, place, main_pid, error != NULL ? error : &own);
+        if (r == 0)
+            mo_ledgers_drop(&run->file, place);
+    }
+    merge_rest(run, main_pid);
+    return r;
+}
+
+static int by_start(const void *a_, const void *b_, void *processes_) {
+    const struct memopt_process *processes = processes_;
+    size_t i = *(const size_t *)a_, j = *(const size_t *)b_;
+    const struct memopt_process *a = &processes[i], *b = &processes[j];
+    if (a->start_time != b->start_time)
+        return a->start_time < b->start_time ? -1 : 1;
+    if (a->pid != b->pid)
+        return a->pid < b->pid ? -1 : 1;
+    return i < j ? -1 : i > j;
+}
+
+/* The processes and their links, by start. */
+static int sort(struct mo_run *run, struct memopt_error *error) {
+    struct memopt_process *processes = run->model->processes + run->first;
+    size_t count = run->report->process_count - run->first;
+    if (count < 2)
+        return 0;
+    size_t *order = malloc(count * sizeof(*order));
+    struct memopt_process *sorted = malloc(count * sizeof(*sorted));
+    struct link *links = malloc((count + 1) * sizeof(*links));
+    int r = order == NULL || sorted == NULL || links == NULL ? no_memory(error) : 0;
+    for (size_t i = 0; i < count && r == 0; i++)
+        order[i] = i;
+    if (r == 0)
+        qsort_r(order, count, sizeof(*order), by_start, processes);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        sorted[i] = processes[order[i]];
+        links[i] = run->links[order[i]];
+    }
+    if (r == 0) {
+        memcpy(processes, sorted, count * sizeof(*sorted));
+        free(run->links);
+        run->links = links;
+        run->link_room = count;
+        links = NULL;
+    }
+    free(order);
+    free(sorted);
     free(links);
-    free_entries(entries, count);
-close_directory:
+    return r;
+}
+
+/* Processes that could not have a record, and those that died before theirs was begun. */
+static int note_lost(struct mo_run *run, struct memopt_error *error) {
+    DIR *directory = opendir(run->directory);
+    if (directory == NULL)
+        return mo_fail(error, -errno, "run directory '%s': %s", run->directory, strerror(errno));
+    struct dirent *file;
+    while ((file = readdir(directory)) != NULL)
+        note_missing(run, dirfd(directory), file->d_name);
     closedir(directory);
+    uint64_t taken, failed;
+    mo_ledgers_counts(&run->file, &taken, &failed);
+    if (taken < failed || taken - failed <= run->read)
+        return 0;
+    uint64_t lost = taken - failed - run->read;
+    mo_report_note(run->report, MEMOPT_NOTE_WARNING, 0,
+                   "%llu process%s died before memopt's record of %s was begun",
+                   (unsigned long long)lost, lost == 1 ? "" : "es", lost == 1 ? "it" : "them");
+    return 0;
+}
+
+int mo_run_finish(struct mo_run *run, int64_t main_pid, struct memopt_error *error) {
+    struct memopt_error own = MEMOPT_ERROR_INIT;
+    if (error == NULL)
+        error = &own;
+    int r = 0;
+    /* also what is still written to: by processes that outlive the program, mostly */
+    for (uint64_t place = mo_ledgers_next(&run->file, 0); place != UINT64_MAX && r == 0;
+         place = mo_ledgers_next(&run->file, place + 1))
+        r = read_record(run, place, main_pid, error);
+    merge_rest(run, main_pid);
+    if (r == 0)
+        r = sort(run, error);
+    if (r == 0)
+        r = settle_ends(run, main_pid, error);
+    if (r == 0)
+        r = add_merged(run, error);
+    return r == 0 ? note_lost(run, error) : r;
+}
+
+int mo_report_read_run(struct memopt_report *report, const char *directory, int64_t main_pid,
+                       struct mo_config *config, struct memopt_error *error) {
+    struct mo_run *run;
+    int r = mo_run_open(report, directory, config, &run, error);
+    if (r < 0)
+        return r;
+    r = mo_run_finish(run, main_pid, error);
+    mo_run_close(run);
     return r;
 }

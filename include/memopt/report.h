@@ -42,12 +42,13 @@ struct memopt_histogram_bin {
 /* Counts of one thread or of a whole process. A process that was forked has its
  * parent's blocks in live_* from the start, and in no other number. */
 struct memopt_counts {
-    uint64_t allocations; /* blocks handed out: malloc, calloc, aligned, and new blocks of realloc */
+    uint64_t
+        allocations; /* blocks handed out: malloc, calloc, aligned, and new blocks of realloc */
     uint64_t frees;
-    uint64_t reallocations; /* of the allocations, those that realloc made */
-    uint64_t zeroed;        /* of the allocations, those of calloc */
-    uint64_t aligned;       /* of the allocations, those with an alignment asked for */
-    uint64_t failures;      /* allocations the backend refused */
+    uint64_t reallocations;   /* of the allocations, those that realloc made */
+    uint64_t zeroed;          /* of the allocations, those of calloc */
+    uint64_t aligned;         /* of the allocations, those with an alignment asked for */
+    uint64_t failures;        /* allocations the backend refused */
     uint64_t bytes_requested; /* sum of the sizes asked for */
     uint64_t bytes_allocated; /* sum of the usable sizes handed out */
     uint64_t bytes_freed;
@@ -75,7 +76,7 @@ struct memopt_heap_report {
 
 /* Something that happened: a guard fault, a limit reached, a purge. */
 struct memopt_event_report {
-    uint64_t time; /* since the process started, or unknown */
+    uint64_t time;    /* since the process started, or unknown */
     const char *kind; /* "overflow", "use-after-free", "double-free", "purge", ... */
     const char *text; /* whole, may have several lines */
 };
@@ -94,10 +95,10 @@ struct memopt_process {
     const char *command; /* argv joined by blanks, or NULL */
     int end;             /* enum memopt_process_end */
     int end_value;
-    int is_main; /* the one that memopt run started */
-    const char *allocator; /* the backend its malloc used; NULL: none of memopt's */
+    int is_main;                   /* the one that memopt run started */
+    const char *allocator;         /* the backend its malloc used; NULL: none of memopt's */
     const char *allocator_version; /* or NULL */
-    const char *binding;   /* "direct", "dispatch", "none"; NULL: not known */
+    const char *binding;           /* "direct", "dispatch", "none"; NULL: not known */
     uint64_t start_time, end_time; /* since the epoch */
     uint64_t peak_rss;
     /* what the backend said of itself at the last reading, while the process lived */
@@ -115,10 +116,14 @@ struct memopt_process {
     const struct memopt_event_report *events;
     size_t event_count, event_size;
     uint64_t peak_rss_least; /* when peak_rss is not known: it is no lower than this */
+    /* 0: one process. Else this stands for so many programs of one name, of the run's last,
+     * which all ended well: counts and calls are sums, peaks are the highest one's, times
+     * from the first start to the last end; pid, command, threads and histogram are absent. */
+    uint64_t merged;
 };
 
 struct memopt_note {
-    int level; /* enum memopt_note_level */
+    int level;   /* enum memopt_note_level */
     int64_t pid; /* 0: memopt itself */
     const char *text;
 };
@@ -135,14 +140,14 @@ struct memopt_report {
     uint64_t peak_rss; /* of the largest single process */
     uint64_t minor_faults, major_faults;
     uint64_t voluntary_switches, involuntary_switches;
-    int exit_status; /* as memopt run returns it; -1: not known, it has not ended */
-    int exit_signal; /* 0: none */
+    int exit_status;    /* as memopt run returns it; -1: not known, it has not ended */
+    int exit_signal;    /* 0: none */
     const char *source; /* "run", or what was imported */
     const struct memopt_process *processes; /* the main one first, then by start */
     size_t process_count, process_size;
     const struct memopt_note *notes;
     size_t note_count, note_size;
-    void *arena; /* memopt's */
+    void *arena;                              /* memopt's */
     void *(*alloc)(void *arena, size_t size); /* memopt's; call memopt_report_alloc() */
 };
 

@@ -175,6 +175,7 @@ static json_t *process_of(struct tree *tree, const struct memopt_process *proces
     put(tree, o, "binding", string(process->binding));
     put(tree, o, "start_time", number(process->start_time));
     put(tree, o, "end_time", number(process->end_time));
+    put(tree, o, "merged", json_integer((json_int_t)process->merged));
     put(tree, o, "peak_rss", number(process->peak_rss));
     put(tree, o, "heap_live", number(process->heap_live));
     put(tree, o, "heap_peak", number(process->heap_peak));
@@ -220,7 +221,8 @@ static json_t *argv_of(struct tree *tree, char *const *argv) {
     return array;
 }
 
-static json_t *report_of(struct tree *tree, const struct memopt_report *report) {
+/* All but the processes and the notes. */
+static json_t *head_of(struct tree *tree, const struct memopt_report *report) {
     json_t *o = json_object();
     put(tree, o, "schema", string("memopt-report"));
     put(tree, o, "version", json_integer(MEMOPT_REPORT_VERSION));
@@ -241,45 +243,134 @@ static json_t *report_of(struct tree *tree, const struct memopt_report *report) 
     put(tree, o, "involuntary_switches", number(report->involuntary_switches));
     put(tree, o, "exit_status", status(report->exit_status));
     put(tree, o, "exit_signal", id(report->exit_signal));
-    json_t *processes = json_array(), *notes = json_array();
-    for (size_t i = 0; i < report->process_count; i++)
-        append(tree, processes,
-               process_of(tree, element(report->processes, report->process_size, i)));
-    for (size_t i = 0; i < report->note_count; i++)
-        append(tree, notes, note_of(tree, element(report->notes, report->note_size, i)));
-    put(tree, o, "processes", processes);
-    put(tree, o, "notes", notes);
     return o;
 }
 
 struct sink {
     struct memopt_output *output;
     int failed;
+    size_t indent; /* blanks a level; 0: all on one line */
+    size_t depth;  /* of what is written, in levels */
 };
 
+static void write_text(struct sink *sink, const char *text, size_t count) {
+    if (sink->failed == 0)
+        sink->failed = sink->output->write(sink->output, text, count);
+}
+
+/* Between two values, or a bracket and a value. */
+static void write_break(struct sink *sink, const char *before) {
+    static const char blanks[] = "                                ";
+    write_text(sink, before, strlen(before));
+    if (sink->indent == 0) {
+        if (before[0] == ',')
+            write_text(sink, " ", 1);
+        return;
+    }
+    write_text(sink, "\n", 1);
+    for (size_t left = sink->indent * sink->depth; left > 0;) {
+        size_t some = left < sizeof(blanks) - 1 ? left : sizeof(blanks) - 1;
+        write_text(sink, blanks, some);
+        left -= some;
+    }
+}
+
+/* In a string a line feed is escaped: those that come here begin lines. */
 static int dump(const char *bytes, size_t count, void *sink_) {
     struct sink *sink = sink_;
-    if (sink->failed == 0)
-        sink->failed = sink->output->write(sink->output, bytes, count);
+    while (count > 0 && sink->failed == 0) {
+        const char *end = memchr(bytes, '\n', count);
+        size_t length = end == NULL ? count : (size_t)(end - bytes);
+        write_text(sink, bytes, length);
+        if (end != NULL)
+            write_break(sink, "");
+        length += end != NULL;
+        bytes += length;
+        count -= length;
+    }
     return sink->failed == 0 ? 0 : -1;
+}
+
+/* Takes `value`. Six digits: a ratio's seventh is noise. */
+static int write_value(struct sink *sink, json_t *value, const struct tree *tree) {
+    int r = value == NULL || tree->failed ? -ENOMEM : 0;
+    if (r == 0 && json_dump_callback(value, dump, sink,
+                                     JSON_ENCODE_ANY | JSON_INDENT(sink->indent) |
+                                         JSON_REAL_PRECISION(6)) < 0)
+        r = sink->failed != 0 ? sink->failed : -ENOMEM;
+    json_decref(value);
+    return r;
+}
+
+static int write_key(struct sink *sink, const char *key, const char *before) {
+    write_break(sink, before);
+    write_text(sink, "\"", 1);
+    write_text(sink, key, strlen(key));
+    write_text(sink, "\": ", 3);
+    return sink->failed;
+}
+
+/* One value after the other: a run may have a hundred thousand processes, whose tree would
+ * be larger than all the rest of memopt. */
+static int write_array(struct sink *sink, const char *key, struct tree *tree, size_t count,
+                       json_t *(*value_of)(struct tree *tree, const struct memopt_report *report,
+                                           size_t i),
+                       const struct memopt_report *report) {
+    int r = write_key(sink, key, ",");
+    write_text(sink, "[", 1);
+    sink->depth++;
+    for (size_t i = 0; i < count && r == 0; i++) {
+        write_break(sink, i == 0 ? "" : ",");
+        r = write_value(sink, value_of(tree, report, i), tree);
+    }
+    sink->depth--;
+    if (count > 0)
+        write_break(sink, "");
+    write_text(sink, "]", 1);
+    return r;
+}
+
+static json_t *ith_process(struct tree *tree, const struct memopt_report *report, size_t i) {
+    return process_of(tree, element(report->processes, report->process_size, i));
+}
+
+static json_t *ith_note(struct tree *tree, const struct memopt_report *report, size_t i) {
+    return note_of(tree, element(report->notes, report->note_size, i));
+}
+
+static int write_report(struct sink *sink, const struct memopt_report *report) {
+    struct tree tree = {0};
+    json_t *head = head_of(&tree, report), *value;
+    const char *key;
+    int r = head == NULL || tree.failed ? -ENOMEM : 0;
+    size_t n = 0;
+    write_text(sink, "{", 1);
+    sink->depth = 1;
+    json_object_foreach(head, key, value) {
+        if (r == 0)
+            r = write_key(sink, key, n++ == 0 ? "" : ",");
+        if (r == 0)
+            r = write_value(sink, json_incref(value), &tree);
+    }
+    json_decref(head);
+    if (r == 0)
+        r = write_array(sink, "processes", &tree, report->process_count, ith_process, report);
+    if (r == 0)
+        r = write_array(sink, "notes", &tree, report->note_count, ith_note, report);
+    sink->depth = 0;
+    if (r == 0) {
+        write_break(sink, "");
+        write_text(sink, "}\n", 2);
+    }
+    return r == 0 ? sink->failed : r;
 }
 
 static int json_write(const struct memopt_host *host, const void *settings_,
                       const struct memopt_report *report, struct memopt_output *output,
                       struct memopt_error *error) {
     const struct settings *settings = settings_;
-    struct tree tree = {0};
-    struct sink sink = {.output = output};
-    json_t *root = report_of(&tree, report);
-    int r = root == NULL || tree.failed ? -ENOMEM : 0;
-    /* Six digits: a ratio's seventh is noise. */
-    if (r == 0 &&
-        json_dump_callback(root, dump, &sink,
-                           JSON_INDENT((size_t)settings->indent) | JSON_REAL_PRECISION(6)) < 0)
-        r = sink.failed != 0 ? sink.failed : -ENOMEM;
-    json_decref(root);
-    if (r == 0)
-        r = output->write(output, "\n", 1);
+    struct sink sink = {.output = output, .indent = (size_t)settings->indent};
+    int r = write_report(&sink, report);
     return r == 0 ? 0 : host->fail(error, r, "%s", strerror(-r));
 }
 

@@ -453,8 +453,19 @@ static const char *peak_of_all(const struct memopt_report *report, uint64_t *ret
     return "at least ";
 }
 
-static void say_name(struct pen *pen, const struct memopt_process *process) {
-    say(pen, "%lld ", (long long)process->pid);
+/* Of how many programs the entry is, if of more than one. */
+static uint64_t merged_of(const struct memopt_report *report,
+                          const struct memopt_process *process) {
+    return HAS(report, merged) ? process->merged : 0;
+}
+
+static void say_name(struct pen *pen, const struct memopt_report *report,
+                     const struct memopt_process *process) {
+    uint64_t merged = merged_of(report, process);
+    if (merged > 0)
+        say(pen, "%s times ", COUNT(merged));
+    else
+        say(pen, "%lld ", (long long)process->pid);
     if (process->program != NULL)
         say_string(pen, base_name(process->program), NULL);
     say(pen, ": ");
@@ -466,7 +477,7 @@ static void say_child(struct pen *pen, const struct memopt_report *report,
     uint64_t peak;
     const char *bound = peak_of(report, process, &peak);
     say(pen, "    ");
-    say_name(pen, process);
+    say_name(pen, report, process);
     if (known(peak))
         say(pen, ", peak RSS %s%s", bound, SIZE(peak));
     if (process->has_counts && known(process->counts.peak_bytes))
@@ -490,7 +501,7 @@ static void say_all_children(struct pen *pen, const struct memopt_report *report
         const struct memopt_process *process = process_at(report, i);
         say(pen, "\n");
         color(pen, "1");
-        say_name(pen, process);
+        say_name(pen, report, process);
         color(pen, "0");
         say_allocator(pen, process);
         say(pen, "\n");
@@ -511,11 +522,18 @@ static int is_child(const struct memopt_process *process) {
 
 static void say_children(struct pen *pen, const struct memopt_report *report) {
     size_t count = 0;
-    for (size_t i = 1; i < report->process_count; i++)
-        count += (size_t)is_child(process_at(report, i));
+    uint64_t all = 0;
+    for (size_t i = 1; i < report->process_count; i++) {
+        const struct memopt_process *process = process_at(report, i);
+        uint64_t merged = merged_of(report, process);
+        if (is_child(process)) {
+            count++;
+            all += merged == 0 ? 1 : merged;
+        }
+    }
     if (count == 0)
         return;
-    say(pen, "  %s other process%s%s\n", COUNT(count), count == 1 ? "" : "es",
+    say(pen, "  %s other process%s%s\n", COUNT(all), all == 1 ? "" : "es",
         count > CHILDREN ? ", the largest:" : ":");
     /* Few: in their order. Many: the heaviest not yet shown, again and again. */
     size_t shown[CHILDREN], n = 0;
@@ -531,10 +549,12 @@ static void say_children(struct pen *pen, const struct memopt_report *report) {
                 best = i;
         }
         shown[n++] = best;
+        uint64_t merged = merged_of(report, process_at(report, best));
+        all -= merged == 0 ? 1 : merged;
         say_child(pen, report, process_at(report, best));
     }
     if (count > n)
-        say(pen, "    and %s more (detail = full lists all)\n", COUNT(count - n));
+        say(pen, "    and %s more (detail = full lists all)\n", COUNT(all));
 }
 
 /* -------------------------------------------------------------- the report */

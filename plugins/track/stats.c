@@ -352,13 +352,13 @@ static int stats_report(const struct memopt_host *host, const void *settings,
     for (size_t i = 0; i < section->thread_count; i++)
         count += section->thread(section, i, &tid) != NULL;
     struct memopt_thread *threads = memopt_report_alloc(report, (count + 1) * sizeof(*threads));
-    struct memopt_histogram_bin *bins = memopt_report_alloc(report, BINS * sizeof(*bins));
-    if (threads == NULL || bins == NULL)
+    if (threads == NULL)
         return host->fail(error, -ENOMEM, "out of memory");
 
     struct memopt_counts sum = {.live_bytes = state.inherited_bytes,
                                 .live_blocks = state.inherited_blocks};
     int64_t highest = state.inherited_bytes;
+    struct bin all[BINS] = {{0}};
     for (size_t i = 0; i < section->thread_count; i++) {
         struct thread thread;
         const void *there = section->thread(section, i, &tid);
@@ -370,8 +370,8 @@ static int stats_report(const struct memopt_host *host, const void *settings,
         struct memopt_counts counts = counts_of(&thread, own);
         add_counts(&sum, &counts);
         for (size_t b = 0; b < BINS; b++) {
-            bins[b].allocations += own[b].allocations;
-            bins[b].bytes += own[b].bytes;
+            all[b].allocations += own[b].allocations;
+            all[b].bytes += own[b].bytes;
         }
         if (counts.allocations == 0 && counts.frees == 0)
             continue;
@@ -396,11 +396,16 @@ static int stats_report(const struct memopt_host *host, const void *settings,
     sum.peak_error =
         most > 1 ? peak_error_of(peak, lowest > 0 ? lowest : 0, highest, most * state.batch) : 0;
 
-    size_t bin_count = 0;
+    size_t bin_count = 0, b_used = 0;
     for (size_t b = 0; b < BINS; b++)
-        if (bins[b].allocations > 0)
+        b_used += all[b].allocations > 0;
+    struct memopt_histogram_bin *bins = memopt_report_alloc(report, (b_used + 1) * sizeof(*bins));
+    if (bins == NULL)
+        return host->fail(error, -ENOMEM, "out of memory");
+    for (size_t b = 0; b < BINS; b++)
+        if (all[b].allocations > 0)
             bins[bin_count++] = (struct memopt_histogram_bin){bin_min(b), bin_max(b),
-                                                              bins[b].allocations, bins[b].bytes};
+                                                              all[b].allocations, all[b].bytes};
 
     process->has_counts = 1;
     process->counts = sum;
