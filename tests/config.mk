@@ -33,5 +33,7 @@ endif
 
 include tests/fuzz/local.mk
 
+if !ENABLE_TSAN
 TESTS += tests/test_cli_config.sh
+endif
 EXTRA_DIST += tests/test_cli_config.sh

@@ -58,7 +58,7 @@ used=$(awk '{ if ($3 > most) most = $3 } END { print most }' used)
 peak=$(cat peak)
 echo "$commands commands: at most $used KiB of /dev/shm, memopt $peak KiB"
 ok "they needed little of /dev/shm ($used KiB)" test "$used" -lt $((${room%m} * 1024 * 3 / 4))
-if [ -z "${SANITIZE_CFLAGS// /}" ]; then
+if [ -z "${SANITIZE_CFLAGS:-}" ]; then
     ok "memopt itself stays below 256 MiB ($peak KiB)" test "$peak" -lt 262144
 fi
 echo "$((failures == 0)) passed, $((failures > 0)) failed, 0 skipped"
