@@ -186,6 +186,14 @@ static void note(struct run *run, const char *text) {
         mo_report_note_was_said(run->report);
 }
 
+/* What is noted while the configuration is read. */
+static struct run *reading;
+
+static void note_of_host(int level, const char *kind, const char *text) {
+    if (level < MEMOPT_NOTE_ERROR && kind == NULL) /* those have been said */
+        note(reading, text);
+}
+
 /* Before hours of running, not after: what will have no place. */
 static void check_outputs(struct run *run) {
     struct memopt_error error = MEMOPT_ERROR_INIT, of_json = MEMOPT_ERROR_INIT;
@@ -352,8 +360,10 @@ int mo_cmd_run(int argc, char *argv[]) {
         .set_count = run.options.set_count,
     };
     status = MO_EXIT_FAILED;
-    if (mo_config_load(&request, &run.config, &error) < 0 ||
-        mo_report_new(&run.report, &error) < 0) {
+    reading = &run;
+    mo_host_set_note(note_of_host);
+    if (mo_report_new(&run.report, &error) < 0 ||
+        mo_config_load(&request, &run.config, &error) < 0) {
         mo_say(name, "%s", error.message);
     } else {
         struct mo_launch_result result;

@@ -6,6 +6,8 @@
  */
 #include "cli/cmd.h"
 #include "config.h"
+#include "core/launch/trial.h"
+#include "core/plugin/registry.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -227,6 +229,14 @@ static void fill_standard_descriptors(void) {
             (void)open("/dev/null", (fd == 2 ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
 }
 
+/* What plugins and the configuration note, unless a command does more with it. */
+static const char *running;
+
+static void say_note(int level, const char *kind, const char *text) {
+    if (level < MEMOPT_NOTE_ERROR && kind == NULL) /* those have been said */
+        mo_say(running, "%s", text);
+}
+
 static int run_command(int argc, char *argv[]) {
     if (argc < 2) {
         print_overview(stderr);
@@ -245,6 +255,9 @@ static int run_command(int argc, char *argv[]) {
     const struct mo_command *command = mo_command_find(argv[1]);
     if (command == NULL)
         return unknown_command(argv[1]);
+    running = command->name;
+    mo_host_set_note(say_note);
+    mo_plugin_set_trial(mo_try_plugin);
     return command->function(argc - 1, argv + 1);
 }
 

@@ -6,6 +6,7 @@ core_program_sources = \
 	core/base/preload.c core/base/preload.h core/base/reserve.h \
 	core/base/sanitizer.h \
 	core/base/sysmem.c core/base/sysmem.h core/base/text.h \
+	core/base/trust.c core/base/trust.h \
 	core/config/option.c core/config/option.h \
 	core/config/flat.c core/config/flat.h \
 	core/config/sections.c \

@@ -164,6 +164,7 @@ int mo_process_begin(enum mo_process_kind kind, char **envp, struct memopt_error
         return r == -ENOENT && access(named_directory, F_OK) != 0 ? 1 : r;
     }
     const char *follow = mo_flat_get(&flat, "run", "follow");
+    mo_process.run = flat;
     mo_process.follow = follow == NULL || strcmp(follow, "no") != 0;
     mo_process.allocator = mo_flat_get(&flat, "run", "allocator");
     mo_process.plugin = mo_flat_get(&flat, "run", "plugin");

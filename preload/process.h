@@ -33,6 +33,7 @@ struct mo_process {
     const char *allocator;     /* the name of the plugin; NULL: not known */
     const char *plugin;        /* its path */
     bool follow;               /* children are watched, too */
+    struct mo_flat run;        /* run.ini, where these come from */
 };
 extern struct mo_process mo_process;
 
@@ -68,7 +69,8 @@ void mo_end_install(void);
 void mo_end_in_child(void);
 
 /* preload/fork.c: `own_slot` gives the thread's slot in the ledger, `untrack` is
- * called in a child that has no ledger, `forked` in one that has, the others are the backend's. All may be NULL. */
+ * called in a child that has no ledger, `forked` in one that has, the others are the backend's. All
+ * may be NULL. */
 struct mo_fork {
     void *(*own_slot)(void);
     void (*untrack)(void), (*forked)(void);

@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/sysmem.h"
+#include "core/base/text.h"
 #include "core/config/config.h"
 #include "core/dispatch/dispatch.h"
 #include "core/dispatch/limit.h"
@@ -86,8 +87,11 @@ static void load_trackers(const struct mo_flat *flat, const struct memopt_list *
                             MO_LEDGER_TRACKERS, names->items[i]);
             return;
         }
-        if (load(flat, MEMOPT_TRACKER, names->items[i], &shim.trackers[n].plugin,
-                 &shim.trackers[n].settings, &error) < 0)
+        char key[32] = "tracker", *end = key + sizeof(key);
+        mo_text_put_number(key + strlen(key), end, i);
+        const char *path = mo_flat_get(&mo_process.run, "run", key);
+        if (load(flat, MEMOPT_TRACKER, path != NULL ? path : names->items[i],
+                 &shim.trackers[n].plugin, &shim.trackers[n].settings, &error) < 0)
             mo_process_note(MEMOPT_NOTE_ERROR, "%s", error.message);
         else
             shim.tracker_count++;
@@ -119,6 +123,7 @@ static int read_settings(struct memopt_error *error) {
         return r;
     for (size_t i = 0; i < settings.plugin_path.count; i++)
         mo_plugin_add_directory(settings.plugin_path.items[i], NULL);
+    mo_plugin_vouch_for_paths();
     r = open_backend(&flat, &settings, error);
     if (r < 0)
         return r;

@@ -33,7 +33,8 @@ endif
 
 include tests/fuzz/local.mk
 
+config_tests = tests/test_bad_plugins.sh tests/test_cli_config.sh tests/test_trust.sh
 if !ENABLE_TSAN
-TESTS += tests/test_cli_config.sh
+TESTS += $(config_tests)
 endif
-EXTRA_DIST += tests/test_cli_config.sh
+EXTRA_DIST += $(config_tests)

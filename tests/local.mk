@@ -41,7 +41,7 @@ bad_plugins = newer-major newer-minor older-major truncated tiny oversize no-sym
 	only-heaps option-size no-settings bad-key bad-type bad-offset bad-enum bad-default undefined \
 	missing-backend older-minor partial no-malloc older-tracker small-tally no-free empty-enum \
 	no-help bad-min bad-max same-key output-key slow-figures \
-	refusing refusing-size
+	refusing refusing-size marks exits aborts
 check_DATA += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
 CLEANFILES += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
 EXTRA_DIST += tests/bad_plugins/plugin.c

@@ -12,6 +12,7 @@
 #include "core/plugin/registry.h"
 
 #include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -205,8 +206,76 @@ static void test_bad_default(void **state) {
     assert_non_null(strstr(error.message, "12Q"));
 }
 
+/* A plugin with some bytes of its ELF header changed, or cut off. */
+static void test_elf_files(void **state) {
+#ifdef __x86_64__
+    static const struct {
+        const char *file, *message;
+        unsigned char bits, order, machine[2]; /* 0: as they are */
+    } rows[] = {
+        {"alloc-aarch64.so", "is built for aarch64, not x86-64", 0, 0, {EM_AARCH64, 0}},
+        {"alloc-i386.so", "is built for i386, not x86-64", ELFCLASS32, 0, {EM_386, 0}},
+        {"alloc-s390.so", "is built for s390, not x86-64", 0, ELFDATA2MSB, {0, EM_S390}},
+        {"alloc-odd.so", "is built for machine 65001, not x86-64", 0, 0, {0xe9, 0xfd}},
+        {"alloc-x32.so",
+         "is built for 32-bit little-endian x86-64, not 64-bit little-endian x86-64",
+         ELFCLASS32,
+         0,
+         {0, 0}},
+    };
+#endif
+    static unsigned char bytes[1 << 18];
+    int fd = open(plugin_path("alloc-partial.so"), O_RDONLY | O_CLOEXEC);
+    ssize_t size = read(fd, bytes, sizeof(bytes));
+    assert_true(fd >= 0 && size > 0 && size < (ssize_t)sizeof(bytes));
+    close(fd);
+    (void)state;
+#ifdef __x86_64__
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        unsigned char *changed = malloc((size_t)size);
+        char message[256];
+        assert_non_null(changed);
+        memcpy(changed, bytes, (size_t)size);
+        changed[EI_CLASS] = rows[i].bits != 0 ? rows[i].bits : bytes[EI_CLASS];
+        changed[EI_DATA] = rows[i].order != 0 ? rows[i].order : bytes[EI_DATA];
+        if (rows[i].machine[0] != 0 || rows[i].machine[1] != 0)
+            memcpy(changed + offsetof(Elf64_Ehdr, e_machine), rows[i].machine, 2);
+        write_file(scratch_path(rows[i].file), changed, (size_t)size, 0644);
+        free(changed);
+        put(message, sizeof(message), "plugin '@' %s: build it here with cc -shared -fPIC",
+            rows[i].message);
+        refuse(scratch_path(rows[i].file), -ENOEXEC, message);
+    }
+#endif
+    /* wherever what has to be loaded ends: dlopen() would die of SIGBUS */
+    Elf64_Ehdr header;
+    Elf64_Phdr segment;
+    size_t end = 0;
+    memcpy(&header, bytes, sizeof(header));
+    for (size_t i = 0; i < header.e_phnum; i++) {
+        memcpy(&segment, bytes + header.e_phoff + i * sizeof(segment), sizeof(segment));
+        if (segment.p_type == PT_LOAD && segment.p_offset + segment.p_filesz > end)
+            end = segment.p_offset + segment.p_filesz;
+    }
+    assert_true(end > 4096 && end < (size_t)size);
+    const size_t sizes[] = {sizeof(header), sizeof(header) + 10, 4096, end / 2, end - 1};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        char message[256];
+        write_file(scratch_path("alloc-cut.so"), bytes, sizes[i], 0644);
+        put(message, sizeof(message),
+            "plugin '@' is cut off: it ends after %zu bytes, within what is to be loaded; copy or "
+            "build it again",
+            sizes[i]);
+        refuse(scratch_path("alloc-cut.so"), -ENOEXEC, message);
+    }
+    /* what follows is not loaded */
+    struct mo_plugin *plugin;
+    write_file(scratch_path("alloc-whole.so"), bytes, end, 0644);
+    assert_int_equal(
+        mo_plugin_load(MEMOPT_ALLOCATOR, scratch_path("alloc-whole.so"), &plugin, &error), 0);
+}
+
 static void test_files(void **state) {
-    char elf32[64] = "\177ELF\1\1\1";
     (void)state;
     refuse("plugins/alloc-x.so", -EINVAL,
            "plugin '@': a relative path is refused; give a plugin's name or its absolute path");
@@ -232,10 +301,6 @@ static void test_files(void **state) {
     refuse(scratch_path("alloc-empty.so"), -ENOEXEC,
            "plugin '@' is not a shared object of this machine (file too short): build it here with "
            "cc -shared -fPIC");
-    write_file(scratch_path("alloc-elf32.so"), elf32, sizeof(elf32), 0644);
-    refuse(scratch_path("alloc-elf32.so"), -ENOEXEC,
-           "plugin '@' is not a shared object of this machine (wrong ELF class: ELFCLASS32): build "
-           "it here with cc -shared -fPIC");
     char source[PATH_MAX];
     put(source, sizeof(source), "%s", plugin_path("alloc-older-minor.so"));
     copy_file(source, scratch_path("alloc-lib.so"), "libc.so.6", "libq.so.9");
@@ -780,15 +845,25 @@ int main(int argc, char **argv) {
     if (find_places() != 0)
         return 99;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defects),         cmocka_unit_test(test_bad_default),
-        cmocka_unit_test(test_ranges),          cmocka_unit_test(test_output_key),
-        cmocka_unit_test(test_files),           cmocka_unit_test(test_by_name),
-        cmocka_unit_test(test_unknown_name),    cmocka_unit_test(test_relative_directories),
-        cmocka_unit_test(test_search),          cmocka_unit_test(test_other_name),
-        cmocka_unit_test(test_own_library),     cmocka_unit_test(test_backend_library),
-        cmocka_unit_test(test_older_minor),     cmocka_unit_test(test_trackers),
-        cmocka_unit_test(test_malloc_defaults), cmocka_unit_test(test_host),
-        cmocka_unit_test(test_moved_tree),      cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_defects),
+        cmocka_unit_test(test_bad_default),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_output_key),
+        cmocka_unit_test(test_elf_files),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_by_name),
+        cmocka_unit_test(test_unknown_name),
+        cmocka_unit_test(test_relative_directories),
+        cmocka_unit_test(test_search),
+        cmocka_unit_test(test_other_name),
+        cmocka_unit_test(test_own_library),
+        cmocka_unit_test(test_backend_library),
+        cmocka_unit_test(test_older_minor),
+        cmocka_unit_test(test_trackers),
+        cmocka_unit_test(test_malloc_defaults),
+        cmocka_unit_test(test_host),
+        cmocka_unit_test(test_moved_tree),
+        cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
 }

@@ -17,6 +17,7 @@
 #include "core/config/config.h"
 
 #include "core/base/error.h"
+#include "core/base/trust.h"
 #include "core/plugin/registry.h"
 
 #include <errno.h>
@@ -733,11 +734,41 @@ static int may_be_missing(const char *path, int code) {
     return code == EACCES && stat(path, &status) < 0 && errno == EACCES;
 }
 
-static void read_file(struct loader *loader, const char *path, int must_exist) {
-    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0 && !must_exist && may_be_missing(path, errno))
+/* How a file came to be read. */
+enum way {
+    WAY_SYSTEM, /* in the directory of memopt's own */
+    WAY_FOUND,  /* where the user is or lives: if it can be trusted */
+    WAY_NAMED,  /* by -c or MEMOPT_CONF: it must be there, and is read in any case */
+};
+
+/* Negative errno; a file that is not to be read has `why` besides. */
+static int open_file(const char *path, enum way way, char why[MO_TRUST_WHY]) {
+    int fd;
+    why[0] = '\0';
+    if (way == WAY_FOUND)
+        return mo_trust_open(path, 0, why);
+    do /* a pipe that is named has a writer, or will have */
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (way == WAY_NAMED ? 0 : O_NONBLOCK));
+    while (fd < 0 && errno == EINTR);
+    struct stat status;
+    if (way == WAY_NAMED && fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+        mo_trust_file(fd, why) == -EPERM) {
+        mo_note_once("'%s' is read as it is named, though %s", path, why);
+        why[0] = '\0';
+    }
+    return fd < 0 ? -errno : fd;
+}
+
+static void read_file(struct loader *loader, const char *path, enum way way) {
+    char why[MO_TRUST_WHY];
+    mo_auto_close int fd = open_file(path, way, why);
+    if (why[0] != '\0') {
+        mo_note_once("'%s' is skipped: %s", path, why);
         return;
-    int code = fd < 0 ? -errno : 0;
+    }
+    if (fd < 0 && way != WAY_NAMED && may_be_missing(path, -fd))
+        return;
+    int code = fd < 0 ? fd : 0;
     path = keep(loader, path, strlen(path));
     if (path == NULL)
         return;
@@ -1296,7 +1327,7 @@ static void read_user_file(struct loader *loader) {
     else if (home != NULL && home[0] == '/')
         written = snprintf(path, sizeof(path), "%s/.config/memopt/memopt.ini", home);
     if (written > 0 && written < (int)sizeof(path))
-        read_file(loader, path, 0);
+        read_file(loader, path, WAY_FOUND);
 }
 
 int mo_config_load(const struct mo_config_request *request, struct mo_config **ret_config,
@@ -1311,17 +1342,17 @@ int mo_config_load(const struct mo_config_request *request, struct mo_config **r
     int result = loader_begin(&loader, FILES + request->set_count, error);
     if (result == 0) {
         if (!request->only_file)
-            read_file(&loader, MO_SYSCONFDIR "/memopt/memopt.ini", 0);
+            read_file(&loader, MO_SYSCONFDIR "/memopt/memopt.ini", WAY_SYSTEM);
         if (!secure && !request->only_file) {
             read_user_file(&loader);
-            read_file(&loader, "./memopt.ini", 0);
+            read_file(&loader, "./memopt.ini", WAY_FOUND);
         }
         const char *from_environment = getenv("MEMOPT_CONF");
         if (request->file != NULL)
-            read_file(&loader, request->file, 1);
+            read_file(&loader, request->file, WAY_NAMED);
         else if (!secure && !request->only_file && from_environment != NULL &&
                  *from_environment != '\0')
-            read_file(&loader, from_environment, 1);
+            read_file(&loader, from_environment, WAY_NAMED);
         for (size_t i = 0; i < request->set_count; i++)
             read_set(&loader, &request->sets[i]);
         result = loader_finish(&loader, request, ret_config, error);

@@ -6,6 +6,10 @@
  * or -c FILE, then --set section.key=value. In a secure-execution context only
  * the first two count, and -c and --set are refused.
  *
+ * The user's file and ./memopt.ini apply only if nobody but the user and root can have
+ * written them (core/base/trust.h); else they are noted and skipped. A file that is named
+ * is read whoever owns it, with a note.
+ *
  * Everything is checked while loading: unknown sections and keys, types, ranges,
  * heaps and plugins that are named but are not there. All errors of all files
  * are reported at once. Each file is checked whole, also what a later one

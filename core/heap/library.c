@@ -176,6 +176,8 @@ static int start(const char *config_file, struct memopt_error *error) {
         if (mo_fork_order() < 0)
             return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
     }
+    mo_note_fn sink = services != NULL && services->note != NULL ? services->note : keep_note;
+    mo_host_set_note(sink);
     struct mo_config *run = NULL, *own = NULL;
     char path[PATH_MAX] = "";
     if (services != NULL && services->run_directory != NULL)
@@ -200,8 +202,6 @@ static int start(const char *config_file, struct memopt_error *error) {
         return code;
     }
     mo_host.in_program = 1;
-    mo_note_fn sink = services != NULL && services->note != NULL ? services->note : keep_note;
-    mo_host_set_note(sink);
     atomic_store(&event_sink, sink);
     library.services = services;
     library.run = run;

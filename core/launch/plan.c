@@ -310,8 +310,15 @@ static int write_run(const struct mo_plan *plan, const struct mo_config *config,
     (void)config, (void)error;
     fprintf(stream, "[run]\nallocator = %s\nfollow = %s\n", plan->allocator->descriptor.name,
             plan->settings.follow ? "yes" : "no");
-    if (strpbrk(plan->allocator->path, "\r\n") == NULL) /* else it is looked for again */
+    /* one whose path can't stand in a line is looked for again */
+    if (strpbrk(plan->allocator->path, "\r\n") == NULL)
         fprintf(stream, "plugin = %s\n", plan->allocator->path);
+    for (size_t i = 0; i < plan->settings.trackers.count; i++) {
+        struct mo_plugin *plugin;
+        if (mo_plugin_load(MEMOPT_TRACKER, plan->settings.trackers.items[i], &plugin, NULL) == 0 &&
+            strpbrk(plugin->path, "\r\n") == NULL)
+            fprintf(stream, "tracker%zu = %s\n", i, plugin->path);
+    }
     return 0;
 }
 

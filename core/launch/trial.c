@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -54,9 +55,8 @@ static void say_nothing(int level, const char *kind, const char *text) {
     (void)level, (void)kind, (void)text;
 }
 
-static _Noreturn void open_it(const struct mo_plugin *plugin, const void *settings, int fd) {
-    struct memopt_error error = MEMOPT_ERROR_INIT;
-    struct memopt_malloc table = {.size = sizeof(table)};
+/* In the child: whatever the plugin does is neither seen nor waited for long. */
+static void be_silent(int fd) {
     int silent = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < 3 && silent >= 0; i++)
         if (i != fd)
@@ -68,10 +68,61 @@ static _Noreturn void open_it(const struct mo_plugin *plugin, const void *settin
     signal(SIGALRM, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &alarms, NULL);
     alarm(PATIENCE);
+}
+
+static _Noreturn void open_it(const struct mo_plugin *plugin, const void *settings, int fd) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct memopt_malloc table = {.size = sizeof(table)};
+    be_silent(fd);
     error.code = plugin->ops.allocator.open(&mo_host, settings, &table, &error);
     ssize_t ignored = write(fd, &error, sizeof(error));
     (void)ignored;
     _exit(0);
+}
+
+static _Noreturn void load_it(const char *path, int fd) {
+    be_silent(fd);
+    /* if it fails, that is for the registry to say */
+    (void)dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    ssize_t ignored = write(fd, "", 1);
+    (void)ignored;
+    _exit(0);
+}
+
+int mo_try_plugin(const char *path, struct memopt_error *error) {
+    int ends[2], status = 0;
+    char loaded;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return mo_fail(error, -errno, "plugin '%s' can't be tried: %s", path, strerror(errno));
+    pid_t pid = fork();
+    if (pid == 0)
+        load_it(path, ends[1]);
+    int code = errno;
+    close(ends[1]);
+    ssize_t got = -1;
+    if (pid > 0) {
+        while ((got = read(ends[0], &loaded, 1)) < 0 && errno == EINTR)
+            ;
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+            ;
+    }
+    close(ends[0]);
+    if (pid < 0)
+        return mo_fail(error, -code, "plugin '%s' can't be tried: %s", path, strerror(code));
+    if (got == 1)
+        return 0;
+    if (!WIFSIGNALED(status))
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s' can't be loaded: it ends the process that loads it, with exit "
+                       "status %d",
+                       path, WEXITSTATUS(status));
+    if (WTERMSIG(status) == SIGALRM)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s' can't be loaded: that takes more than %d seconds", path,
+                       PATIENCE);
+    return mo_fail(error, -ENOEXEC,
+                   "plugin '%s' can't be loaded: it ends the process that loads it, with SIG%s",
+                   path, sigabbrev_np(WTERMSIG(status)));
 }
 
 int mo_try_settings(struct mo_config *config, struct mo_plugin *plugin,

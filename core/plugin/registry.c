@@ -1,7 +1,7 @@
 /*
  * registry.c - see registry.h.
  *
- *   where   directories, the build tree, the installed tree
+ *   where   directories, the build tree, the installed tree; what is trusted
  *   find    a plugin by name; all plugins
  *   check   the descriptor, its options, its operations; defaults
  *   load    dlopen and what its failures mean
@@ -16,6 +16,7 @@
 
 #include "core/base/error.h"
 #include "core/base/sysmem.h"
+#include "core/base/trust.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -234,15 +235,51 @@ static const struct place *own_place(void) {
     return &place;
 }
 
+static bool vouched;
+
+void mo_plugin_vouch_for_paths(void) {
+    vouched = true;
+}
+
+/* In memopt's own directory: who can write there needs no plugin. */
+static bool is_own(const char *path) {
+    const char *own = own_place()->plugins;
+    size_t length = strlen(own);
+    return strncmp(path, own, length) == 0 && path[length] == '/' &&
+           strchr(path + length + 1, '/') == NULL;
+}
+
+/* Whether a file or, with O_DIRECTORY, a directory may be used: 1; 0: it is not there, or
+ * not trusted, which is noted. Negative errno: that can't be found out. */
+static int judge(const char *what, const char *path, int flags, struct memopt_error *error) {
+    char why[MO_TRUST_WHY];
+    int fd = mo_trust_open(path, flags, why);
+    if (fd >= 0) {
+        close(fd);
+        return 1;
+    }
+    if (why[0] != '\0')
+        mo_note_once("the %s '%s' is skipped: %s", what, path, why);
+    if (why[0] != '\0' || fd == -ENOENT || fd == -ENOTDIR || fd == -EACCES)
+        return 0;
+    return mo_fail(error, fd, "the %s '%s' can't be opened: %s", what, path, strerrordesc_np(-fd));
+}
+
 /* Calls back for each directory in the order of the search, until it returns
- * non-zero. A relative one in the environment is an error, or passed over if
- * `strict` is false. */
+ * non-zero. One that is not trusted is left out. */
 typedef int (*directory_fn)(void *context, const char *directory);
 
+static int visit_trusted(directory_fn visit, void *context, const char *directory,
+                         struct memopt_error *error) {
+    int r = judge("plugin directory", directory, O_DIRECTORY, error);
+    return r <= 0 ? r : visit(context, directory);
+}
+
+/* A relative one in the environment is an error, or passed over if `strict` is false. */
 static int each_directory(directory_fn visit, void *context, bool strict,
                           struct memopt_error *error) {
     for (const struct directory *node = added; node != NULL; node = node->next) {
-        int r = visit(context, node->path);
+        int r = visit_trusted(visit, context, node->path, error);
         if (r != 0)
             return r;
     }
@@ -259,7 +296,7 @@ static int each_directory(directory_fn visit, void *context, bool strict,
                                (int)length, at);
             memcpy(path, at, length);
             path[length] = '\0';
-            int r = visit(context, path);
+            int r = visit_trusted(visit, context, path, error);
             if (r != 0)
                 return r;
         }
@@ -333,9 +370,18 @@ static int compare(uint32_t kind, const char *name, uint32_t other_kind, const c
     return kind != other_kind ? (kind < other_kind ? -1 : 1) : strcmp(name, other);
 }
 
+/* The path of a file: 1 if it is there and may be used; else as judge() says. */
+static int take_file(const char *directory, const char *name, char path[PATH_MAX],
+                     struct memopt_error *error) {
+    if (!is_there(directory, name) || !join(path, PATH_MAX, directory, name))
+        return 0;
+    return is_own(path) ? 1 : judge("file", path, 0, error);
+}
+
 static int step_directory(void *context, const char *directory) {
     struct step *step = context;
     _Alignas(struct dirent64) char buffer[4096];
+    char path[PATH_MAX];
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return 0;
@@ -349,10 +395,9 @@ static int step_directory(void *context, const char *directory) {
             if (!split_file_name(entry->d_name, &kind, name) ||
                 compare(kind, name, step->last_kind, step->last) <= 0 ||
                 (step->kind != 0 && compare(kind, name, step->kind, step->name) >= 0) ||
-                !is_there(directory, entry->d_name))
+                take_file(directory, entry->d_name, path, NULL) <= 0)
                 continue;
-            if (!join(step->path, sizeof(step->path), directory, entry->d_name))
-                continue;
+            memcpy(step->path, path, sizeof(path));
             step->kind = kind;
             memcpy(step->name, name, sizeof(name));
         }
@@ -377,14 +422,14 @@ int mo_plugin_each(mo_plugin_found_fn found, void *context) {
 }
 
 struct search {
+    struct memopt_error *error;
     char file[NAME_LIMIT + 16];
     char path[PATH_MAX];
 };
 
 static int search_directory(void *context, const char *directory) {
     struct search *search = context;
-    return is_there(directory, search->file) &&
-           join(search->path, sizeof(search->path), directory, search->file);
+    return take_file(directory, search->file, search->path, search->error);
 }
 
 struct known {
@@ -505,7 +550,7 @@ static int find_plugin(enum memopt_plugin_kind kind, const char *name, char path
                        "'%s' is no plugin's name: at most %d of a-z, 0-9 and '-', or an absolute "
                        "path",
                        name, NAME_LIMIT);
-    struct search search;
+    struct search search = {.error = error};
     snprintf(search.file, sizeof(search.file), "%s%s.so", mo_plugin_kind_prefix(kind), name);
     int r = each_directory(search_directory, &search, true, error);
     if (r < 0)
@@ -828,19 +873,102 @@ static int fail_dlopen(const char *path, const char *why, struct memopt_error *e
     return mo_fail(error, -ENOEXEC, "plugin '%s' cannot be loaded: %s", path, why);
 }
 
-static int check_file(const char *path, struct memopt_error *error) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        int code = errno;
-        return mo_fail(error, -code, "plugin '%s' cannot be opened: %s", path,
-                       code == ENOENT ? "there is no such file" : strerrordesc_np(code));
+/* `in_full`: when the name of the machine does not make the difference. */
+static const char *machine_name(unsigned machine, const unsigned char *ident, bool in_full,
+                                char buffer[64]) {
+    static const struct {
+        unsigned machine;
+        const char *name;
+    } machines[] = {{EM_X86_64, "x86-64"}, {EM_386, "i386"},    {EM_AARCH64, "aarch64"},
+                    {EM_ARM, "arm"},       {EM_RISCV, "riscv"}, {EM_PPC64, "ppc64"},
+                    {EM_S390, "s390"},     {EM_MIPS, "mips"}};
+    char number[24];
+    snprintf(number, sizeof(number), "machine %u", machine);
+    const char *name = number;
+    for (size_t i = 0; i < sizeof(machines) / sizeof(*machines); i++)
+        if (machines[i].machine == machine)
+            name = machines[i].name;
+    snprintf(buffer, 64, "%s%s%s",
+             !in_full                        ? ""
+             : ident[EI_CLASS] == ELFCLASS32 ? "32-bit "
+                                             : "64-bit ",
+             !in_full                        ? ""
+             : ident[EI_DATA] == ELFDATA2MSB ? "big-endian "
+                                             : "little-endian ",
+             name);
+    return buffer;
+}
+
+/* Another machine's, or cut off: dlopen() says nothing of use about the one, and dies of
+ * the other. What is no ELF file at all is for dlopen() to say. */
+static int check_elf(int fd, off_t file_size, const char *path, struct memopt_error *error) {
+    Dl_info info;
+    ElfW(Ehdr) header;
+    if (dladdr((const void *)&kinds, &info) == 0 ||
+        pread(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+        memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
+        return 0;
+    const ElfW(Ehdr) *own = info.dli_fbase; /* of the object that this code is in */
+    unsigned machine = header.e_machine;    /* stands in the same place in every ELF file */
+    if (header.e_ident[EI_DATA] != own->e_ident[EI_DATA])
+        machine = (machine & 0xff) << 8 | machine >> 8;
+    if (machine != own->e_machine || header.e_ident[EI_CLASS] != own->e_ident[EI_CLASS] ||
+        header.e_ident[EI_DATA] != own->e_ident[EI_DATA]) {
+        bool in_full = machine == own->e_machine;
+        char its[64], ours[64];
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s' is built for %s, not %s: build it here with cc -shared -fPIC",
+                       path, machine_name(machine, header.e_ident, in_full, its),
+                       machine_name(own->e_machine, own->e_ident, in_full, ours));
     }
-    struct stat st;
-    bool regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
-    close(fd);
-    if (!regular)
-        return mo_fail(error, -EINVAL, "plugin '%s' is not a file", path);
+    uint64_t end = 0;
+    for (unsigned i = 0; i < header.e_phnum; i++) {
+        ElfW(Phdr) segment;
+        off_t at = (off_t)(header.e_phoff + (uint64_t)i * sizeof(segment));
+        if (pread(fd, &segment, sizeof(segment), at) != (ssize_t)sizeof(segment))
+            end = UINT64_MAX;
+        else if (segment.p_type == PT_LOAD && segment.p_offset + segment.p_filesz > end)
+            end = segment.p_offset + segment.p_filesz;
+    }
+    if (end > (uint64_t)file_size)
+        return mo_fail(error, -ENOEXEC,
+                       "plugin '%s' is cut off: it ends after %jd bytes, within what is to be "
+                       "loaded; copy or build it again",
+                       path, (intmax_t)file_size);
     return 0;
+}
+
+static int check_file(const char *path, struct memopt_error *error) {
+    char why[MO_TRUST_WHY] = "";
+    mo_auto_close int fd = -1;
+    if (vouched || is_own(path)) {
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        fd = fd < 0 ? -errno : fd;
+    } else {
+        fd = mo_trust_open(path, 0, why);
+    }
+    if (why[0] != '\0')
+        return mo_fail(error, -EPERM, "plugin '%s' is not loaded: %s", path, why);
+    if (fd < 0)
+        return mo_fail(error, fd, "plugin '%s' cannot be opened: %s", path,
+                       fd == -ENOENT ? "there is no such file" : strerrordesc_np(-fd));
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return mo_fail(error, -EINVAL, "plugin '%s' is not a file", path);
+    return vouched ? 0 : check_elf(fd, st.st_size, path, error);
+}
+
+static mo_plugin_trial_fn try_it;
+
+void mo_plugin_set_trial(mo_plugin_trial_fn trial) {
+    try_it = trial;
+}
+
+static bool is_loaded(const char *path) {
+    for (const struct mo_plugin *plugin = loaded; plugin != NULL; plugin = plugin->next)
+        if (strcmp(plugin->path, path) == 0)
+            return true;
+    return false;
 }
 
 static struct mo_plugin *find_loaded(void *handle) {
@@ -854,6 +982,8 @@ static struct mo_plugin *find_loaded(void *handle) {
 static int open_object(enum memopt_plugin_kind kind, const char *path, void **ret_handle,
                        const struct memopt_plugin **ret_descriptor, struct memopt_error *error) {
     int r = check_file(path, error);
+    if (r == 0 && try_it != NULL && !is_own(path) && !is_loaded(path))
+        r = try_it(path, error);
     if (r < 0)
         return r;
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
@@ -1054,7 +1184,7 @@ int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size
     snprintf(beside, sizeof(beside), "%s", plugin->path);
     to_parent(beside);
     for (size_t i = 0; ops->libraries[i] != NULL && !found; i++)
-        found = (join(path, sizeof(path), beside, ops->libraries[i]) && access(path, R_OK) == 0) ||
+        found = take_file(beside, ops->libraries[i], path, NULL) > 0 ||
                 find_library(ops->libraries[i], path);
     for (size_t i = 0; ops->libraries[i] != NULL && !found; i++) {
         /* Only the linker's cache knows it. Never closed: it is an allocator. */
@@ -1108,6 +1238,28 @@ static void say(int level, const char *kind, const char *format, va_list argumen
             note_sink(level, kind, text);
     }
     errno = saved;
+}
+
+void mo_note_once(const char *format, ...) {
+    static struct said {
+        struct said *next;
+        char text[];
+    } * said;
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    for (const struct said *one = said; one != NULL; one = one->next)
+        if (strcmp(one->text, text) == 0)
+            return;
+    struct said *one = mo_sys_alloc(sizeof(*one) + strlen(text) + 1);
+    if (one != NULL) {
+        memcpy(one->text, text, strlen(text) + 1);
+        one->next = said;
+        said = one;
+    }
+    mo_host.note(MEMOPT_NOTE_WARNING, "%s", text);
 }
 
 static void host_note(int level, const char *format, ...) {

@@ -6,6 +6,10 @@
  * context), the build tree if memopt runs from one, the installed directory.
  * By path, it must be absolute.
  *
+ * A directory or a file that others than the user and root can have written
+ * (core/base/trust.h) is noted and skipped; one that is named by path is refused.
+ * What lies in memopt's own directory is trusted as memopt itself is.
+ *
  * What load gives back is a copy of the descriptor and of its operations in
  * structs of the current size, zeroed and then completed with the defaults of
  * memopt/plugin.h, so nobody else tests for NULL or for an older minor, but for
@@ -41,6 +45,15 @@ struct mo_plugin {
 
 /* Directories to search before all others; strings are copied. */
 int mo_plugin_add_directory(const char *directory, struct memopt_error *error);
+
+/* From now on absolute paths are not judged: they come from memopt run, which has loaded
+ * what they name. For its children, where each call counts. */
+void mo_plugin_vouch_for_paths(void);
+
+/* Called before a file is loaded that is not in memopt's own directory; its failure is that
+ * of mo_plugin_load(). For the memopt command, which a plugin's constructor must not end. */
+typedef int (*mo_plugin_trial_fn)(const char *path, struct memopt_error *error);
+void mo_plugin_set_trial(mo_plugin_trial_fn trial);
 
 /* On failure the message says which plugin, what is wrong, and what to do; for
  * an unknown name, the nearest known ones. */
@@ -84,5 +97,7 @@ int mo_plugin_backend_library(const struct mo_plugin *plugin, char *buffer, size
 typedef void (*mo_note_fn)(int level, const char *kind, const char *text);
 extern struct memopt_host mo_host;
 void mo_host_set_note(mo_note_fn note);
+/* A note of level WARNING, unless this process has had the same one before. */
+void mo_note_once(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif
