@@ -118,6 +118,28 @@ refused '[memopt]\nbinding = direct\n[heap.default]\nlimit = 1GiB\n' "together.i
 refused '[heap.default]\nlimit = 1GiB\non_limit = purge, spill\n' "together.ini:3: 'on_limit' can't be set for the default heap"
 refused '[heap.default]\nallocator = pool\n' "together.ini:2: 'allocator' can't be set for the default heap"
 refused '[heap.default]\nregion = 1MiB\n' "together.ini:2: 'region' can't be set for the default heap"
+# a value that is empty: what check says of it, run does, whoever reads the value
+exits 0 $config show --set heap.x.limit=1MiB --set memopt.trackers=stats --set memopt.reporters=text,json
+sed -n 's/^\[\(.*\)\]$/section \1/p; s/^; \(.*\) is unset$/key \1/p; s/^\([a-z0-9_]*\) = .*/key \1/p' out >keys
+exits 0 $plugins
+awk '$1 == "allocator" { print "section allocator." $2; while (("'"$plugins"' " $2) | getline line)
+    if (match(line, /^[a-z0-9_]+ (=|is unset)/)) { split(line, word, " "); print "key " word[1] } }' out >>keys
+ok "all keys were found" test "$(grep -c ^key keys)" -gt 80
+while read -r what word; do
+    [ "$what" = key ] || { section=$word && continue; }
+    grep -qx "$section.$word" tried 2>/dev/null && continue
+    echo "$section.$word" >>tried
+    $config check --set "$section.$word=" >/dev/null 2>said
+    checked=$?
+    "$memopt" run -q --json empty.json --set "$section.$word=" -- true >out 2>err
+    ran=$?
+    same=$([ "$checked:$ran" = 0:0 ] || [ "$checked:$ran:$(sed 's/^memopt config: //' said)" = \
+        "2:125:$(sed 's/^memopt run: //' err)" ] || echo no)
+    ok "an empty $section.$word: check ends with $checked, run with $ran" test -z "$same"
+done <keys
+printf '[heap.x]\nallocator =\n' >empty.ini
+exits 0 $config check -c empty.ini
+exits 0 $memopt run -q -c empty.ini -- true
 exits 0 $config check --set heap.default.on_limit=purge,fail --set heap.other.allocator=pool
 exits 2 $config check --set memopt.binding=direct --set memopt.trackers=stats
 says err "memopt config: --set memopt.binding: binding = direct"

@@ -92,6 +92,18 @@ static int try_open(const char *name, const struct memopt_heap_options *options,
     return code;
 }
 
+static void unset_values_are_unset(void) {
+    write_ini("[pressure]\nspill_dir =\n[heap.plain]\nallocator =\nlimit =\nregion =\n"
+              "[heap.spilled]\nlimit = 1MiB\non_limit = spill\n");
+    struct memopt_error error;
+    struct memopt_heap_statistics stats = stats_of(open_or_die("plain", NULL));
+    CHECK(strcmp(stats.allocator, "libc") == 0);
+    CHECK(stats.limit == MEMOPT_NO_LIMIT);
+    CHECK(try_open("spilled", NULL, &error) == -EINVAL);
+    CHECK_TEXT(error.message, "heap 'spilled': spill_dir is unset: name a directory on a disk");
+}
+IN_CHILD(unset_values_are_unset)
+
 static void bad_requests_are_refused(void) {
     write_ini("[pressure]\nspill_dir = /proc/self\n"
               "[heap.spilled]\nlimit = 1MiB\non_limit = purge, spill\n"
@@ -320,6 +332,7 @@ int main(void) {
         cmocka_unit_test(ini_drives_heaps_test),
         cmocka_unit_test(options_go_first_test),
         cmocka_unit_test(arena_has_the_region_test),
+        cmocka_unit_test(unset_values_are_unset_test),
         cmocka_unit_test(bad_requests_are_refused_test),
         cmocka_unit_test(jemalloc_says_what_to_do_test),
         cmocka_unit_test(init_takes_a_file_test),

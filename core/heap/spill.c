@@ -444,6 +444,8 @@ static void destroy(struct memopt_heap *heap) {
 
 int mo_spill_open(struct memopt_heap *heap, const char *directory, uint64_t limit,
                   struct memopt_error *error) {
+    if (directory == NULL)
+        return mo_fail(error, -EINVAL, "spill_dir is unset: name a directory on a disk");
     if (directory[0] != '/' || strlen(directory) >= sizeof(heap->spill->directory))
         return mo_fail(error, -EINVAL, "spill_dir is '%.200s', not an absolute path", directory);
     int fd = open_file(directory);

@@ -235,11 +235,13 @@ static int ask_heaps(struct mo_plan *plan, struct mo_config *config, struct memo
     for (size_t i = 0; (heap = mo_config_section(config, "heap.", i)) != NULL; i++) {
         char section[256];
         struct mo_plugin *plugin;
+        struct mo_settings_heap settings;
         snprintf(section, sizeof(section), "heap.%s", heap);
-        const char *name = mo_config_get(config, section, "allocator", NULL);
-        if (name == NULL)
+        int r = mo_config_fill(config, section, mo_core_section("heap")->table, &settings, error);
+        if (r == 0 && settings.allocator == NULL)
             continue;
-        int r = mo_plugin_load(MEMOPT_ALLOCATOR, name, &plugin, error);
+        if (r == 0)
+            r = mo_plugin_load(MEMOPT_ALLOCATOR, settings.allocator, &plugin, error);
         if (r < 0)
             return r;
         if (plugin == plan->allocator)
