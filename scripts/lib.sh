@@ -13,7 +13,8 @@ packages_backends="libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev"
 packages_examples="zlib1g-dev dataset-fashion-mnist"
 # ... and these are what the tests and the benchmark need.
 packages_tests="libcmocka-dev mandoc valgrind clang libclang-rt-dev xz-utils python3 perl sqlite3 git
-    redis-server redis-tools nodejs php-cli php-mbstring php-xml ruby lua5.4 nginx-light gdb"
+    redis-server redis-tools nodejs php-cli php-mbstring php-xml ruby lua5.4 nginx-light gdb
+    musl-tools"
 # Two gigabytes more of real programs, which only scripts/check --long installs.
 packages_long="ghc postgresql default-jdk-headless golang-go chromium chromium-sandbox"
 

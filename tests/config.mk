@@ -33,7 +33,8 @@ endif
 
 include tests/fuzz/local.mk
 
-config_tests = tests/test_bad_plugins.sh tests/test_cli_config.sh tests/test_trust.sh
+config_tests = tests/test_bad_plugins.sh tests/test_cli_config.sh tests/test_configure.sh \
+	tests/test_trust.sh
 if !ENABLE_TSAN
 TESTS += $(config_tests)
 endif
