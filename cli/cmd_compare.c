@@ -11,6 +11,7 @@
 
 #include "cli/cmd.h"
 #include "cli/compare.h"
+#include "cli/settings.h"
 
 #include "core/base/error.h"
 #include "core/launch/plan.h"
@@ -29,8 +30,8 @@
 
 const char mo_compare_usage[] =
     "usage: memopt compare [-k] [-a ALLOCATORS] [-c FILE] [-n RUNS] [-o FILE]\n"
-    "                      [--format FORMAT] [--set SECTION.KEY=VALUE] [--] PROGRAM\n"
-    "                      [ARGUMENT ...]\n"
+    "                      [--format FORMAT] [--profile NAME]\n"
+    "                      [--set SECTION.KEY=VALUE] [--] PROGRAM [ARGUMENT ...]\n"
     "\n"
     "Runs a program over several allocators, in turn, and prints a table of what\n"
     "each cost: time, memory, page faults.\n"
@@ -45,6 +46,8 @@ const char mo_compare_usage[] =
     "  -k, --keep-output       leave the program's output visible, not discarded\n"
     "  -n, --runs RUNS         measured runs of each candidate, 1 to 1000; default 5\n"
     "  -o, --output FILE       write the table there instead of standard output\n"
+    "      --profile NAME      a configuration that memopt brings, as with -c: low-rss,\n"
+    "                          throughput, training, debug, ci\n"
     "      --set SECTION.KEY=VALUE\n"
     "                          set a value for all candidates; may be repeated\n"
     "\n"
@@ -57,7 +60,7 @@ static const char name[] = "compare";
 
 struct options {
     const char *allocators, *output;
-    const char *files[MO_CANDIDATES];
+    const char *files[MO_CANDIDATES], *labels[MO_CANDIDATES]; /* a profile's is its name */
     size_t file_count;
     struct mo_config_set sets[MO_CANDIDATES + 4]; /* the last ones are a candidate's own */
     size_t set_count;
@@ -85,7 +88,7 @@ struct compare {
 
 /* ---------------------------------------------------------------- options */
 
-enum { OPTION_FORMAT = 256, OPTION_SET };
+enum { OPTION_FORMAT = 256, OPTION_PROFILE, OPTION_SET };
 
 static int parse_format(const char *text, enum mo_compare_format *ret_format) {
     static const char *const formats[] = {"text", "json", "markdown"};
@@ -116,6 +119,7 @@ static int parse_options(int argc, char *argv[], struct options *options) {
         {"help", no_argument, NULL, 'h'},
         {"keep-output", no_argument, NULL, 'k'},
         {"output", required_argument, NULL, 'o'},
+        {"profile", required_argument, NULL, OPTION_PROFILE},
         {"runs", required_argument, NULL, 'n'},
         {"set", required_argument, NULL, OPTION_SET},
         {NULL, 0, NULL, 0},
@@ -130,9 +134,14 @@ static int parse_options(int argc, char *argv[], struct options *options) {
             options->allocators = optarg;
             break;
         case 'c':
+        case OPTION_PROFILE:
             if (options->file_count == MO_CANDIDATES / 2)
                 return mo_wrong_usage(name, "no more than %d files", MO_CANDIDATES / 2) + 1;
-            options->files[options->file_count++] = optarg;
+            options->files[options->file_count] = optarg;
+            if (option == OPTION_PROFILE &&
+                mo_profile(name, optarg, &options->files[options->file_count]) < 0)
+                return MO_EXIT_FAILED + 1;
+            options->labels[options->file_count++] = optarg;
             break;
         case 'h':
             return mo_print_usage(mo_compare_usage) + 1;
@@ -205,7 +214,7 @@ static int list_candidates(struct compare *compare) {
     int r = add_list(compare, "libc", 1);
     for (size_t i = 0; i < options->file_count && r == 0; i++) {
         struct mo_candidate *candidate =
-            add_candidate(compare, options->files[i], strlen(options->files[i]), 1);
+            add_candidate(compare, options->labels[i], strlen(options->labels[i]), 1);
         if (candidate == NULL)
             return -ENOMEM;
         candidate->file = options->files[i];
@@ -313,8 +322,7 @@ static int take_figures(struct compare *compare, size_t i, size_t run, const str
                      "the program became one that isn't watched, or left without exit()");
         candidate->unfit |= stranger || went_away;
         candidate->values[MO_METRIC_WALL][run] = (double)report->wall_time;
-        candidate->values[MO_METRIC_CPU][run] =
-            (double)(report->user_time + report->system_time);
+        candidate->values[MO_METRIC_CPU][run] = (double)(report->user_time + report->system_time);
         candidate->values[MO_METRIC_RSS][run] = or_nan(report->peak_rss);
         candidate->values[MO_METRIC_FAULTS][run] =
             (double)(result->usage.ru_minflt + result->usage.ru_majflt);

@@ -20,8 +20,9 @@
 #include <string.h>
 
 const char mo_config_usage[] =
-    "usage: memopt config show [-c FILE] [--json] [--set SECTION.KEY=VALUE]\n"
-    "       memopt config check [-c FILE] [--set SECTION.KEY=VALUE]\n"
+    "usage: memopt config show [-c FILE] [--json] [--profile NAME]\n"
+    "                          [--set SECTION.KEY=VALUE]\n"
+    "       memopt config check [-c FILE] [--profile NAME] [--set SECTION.KEY=VALUE]\n"
     "       memopt config explain [SECTION[.KEY]]\n"
     "\n"
     "show     prints every effective value and where it came from\n"
@@ -31,6 +32,8 @@ const char mo_config_usage[] =
     "  -c, --config FILE  read FILE after the usual files (check: only it)\n"
     "  -h, --help         show this\n"
     "      --json         print JSON\n"
+    "      --profile NAME a configuration that memopt brings, as with -c: low-rss,\n"
+    "                     throughput, training, debug, ci\n"
     "      --set SECTION.KEY=VALUE\n"
     "                     set a value, after all files; may be repeated\n";
 
@@ -43,11 +46,9 @@ struct options {
 /* -1: go on; else the exit status. The caller frees options->sets. */
 static int read_options(int argc, char *argv[], struct options *options) {
     static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"set", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'}, {"set", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},         {"profile", required_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
     };
     options->sets = calloc((size_t)argc, sizeof(*options->sets));
     if (options->sets == NULL) {
@@ -67,6 +68,10 @@ static int read_options(int argc, char *argv[], struct options *options) {
             break;
         case 'j':
             options->json = 1;
+            break;
+        case 'p':
+            if (mo_profile("config", optarg, &options->request.file) < 0)
+                return MO_EXIT_USAGE;
             break;
         case 'h':
             return mo_print_usage(mo_config_usage);
@@ -362,7 +367,7 @@ int mo_cmd_config(int argc, char *argv[]) {
     else if (count < 0)
         status = mo_wrong_usage("config", "what: 'show', 'check' or 'explain'?");
     else if (!takes_file && (options.request.file != NULL || options.request.set_count > 0))
-        status = mo_wrong_usage("config", "-c and --set go with 'show' and 'check'");
+        status = mo_wrong_usage("config", "-c, --profile and --set go with 'show' and 'check'");
     else if (options.json && strcmp(what, "show") != 0)
         status = mo_wrong_usage("config", "--json goes with 'show'");
     else if (takes_file && count > 0)

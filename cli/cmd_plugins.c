@@ -15,14 +15,17 @@
 #include <string.h>
 
 const char mo_plugins_usage[] =
-    "usage: memopt plugins [-c FILE] [--json] [NAME]\n"
+    "usage: memopt plugins [-c FILE] [--json] [--profile NAME] [PLUGIN]\n"
     "\n"
-    "Lists the allocator, tracker and reporter plugins that can be found, or\n"
-    "shows the options of one and their values in effect.\n"
+    "Lists the allocator, tracker and reporter plugins that can be found, or shows\n"
+    "one, given by name or absolute path, and its options with their values, as a\n"
+    "configuration has them.\n"
     "\n"
     "  -c, --config FILE  read FILE after the usual files\n"
     "  -h, --help         show this\n"
-    "      --json         print JSON\n";
+    "      --json         print JSON\n"
+    "      --profile NAME a configuration that memopt brings, as with -c: low-rss,\n"
+    "                     throughput, training, debug, ci\n";
 
 struct listing {
     const struct mo_config *config; /* NULL: it has errors */
@@ -47,7 +50,7 @@ static void try_plugin(enum memopt_plugin_kind kind, const char *name, struct tr
     tried->library[0] = '\0';
     tried->error.message[0] = '\0';
     int result = mo_plugin_load(kind, name, &tried->plugin, &tried->error);
-    if (result == 0 && kind == MEMOPT_ALLOCATOR)
+    if (result == 0 && tried->plugin->descriptor.kind == MEMOPT_ALLOCATOR)
         result = mo_plugin_backend_library(tried->plugin, tried->library, sizeof(tried->library),
                                            &tried->error);
     tried->available = result == 0;
@@ -91,19 +94,18 @@ static json_t *option_json(const struct listing *listing, const struct mo_sectio
     return NULL;
 }
 
+/* A line for each, as a configuration has it. */
 static void print_options(const struct listing *listing, const struct mo_section *section) {
     const struct memopt_option *option;
     for (size_t i = 0; (option = mo_section_option(section, i)) != NULL; i++) {
-        char text[1024], from[PATH_MAX + 16];
+        char from[PATH_MAX + 16];
         const char *value = effective(listing, section, option, from, sizeof(from));
-        if (value == NULL || *value == '\0')
-            printf("\n%s is unset\n", option->key);
-        else
-            printf("\n%s = %s    ; %s\n", option->key, value, from);
-        mo_key_summary(option, text, sizeof(text));
-        mo_print_wrapped(text, 4);
-        mo_print_wrapped(option->help, 4);
+        int used = printf("%s = %s", option->key, value == NULL ? "" : value);
+        printf("%*s ; %s", used < 28 ? 28 - used : 0, "", option->help);
+        printf(strcmp(from, "default") == 0 ? "\n" : " (%s)\n", from);
     }
+    if (section->table.first != NULL)
+        printf("; 'memopt config explain %s' says more\n", section->name);
 }
 
 static void print_text(const struct listing *listing, enum memopt_plugin_kind kind,
@@ -129,6 +131,36 @@ static void print_text(const struct listing *listing, enum memopt_plugin_kind ki
         print_options(listing, section);
 }
 
+static void show_plugin(struct listing *listing, enum memopt_plugin_kind kind, const char *name,
+                        const char *path, const struct tried *tried) {
+    struct mo_section section = {.name = NULL};
+    char section_name[PATH_MAX + 16];
+    listing->found++;
+    snprintf(section_name, sizeof(section_name), "%s.%s", mo_plugin_kind_name(kind), name);
+    if (tried->plugin != NULL)
+        mo_section_of_plugin(tried->plugin, section_name, &section);
+    if (listing->json == NULL) {
+        print_text(listing, kind, name, path, tried, &section);
+        return;
+    }
+    const struct memopt_plugin *descriptor =
+        tried->plugin != NULL ? &tried->plugin->descriptor : NULL;
+    json_t *json = json_pack(
+        "{s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o}", "kind", mo_plugin_kind_name(kind), "name", name,
+        "version", mo_json_string(descriptor != NULL ? descriptor->version : NULL), "summary",
+        mo_json_string(descriptor != NULL ? descriptor->summary : NULL), "path",
+        mo_json_string(path), "available", tried->available, "why_not",
+        mo_json_string(tried->available ? NULL : tried->error.message), "library",
+        mo_json_string(tried->library[0] != '\0' ? tried->library : NULL));
+    json_t *options = json_array();
+    const struct memopt_option *option;
+    for (size_t i = 0; section.name != NULL && (option = mo_section_option(&section, i)) != NULL;
+         i++)
+        listing->failed |= json_array_append_new(options, option_json(listing, &section, option));
+    listing->failed |= json_object_set_new(json, "options", options);
+    listing->failed |= json_array_append_new(listing->json, json);
+}
+
 static int list_plugin(void *context, enum memopt_plugin_kind kind, const char *name,
                        const char *path) {
     struct listing *listing = context;
@@ -141,35 +173,22 @@ static int list_plugin(void *context, enum memopt_plugin_kind kind, const char *
         if (strcmp(listing->only, name) != 0)
             return 0;
     }
-    listing->found++;
     struct tried tried;
-    struct mo_section section = {.name = NULL};
-    struct memopt_error error;
-    char section_name[PATH_MAX + 16];
     try_plugin(kind, name, &tried);
-    snprintf(section_name, sizeof(section_name), "%s.%s", mo_plugin_kind_name(kind), name);
-    if (tried.plugin != NULL)
-        (void)mo_section_describe(listing->config, section_name, &section, &error);
-    if (listing->json == NULL) {
-        print_text(listing, kind, name, path, &tried, &section);
-        return 0;
+    show_plugin(listing, kind, name, path, &tried);
+    return 0;
+}
+
+/* A file by its path: what is no plugin is an error of whoever names it. */
+static int show_path(struct listing *listing, const char *path) {
+    struct tried tried;
+    try_plugin((enum memopt_plugin_kind)0, path, &tried);
+    if (tried.plugin == NULL) {
+        mo_say("plugins", "%s", tried.error.message);
+        return MO_EXIT_USAGE;
     }
-    const struct memopt_plugin *descriptor =
-        tried.plugin != NULL ? &tried.plugin->descriptor : NULL;
-    json_t *json = json_pack(
-        "{s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o}", "kind", mo_plugin_kind_name(kind), "name", name,
-        "version", mo_json_string(descriptor != NULL ? descriptor->version : NULL), "summary",
-        mo_json_string(descriptor != NULL ? descriptor->summary : NULL), "path",
-        mo_json_string(path), "available", tried.available, "why_not",
-        mo_json_string(tried.available ? NULL : tried.error.message), "library",
-        mo_json_string(tried.library[0] != '\0' ? tried.library : NULL));
-    json_t *options = json_array();
-    const struct memopt_option *option;
-    for (size_t i = 0; section.name != NULL && (option = mo_section_option(&section, i)) != NULL;
-         i++)
-        listing->failed |= json_array_append_new(options, option_json(listing, &section, option));
-    listing->failed |= json_object_set_new(json, "options", options);
-    listing->failed |= json_array_append_new(listing->json, json);
+    const struct memopt_plugin *descriptor = &tried.plugin->descriptor;
+    show_plugin(listing, (enum memopt_plugin_kind)descriptor->kind, descriptor->name, path, &tried);
     return 0;
 }
 
@@ -185,9 +204,14 @@ static int list(const struct mo_config_request *request, const char *only, int a
         .config = config, .only = only, .nearest = {.word = only != NULL ? only : ""}};
     if (as_json)
         listing.json = json_array();
-    mo_plugin_each(list_plugin, &listing);
     int status = 0;
-    if (only != NULL && listing.found == 0) {
+    if (only != NULL && strchr(only, '/') != NULL)
+        status = show_path(&listing, only);
+    else
+        mo_plugin_each(list_plugin, &listing);
+    if (status != 0) {
+        json_decref(listing.json);
+    } else if (only != NULL && listing.found == 0) {
         const char *package = mo_plugin_build_package(MEMOPT_ALLOCATOR, only);
         if (package != NULL)
             mo_say("plugins",
@@ -217,6 +241,7 @@ int mo_cmd_plugins(int argc, char *argv[]) {
     static const struct option longs[] = {
         {"config", required_argument, NULL, 'c'},
         {"json", no_argument, NULL, 'j'},
+        {"profile", required_argument, NULL, 'p'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -231,6 +256,10 @@ int mo_cmd_plugins(int argc, char *argv[]) {
             break;
         case 'j':
             as_json = 1;
+            break;
+        case 'p':
+            if (mo_profile("plugins", optarg, &request.file) < 0)
+                return MO_EXIT_USAGE;
             break;
         case 'h':
             return mo_print_usage(mo_plugins_usage);

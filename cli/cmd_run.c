@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "cli/cmd.h"
+#include "cli/settings.h"
 
 #include "core/base/error.h"
 #include "core/launch/lsan.h"
@@ -31,7 +32,8 @@
 
 const char mo_run_usage[] =
     "usage: memopt run [-q] [-a ALLOCATOR] [-c FILE] [-r REPORTERS] [-t TRACKERS]\n"
-    "                  [--json FILE] [--set SECTION.KEY=VALUE] [--] PROGRAM [ARGUMENT ...]\n"
+    "                  [--json FILE] [--profile NAME] [--set SECTION.KEY=VALUE] [--]\n"
+    "                  PROGRAM [ARGUMENT ...]\n"
     "\n"
     "Runs a program on another memory allocator and says what it did with its\n"
     "memory.\n"
@@ -40,6 +42,8 @@ const char mo_run_usage[] =
     "  -c, --config FILE       read FILE instead of $MEMOPT_CONF\n"
     "  -h, --help              show this\n"
     "      --json FILE         write the report to FILE as JSON, too\n"
+    "      --profile NAME      a configuration that memopt brings, as with -c: low-rss,\n"
+    "                          throughput, training, debug, ci\n"
     "  -q, --quiet             print no summary and no notes\n"
     "  -r, --reporters LIST    who writes the report: text, json, ...\n"
     "      --set SECTION.KEY=VALUE\n"
@@ -88,7 +92,7 @@ static int add_set(struct options *options, const char *label, const char *prefi
     return 0;
 }
 
-enum { OPTION_JSON = 256, OPTION_SET };
+enum { OPTION_JSON = 256, OPTION_PROFILE, OPTION_SET };
 
 /* 0: go on at argv[optind]; > 0: done, with this exit status + 1. */
 static int parse_options(int argc, char *argv[], struct options *options) {
@@ -97,6 +101,7 @@ static int parse_options(int argc, char *argv[], struct options *options) {
         {"config", required_argument, NULL, 'c'},
         {"help", no_argument, NULL, 'h'},
         {"json", required_argument, NULL, OPTION_JSON},
+        {"profile", required_argument, NULL, OPTION_PROFILE},
         {"quiet", no_argument, NULL, 'q'},
         {"reporters", required_argument, NULL, 'r'},
         {"set", required_argument, NULL, OPTION_SET},
@@ -126,6 +131,10 @@ static int parse_options(int argc, char *argv[], struct options *options) {
             break;
         case OPTION_JSON:
             options->json = strcmp(optarg, "-") == 0 ? "stdout" : optarg;
+            break;
+        case OPTION_PROFILE:
+            if (mo_profile(name, optarg, &options->file) < 0)
+                return MO_EXIT_FAILED + 1;
             break;
         case OPTION_SET:
             r = add_set(options, "--set", "", optarg);

@@ -2,7 +2,11 @@
 #include "cli/settings.h"
 
 #include "cli/cmd.h"
+#include "core/base/error.h"
 
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void describe(const struct memopt_option *option, int with_default, char *buffer,
@@ -44,6 +48,26 @@ void mo_print_wrapped(const char *text, int indent) {
         text += length + (text[length] == ' ');
     }
     putchar('\n');
+}
+
+int mo_profile(const char *command, const char *name, const char **ret_file) {
+    static struct file {
+        struct file *next;
+        char path[PATH_MAX];
+    } * files; /* kept until memopt ends, as what the command line has is */
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    struct file *file = calloc(1, sizeof(*file));
+    int r = file == NULL ? mo_fail(&error, -ENOMEM, "out of memory")
+                         : mo_config_profile(name, file->path, sizeof(file->path), &error);
+    if (r < 0) {
+        mo_say(command, "%s", error.message);
+        free(file);
+        return r;
+    }
+    file->next = files;
+    files = file;
+    *ret_file = file->path;
+    return 0;
 }
 
 void mo_core_as_section(const struct mo_core_section *core, struct mo_section *ret_section) {

@@ -1,6 +1,6 @@
 /*
  * settings.h - what `memopt config` and `memopt plugins` share: telling of
- * option tables in words.
+ * option tables in words; and --profile, which others have, too.
  */
 #ifndef MO_CLI_SETTINGS_H
 #define MO_CLI_SETTINGS_H
@@ -11,6 +11,8 @@
 void mo_key_type(const struct memopt_option *option, char *buffer, size_t size);
 /* The same and the default. */
 void mo_key_summary(const struct memopt_option *option, char *buffer, size_t size);
+/* --profile NAME: sets *ret_file to its path, or says why there is none. */
+int mo_profile(const char *command, const char *name, const char **ret_file);
 /* On stdout, in lines of at most 80 columns. */
 void mo_print_wrapped(const char *text, int indent);
 /* A core section's table, [heap.NAME] as "heap". */

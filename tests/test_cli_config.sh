@@ -195,10 +195,34 @@ exits 0 $plugins
 for kind in allocator tracker reporter; do ok "there is a $kind" grep -q "^$kind " out; done
 exits 0 $plugins libc
 says out "alloc-libc.so"
-says out "arena_max is unset"
+ok "an option is a line" grep -qE '^arena_max = +; the most arenas' out
+exits 0 $plugins guard
+ok "with its value" grep -qE '^side = end +; which side' out
+ok "and nothing more" test "$(grep -cvE '^(allocator|    /|[a-z_]+ = |; )' out)" -eq 0
 printf '[allocator.libc]\narena_max = 3\n' >c.ini
 exits 0 $plugins -c c.ini libc
-says out "arena_max = 3    ; c.ini:2"
+ok "where a value comes from" grep -qE '^arena_max = 3 +; the most arenas .*\(c.ini:2\)$' out
+# what follows the file's name is a section
+for name in guard stats text; do
+    exits 0 $plugins $name
+    kind=$(awk '{ print $1; exit }' out)
+    { echo "[$kind.$name]" && sed '1,2d; /^    /d' out; } >section.ini
+    exits 0 $config check -c section.ini
+done
+# a file by its path, whatever its name and kind
+for file in alloc-mmap track-stats report-json; do
+    cp -L "$top_builddir/plugins/.libs/$file.so" "$work/any.so"
+    exits 0 $plugins "$work/any.so"
+    says out " ${file#*-} "
+    says out "    $work/any.so"
+    exits 0 $plugins --json "$work/any.so"
+    says out "\"path\": \"$work/any.so\""
+    rm "$work/any.so"
+done
+exits 2 $plugins "$work/any.so"
+says err "plugin '$work/any.so' cannot be opened: there is no such file"
+exits 2 $plugins ./any.so
+says err "a relative path is refused"
 exits 0 $plugins --json
 if [ -n "$python" ]; then
     ok "plugins --json is right" "$python" - <<'PY'
@@ -287,7 +311,37 @@ for profile in "$conf"/profiles/*.ini; do
 done
 for name in low-rss throughput debug ci training; do
     ok "the profile $name is there" test -f "$conf/profiles/$name.ini"
+    has "$(sed -n 's/^allocator *= *//p' "$conf/profiles/$name.ini" | head -1)" || continue
+    exits 0 $config check --profile $name
+    exits 0 $config show --profile $name
+    says out "conf/profiles/$name.ini:"
 done
+cp out as_profile
+exits 0 $config show -c "$(realpath "$conf/profiles/training.ini")"
+ok "a profile is its file" diff as_profile out
+exits 0 "$memopt" run --profile ci --set reporter.json.output="$work/profile.json" -- true
+ok "run takes a profile" test -s profile.json
+exits 0 $plugins --profile ci json
+says out "conf/profiles/ci.ini:"
+exits 0 "$memopt" compare -n 1 --profile ci --set reporter.json.output=/dev/null -- true
+ok "compare takes a profile, under its name" grep -q '^ci ' out
+for command in "config show" "config check" "plugins" "run" "compare"; do
+    case $command in run | compare) status=125 ;; *) status=2 ;; esac
+    for name in low-rs ../profiles/ci ""; do
+        exits $status "$memopt" $command --profile "$name" -- true
+        says err "there is no profile '$name'"
+        says err "known: ci, debug, low-rss, throughput, training"
+    done
+done
+exits 125 "$memopt" run --profile low-rs -- true
+says err "did you mean 'low-rss'?"
+# where an installed tree has them, wherever it was moved to
+mkdir -p moved/lib/memopt moved/bin moved/share/memopt/profiles
+cp "$memopt" moved/bin
+cp -L "$top_builddir"/plugins/.libs/*.so moved/lib/memopt
+printf '[monitor]\ninterval = 77ms\n' >moved/share/memopt/profiles/own.ini
+exits 0 moved/bin/memopt config show --profile own
+says out "; $work/moved/share/memopt/profiles/own.ini:2"
 
 # ---- the manuals
 page=$top_srcdir/man/memopt.ini.5

@@ -95,6 +95,13 @@ if [ $root = 1 ]; then
     skipped "a directory in a stranger's" "its directory '$work/own' belongs to user $stranger"
     cd .. && mv sub/memopt.ini . && rm -r sub
     chown 0 .
+    # what it is called is shown as text
+    odd=../$'\e[31m\u202e'
+    mkdir "$odd" && mv memopt.ini "$odd" && chown $stranger "$odd" && cd "$odd" || exit 99
+    exits 0 "$memopt" config show
+    says err "belongs to user $stranger"
+    ok "no control characters" test -z "$(tr -d '\n -~' <err)"
+    chown 0 . && mv memopt.ini ../own && cd ../own && rm -r "$odd" || exit 99
     # the group's bits are then the mask of all who are named
     if [ -n "$python" ] && "$python" - <<'PY'; then
 import os, struct, sys

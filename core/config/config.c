@@ -20,6 +20,7 @@
 #include "core/base/trust.h"
 #include "core/plugin/registry.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
@@ -301,7 +302,7 @@ static void describe_core(const struct mo_core_section *core, const char *name,
                                .settings_size = core->settings_size};
 }
 
-static void describe_plugin(struct mo_plugin *plugin, const char *name, struct mo_section *ret) {
+void mo_section_of_plugin(struct mo_plugin *plugin, const char *name, struct mo_section *ret) {
     *ret = (struct mo_section){
         .name = name,
         .help = plugin->descriptor.summary,
@@ -345,7 +346,7 @@ int mo_section_describe(const struct mo_config *config, const char *name,
     for (size_t j = 0; config != NULL && j < config->plugin_count; j++)
         if (config->plugins[j]->descriptor.kind == families[i].kind &&
             strcmp(config->plugins[j]->descriptor.name, dot + 1) == 0) {
-            describe_plugin(config->plugins[j], name, ret_section);
+            mo_section_of_plugin(config->plugins[j], name, ret_section);
             return 0;
         }
     struct mo_plugin *plugin;
@@ -357,7 +358,7 @@ int mo_section_describe(const struct mo_config *config, const char *name,
         mo_error_prefix(error, "section [%s]", mo_quoted(name, quoted));
         return result;
     }
-    describe_plugin(plugin, name, ret_section);
+    mo_section_of_plugin(plugin, name, ret_section);
     return 0;
 }
 
@@ -1206,7 +1207,7 @@ static void check_plugin(struct loader *loader, const struct value *value,
     if (find_section(config, section_name) != NULL)
         return;
     struct mo_section type;
-    describe_plugin(plugin, section_name, &type);
+    mo_section_of_plugin(plugin, section_name, &type);
     new_section(loader, &type, source, value->origin.line);
 }
 
@@ -1375,6 +1376,43 @@ int mo_config_load_text(const char *name, const char *directory, const void *tex
     }
     loader_end(&loader);
     return result;
+}
+
+static int is_profile(const struct dirent *entry) {
+    const char *dot = strrchr(entry->d_name, '.');
+    return dot != NULL && dot != entry->d_name && strcmp(dot, ".ini") == 0;
+}
+
+int mo_config_profile(const char *name, char *buffer, size_t size, struct memopt_error *error) {
+    char directory[PATH_MAX], real[PATH_MAX], quoted[MO_QUOTED_MAX], known[512] = "";
+    struct dirent **entries;
+    int r = mo_plugin_own_profiles(directory, sizeof(directory), error);
+    if (r < 0)
+        return r;
+    int written = snprintf(buffer, size, "%s/%s.ini", directory, name);
+    if (strchr(name, '/') == NULL && written < (int)size && realpath(buffer, real) != NULL &&
+        strlen(real) < size) {
+        memcpy(buffer, real, strlen(real) + 1);
+        return 0;
+    }
+    struct mo_nearest nearest = {.word = name};
+    int count = scandir(directory, &entries, is_profile, alphasort);
+    for (int i = 0; i < count; i++) {
+        size_t used = strlen(known);
+        *strrchr(entries[i]->d_name, '.') = '\0';
+        mo_nearest_try(&nearest, entries[i]->d_name);
+        snprintf(known + used, sizeof(known) - used, "%s%s", used > 0 ? ", " : "",
+                 entries[i]->d_name);
+    }
+    r = mo_fail(error, -ENOENT, "there is no profile '%s'", mo_quoted(name, quoted));
+    if (nearest.best != NULL)
+        mo_error_hint(error, "did you mean '%s'?", nearest.best);
+    mo_error_hint(error, "known: %s; a file of your own goes after -c", known);
+    for (int i = 0; i < count; i++)
+        free(entries[i]);
+    if (count >= 0)
+        free(entries);
+    return r;
 }
 
 /* ---------------------------------------------------------------- 7. writing */

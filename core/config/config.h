@@ -76,6 +76,10 @@ int mo_config_load_text(const char *name, const char *directory, const void *tex
                         struct mo_config **ret_config, struct memopt_error *error);
 void mo_config_free(struct mo_config *config); /* NULL: nothing */
 
+/* The path of a profile that memopt brings ("low-rss"), to give as a file. -ENOENT: there
+ * is none of that name; the message lists those there are. */
+int mo_config_profile(const char *name, char *buffer, size_t size, struct memopt_error *error);
+
 /* The text of a value (default included), or NULL if unset. Of plugins' sections
  * those are known that are in use or have values. */
 const char *mo_config_get(const struct mo_config *config, const char *section, const char *key,
@@ -116,6 +120,9 @@ const struct mo_section *mo_config_section_at(const struct mo_config *config, si
  * then found, not those it names by path. */
 int mo_section_describe(const struct mo_config *config, const char *name,
                         struct mo_section *ret_section, struct memopt_error *error);
+/* That of a plugin; `name` must live as long as the result. */
+void mo_section_of_plugin(struct mo_plugin *plugin, const char *name,
+                          struct mo_section *ret_section);
 /* The rows of the table and `output`; NULL: no more. */
 const struct memopt_option *mo_section_option(const struct mo_section *section, size_t index);
 

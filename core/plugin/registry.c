@@ -327,6 +327,25 @@ int mo_plugin_own_library(const char *name, char *buffer, size_t size, struct me
     return 0;
 }
 
+int mo_plugin_own_profiles(char *buffer, size_t size, struct memopt_error *error) {
+    /* of an installed tree, wherever it was moved to, with its libraries in lib or lib/ARCH */
+    static const char *const relative[] = {"../../share/memopt/profiles",
+                                           "../../../share/memopt/profiles"};
+    const struct place *place = own_place();
+    if (place->top[0] != '\0') {
+        if (join(buffer, size, place->top, "conf/profiles") && access(buffer, R_OK) == 0)
+            return 0;
+    } else {
+        for (size_t i = 0; i < sizeof(relative) / sizeof(*relative); i++)
+            if (join(buffer, size, place->plugins, relative[i]) && access(buffer, R_OK) == 0)
+                return 0;
+        if (join(buffer, size, MO_PKGDATADIR, "profiles") && access(buffer, R_OK) == 0)
+            return 0;
+    }
+    return mo_fail(error, -ENOENT, "memopt's own profiles are not in '%s': install memopt again",
+                   place->top[0] != '\0' ? place->top : MO_PKGDATADIR);
+}
+
 /* ------------------------------------------------------------------- find */
 
 static bool good_name(const char *name, size_t length) {
@@ -699,7 +718,7 @@ static int check_descriptor(const struct memopt_plugin *found, size_t available,
     if (kind_of(found->kind) == NULL)
         return mo_fail(error, -ENOEXEC, "plugin '%s' is of kind %u, which ABI %d.%d does not have",
                        path, found->kind, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR);
-    if (found->kind != (uint32_t)kind)
+    if (kind != 0 && found->kind != (uint32_t)kind)
         return mo_fail(error, -ENOEXEC, "plugin '%s' is of the wrong kind: %s where %s is wanted",
                        path, mo_plugin_kind_name((enum memopt_plugin_kind)found->kind),
                        mo_plugin_kind_name(kind));

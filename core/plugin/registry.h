@@ -55,7 +55,7 @@ void mo_plugin_vouch_for_paths(void);
 typedef int (*mo_plugin_trial_fn)(const char *path, struct memopt_error *error);
 void mo_plugin_set_trial(mo_plugin_trial_fn trial);
 
-/* On failure the message says which plugin, what is wrong, and what to do; for
+/* `kind` 0: of any kind, for a path. On failure the message says which plugin, what is wrong, and what to do; for
  * an unknown name, the nearest known ones. */
 int mo_plugin_load(enum memopt_plugin_kind kind, const char *name_or_path,
                    struct mo_plugin **ret_plugin, struct memopt_error *error);
@@ -83,6 +83,9 @@ const char *mo_plugin_kind_prefix(enum memopt_plugin_kind kind); /* "alloc-", â€
 /* The absolute path of a library of memopt's own ("libmemopt-preload.so"), or
  * -ENOENT: next to the build tree or installed. */
 int mo_plugin_own_library(const char *name, char *buffer, size_t size, struct memopt_error *error);
+
+/* The directory of the profiles that memopt brings: in the build tree or installed. */
+int mo_plugin_own_profiles(char *buffer, size_t size, struct memopt_error *error);
 
 /* An allocator's backend library, beside the plugin or as dlopen would find it: fills
  * `buffer` with the path or soname, or says which package has it. 0 and "" if it needs
