@@ -181,6 +181,7 @@ struct run {
     struct memopt_report *report;
     struct mo_run *records;
     uint64_t look_at, look_interval; /* ns: when to look from outside next, and then again */
+    uint64_t fold_at;                /* when to fold records next */
     char program[PATH_MAX]; /* what the main process ran when it was last looked at, or "" */
 };
 
@@ -251,14 +252,15 @@ static void tick(void *context, pid_t pid, uint64_t *interval) {
         mo_watch_sample(run->watch, pid, &run->look_interval);
         run->look_at = time + run->look_interval;
     }
-    uint64_t left = run->watch == NULL ? UINT64_MAX : run->look_at - time, fold = UINT64_MAX;
-    if (run->records != NULL) {
+    if (run->records != NULL && time >= run->fold_at) {
         size_t before = run->report->process_count;
         /* what can't be read now is tried again at the end, which says why */
         (void)mo_run_fold(run->records, pid, &error);
-        fold = run->report->process_count > before ? FOLD_SOON : FOLD;
+        run->fold_at = time + (run->report->process_count > before ? FOLD_SOON : FOLD);
     }
-    *interval = left < fold ? left : fold;
+    uint64_t look = run->watch == NULL ? UINT64_MAX : run->look_at;
+    uint64_t fold = run->records == NULL ? UINT64_MAX : run->fold_at;
+    *interval = (look < fold ? look : fold) - time;
 }
 
 static int has_text(const struct mo_settings_memopt *settings) {

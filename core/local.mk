@@ -74,6 +74,7 @@ core_libcore_launch_la_SOURCES = \
 	core/launch/launch.c core/launch/launch.h \
 	core/launch/lsan.c core/launch/lsan.h \
 	core/launch/plan.c core/launch/plan.h \
+	core/launch/samples.c core/launch/samples.h \
 	core/launch/session.c core/launch/session.h \
 	core/launch/target.c core/launch/target.h \
 	core/launch/trial.c core/launch/trial.h \

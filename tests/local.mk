@@ -163,9 +163,11 @@ if !SANITIZED
 TESTS += tests/conformance-run.sh
 endif
 if HAVE_CMOCKA
-check_PROGRAMS += tests/test_contest tests/test_lsan
-TESTS += tests/test_contest tests/test_lsan
-valgrind_tests += tests/test_contest tests/test_lsan
+check_PROGRAMS += tests/test_contest tests/test_lsan tests/test_samples
+TESTS += tests/test_contest tests/test_lsan tests/test_samples
+valgrind_tests += tests/test_contest tests/test_lsan tests/test_samples
+tests_test_samples_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_samples_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 tests_test_contest_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_contest_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 tests_test_lsan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -176,9 +178,10 @@ endif
 # ThreadSanitizer has nothing to find in it: the command has one thread, and a sanitized
 # library can't be preloaded.
 if !ENABLE_TSAN
-TESTS += tests/test_run.sh tests/test_many_commands.sh
+TESTS += tests/test_run.sh tests/test_many_commands.sh tests/test_summary.sh
 endif
-EXTRA_DIST += tests/run_lib.sh tests/run_signals.py tests/test_run.sh tests/test_many_commands.sh
+EXTRA_DIST += tests/run_lib.sh tests/run_signals.py tests/test_run.sh \
+	tests/test_many_commands.sh tests/test_summary.sh
 
 include tests/config.mk
 # The guard allocator over a program with planted bugs, built like any program.

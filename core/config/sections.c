@@ -51,7 +51,8 @@ static const struct memopt_option heap_options[] = {
 
 static const struct memopt_option monitor_options[] = {
     MEMOPT_OPT_DURATION(struct mo_settings_monitor, interval, "interval", "1s", "10ms", "1h",
-                        "time between two looks at a process from outside"),
+                        "time between two looks at processes from outside; while a run is young there "
+                        "are more"),
     MEMOPT_OPT_END,
 };
 

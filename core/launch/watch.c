@@ -4,6 +4,7 @@
 #include "core/launch/watch.h"
 
 #include "core/base/error.h"
+#include "core/launch/samples.h"
 #include "core/model/model.h"
 
 #include <dirent.h>
@@ -20,23 +21,32 @@
 
 enum { MOST = 4096 }; /* processes that are remembered, and looked at in one go */
 #define MILLISECOND UINT64_C(1000000)
-/* Looks begin this close together and grow apart, for a while not further than
- * EARLY, at last to what [monitor] says. */
-#define FIRST (10 * MILLISECOND)
+#define SECOND UINT64_C(1000000000)
+/* Looks are OFTEN apart in the first second and then as [monitor] says, but, while the
+ * program is young, no further than a part of its age: its last tenth must have some. They
+ * may take up no more than such a part of a CPU. */
+#define OFTEN (10 * MILLISECOND)
+enum { PART = 20 };
+/* To search all processes for new ones costs more: the searches begin OFTEN apart and grow
+ * apart, for a while not further than EARLY, at last to what [monitor] says. */
 #define EARLY (250 * MILLISECOND)
-enum { EARLY_LOOKS = 32 };
+enum { EARLY_SEARCHES = 32 };
 
 struct seen {
     pid_t pid, ppid;
     uint64_t start;          /* clock ticks since boot: tells a reused pid apart */
     uint64_t peak;           /* bytes */
     char *program, *command; /* may be NULL */
+    struct mo_samples samples;
+    int gone;
 };
 
 struct mo_watch {
     uint64_t interval;
-    unsigned looks;
     int has_begun; /* the program is no longer a copy of memopt, before execve() */
+    uint64_t begun;
+    uint64_t search, search_interval; /* the next one, and the one after it */
+    unsigned searches;
     struct seen *seen;
     size_t count;
 };
@@ -51,7 +61,7 @@ int mo_watch_new(struct mo_config *config, struct mo_watch **ret_watch,
     struct mo_watch *watch = calloc(1, sizeof(*watch));
     if (watch == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
-    watch->interval = settings.interval < FIRST ? FIRST : settings.interval;
+    watch->interval = settings.interval < OFTEN ? OFTEN : settings.interval;
     *ret_watch = watch;
     return 0;
 }
@@ -62,6 +72,7 @@ void mo_watch_free(struct mo_watch *watch) {
     for (size_t i = 0; i < watch->count; i++) {
         free(watch->seen[i].program);
         free(watch->seen[i].command);
+        mo_samples_clear(&watch->seen[i].samples);
     }
     free(watch->seen);
     free(watch);
@@ -96,13 +107,18 @@ static int read_stat(pid_t pid, pid_t *ret_ppid, uint64_t *ret_start) {
     return 1;
 }
 
-static uint64_t read_peak(pid_t pid) {
+/* The largest resident size until now, and the one of now. 0: a zombie, or gone. */
+static int read_sizes(pid_t pid, uint64_t *ret_peak, uint64_t *ret_rss) {
     char text[4096];
-    uint64_t kilobytes;
+    uint64_t peak, rss;
     read_proc(pid, "status", text, sizeof(text));
     const char *line = strstr(text, "\nVmHWM:");
-    return line != NULL && sscanf(line, "\nVmHWM: %" SCNu64, &kilobytes) == 1 ? kilobytes * 1024
-                                                                              : 0;
+    if (line == NULL ||
+        sscanf(line, "\nVmHWM: %" SCNu64 " kB VmRSS: %" SCNu64, &peak, &rss) != 2)
+        return 0;
+    *ret_peak = peak * 1024;
+    *ret_rss = rss * 1024;
+    return 1;
 }
 
 static int read_program(pid_t pid, char *text, size_t size) {
@@ -113,13 +129,14 @@ static int read_program(pid_t pid, char *text, size_t size) {
     return length > 0;
 }
 
-/* What it runs now: execve() may have changed it since the last look. The peak of
- * what it was before (a copy of its parent, after a fork) is not that program's. */
+/* What it runs now: execve() may have changed it since the last look. The sizes of
+ * what it was before (a copy of its parent, after a fork) are not that program's. */
 static void read_names(struct seen *seen, const char *program) {
     char text[4096];
     if (seen->program != NULL && strcmp(seen->program, program) == 0)
         return;
     seen->peak = 0;
+    mo_samples_clear(&seen->samples);
     free(seen->program);
     free(seen->command);
     seen->program = strdup(program);
@@ -132,33 +149,41 @@ static void read_names(struct seen *seen, const char *program) {
         seen->command = strdup(text);
 }
 
-static void look(struct mo_watch *watch, pid_t pid, pid_t ppid, uint64_t start) {
-    struct seen *seen = NULL;
-    for (size_t i = 0; i < watch->count && seen == NULL; i++)
-        if (watch->seen[i].pid == pid && watch->seen[i].start == start)
-            seen = &watch->seen[i];
+static uint64_t clock_of(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
+}
+
+static void look(struct seen *seen) {
     char program[4096], later[4096];
-    read_program(pid, program, sizeof(program));
-    uint64_t peak = read_peak(pid);
-    if (peak == 0) /* a zombie, or gone */
+    uint64_t start, peak, rss;
+    pid_t ppid;
+    seen->gone = !read_stat(seen->pid, &ppid, &start) || start != seen->start;
+    if (seen->gone)
         return;
-    read_program(pid, later, sizeof(later));
-    if (strcmp(program, later) != 0) /* whose peak it is can't be said */
+    read_program(seen->pid, program, sizeof(program));
+    if (!read_sizes(seen->pid, &peak, &rss))
         return;
-    if (seen == NULL) {
-        if (watch->count == MOST)
-            return;
-        struct seen *larger = realloc(watch->seen, (watch->count + 1) * sizeof(*larger));
-        if (larger == NULL)
-            return;
-        watch->seen = larger;
-        seen = &larger[watch->count++];
-        *seen = (struct seen){.pid = pid, .ppid = ppid, .start = start};
-    }
+    uint64_t time = clock_of(CLOCK_MONOTONIC);
+    read_program(seen->pid, later, sizeof(later));
+    if (strcmp(program, later) != 0) /* whose sizes they are can't be said */
+        return;
     if (program[0] != '\0')
         read_names(seen, program);
     if (peak > seen->peak)
         seen->peak = peak;
+    mo_samples_add(&seen->samples, time, rss);
+}
+
+static void add(struct mo_watch *watch, pid_t pid, pid_t ppid, uint64_t start) {
+    if (watch->count == MOST)
+        return;
+    struct seen *larger = realloc(watch->seen, (watch->count + 1) * sizeof(*larger));
+    if (larger == NULL)
+        return;
+    watch->seen = larger;
+    larger[watch->count++] = (struct seen){.pid = pid, .ppid = ppid, .start = start};
 }
 
 /* Where execve() closes the descriptors first, memopt hears of it too early. The copy
@@ -209,10 +234,9 @@ static int was_seen(const struct mo_watch *watch, const struct relation *relatio
     return 0;
 }
 
-void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval) {
-    watch->has_begun = watch->has_begun || !is_memopt_still(pid);
-    mo_auto_free struct relation *relations =
-        watch->has_begun ? malloc(MOST * sizeof(*relations)) : NULL;
+/* Finds those of our processes that are not known yet. */
+static void search(struct mo_watch *watch, pid_t pid) {
+    mo_auto_free struct relation *relations = malloc(MOST * sizeof(*relations));
     size_t count = relations == NULL ? 0 : read_relations(relations);
     /* one that was ours stays ours when its parent goes and init takes it */
     for (size_t i = 0; i < count; i++)
@@ -225,12 +249,58 @@ void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval) {
                     found = relations[i].ours = 1;
     }
     for (size_t i = 0; i < count; i++)
-        if (relations[i].ours && !shares_memory(relations[i].pid, relations[i].ppid))
-            look(watch, relations[i].pid, relations[i].ppid, relations[i].start);
-    uint64_t next = *interval < FIRST ? FIRST : *interval * 2;
-    uint64_t most = watch->looks < EARLY_LOOKS && watch->interval > EARLY ? EARLY : watch->interval;
-    watch->looks++;
-    *interval = next < most ? next : most;
+        if (relations[i].ours && !was_seen(watch, &relations[i]) &&
+            !shares_memory(relations[i].pid, relations[i].ppid))
+            add(watch, relations[i].pid, relations[i].ppid, relations[i].start);
+}
+
+static void search_sometimes(struct mo_watch *watch, pid_t pid, uint64_t time) {
+    if (time < watch->search)
+        return;
+    uint64_t cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID);
+    search(watch, pid);
+    uint64_t least = PART * (clock_of(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+    uint64_t next = watch->searches == 0 ? OFTEN : watch->search_interval * 2;
+    uint64_t most =
+        watch->searches < EARLY_SEARCHES && watch->interval > EARLY ? EARLY : watch->interval;
+    watch->searches++;
+    watch->search_interval = next < most ? next : most;
+    watch->search = time + (least > watch->search_interval ? least : watch->search_interval);
+}
+
+void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval) {
+    uint64_t time = clock_of(CLOCK_MONOTONIC), cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID);
+    *interval = OFTEN;
+    if (!watch->has_begun && is_memopt_still(pid))
+        return;
+    if (!watch->has_begun)
+        watch->begun = time;
+    watch->has_begun = 1;
+    search_sometimes(watch, pid, time);
+    for (size_t i = 0; i < watch->count; i++)
+        if (!watch->seen[i].gone)
+            look(&watch->seen[i]);
+    uint64_t age = time - watch->begun;
+    if (age >= SECOND)
+        *interval = age / PART < watch->interval ? age / PART : watch->interval;
+    uint64_t least = PART * (clock_of(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+    if (*interval < least)
+        *interval = least;
+}
+
+int mo_watch_rss(const struct mo_watch *watch, pid_t pid, struct mo_watch_rss *ret_rss) {
+    /* a number that was given again is of the one seen last */
+    for (size_t i = watch->count; i > 0; i--) {
+        const struct seen *seen = &watch->seen[i - 1];
+        if (seen->pid != pid)
+            continue;
+        *ret_rss = (struct mo_watch_rss){
+            .mean = mo_samples_mean(&seen->samples),
+            .rest = mo_samples_rest(&seen->samples),
+        };
+        return 1;
+    }
+    return 0;
 }
 
 /* Clock ticks since boot as nanoseconds since the epoch. */
@@ -274,6 +344,18 @@ static struct memopt_process *find_process(struct mo_model *model, const struct 
     return is_other || is_earlier ? NULL : last;
 }
 
+/* Of several programs of one name that a process was, one after the other, the sizes may
+ * be any one's. */
+static int is_one_of_several(const struct mo_model *model, const struct memopt_process *process) {
+    size_t count = 0;
+    for (size_t i = 0; i < model->report.process_count; i++) {
+        const struct memopt_process *other = &model->processes[i];
+        count += other->pid == process->pid && other->program != NULL &&
+                 process->program != NULL && strcmp(other->program, process->program) == 0;
+    }
+    return count > 1;
+}
+
 int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
                     struct memopt_error *error) {
     struct mo_model *model = mo_model_of(report);
@@ -294,6 +376,11 @@ int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
         }
         if (process->peak_rss == MEMOPT_UNKNOWN)
             process->peak_rss_least = seen->peak;
+        uint64_t mean = mo_samples_mean(&seen->samples);
+        if (mean != MEMOPT_UNKNOWN && !is_one_of_several(model, process)) {
+            process->rss_mean = mean;
+            process->rss_rest = mo_samples_rest(&seen->samples);
+        }
         if (seen->program != NULL && is_unrecorded(process))
             process->program = mo_report_strdup(report, seen->program);
         if (process->command == NULL)

@@ -1,8 +1,9 @@
 /*
  * watch.h - what can be seen of a program from outside: /proc.
  *
- * For the resident size of all programs, and for what else can be known of those that
- * nothing can be preloaded into. The program and its children are looked at a few times a second, more often at the start; the kernel's own
+ * For the resident sizes of all programs, and for what else can be known of those that
+ * nothing can be preloaded into. The program and its children are looked at every 10 ms in
+ * the first second, later less often: see [monitor]. For the peak the kernel's own
  * high-water mark (VmHWM) makes up for most of what happens between two looks. What
  * was seen is a lower bound all the same: the end is never seen.
  *
@@ -24,11 +25,18 @@ struct mo_watch;
 int mo_watch_new(struct mo_config *config, struct mo_watch **ret_watch, struct memopt_error *error);
 void mo_watch_free(struct mo_watch *watch); /* NULL: nothing */
 
-/* Looks at `pid` and its descendants; *interval becomes the time to the next
- * look. Processes that come and go between two looks are not seen. */
+/* Looks at `pid` and its descendants; *interval becomes the time to the next look.
+ * Processes that come and go between two searches for new ones are not seen. */
 void mo_watch_sample(struct mo_watch *watch, pid_t pid, uint64_t *interval);
 
-/* Puts what was seen into the report: the least peak of processes that are there and
+/* The mean and the size at rest of the process of this number, of the last program that it
+ * was, in bytes; UINT64_MAX: can't be said (samples.h). 0: it was never seen. */
+struct mo_watch_rss {
+    uint64_t mean, rest;
+};
+int mo_watch_rss(const struct mo_watch *watch, pid_t pid, struct mo_watch_rss *ret_rss);
+
+/* Puts what was seen into the report: sizes, the least peak of processes that are there and
  * did not say their own, and processes that are not there. */
 int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
                     struct memopt_error *error);

@@ -194,6 +194,8 @@ void mo_process_init(struct memopt_process *process) {
         .end_time = MEMOPT_UNKNOWN,
         .peak_rss = MEMOPT_UNKNOWN,
         .peak_rss_least = MEMOPT_UNKNOWN,
+        .rss_mean = MEMOPT_UNKNOWN,
+        .rss_rest = MEMOPT_UNKNOWN,
         .heap_live = MEMOPT_UNKNOWN,
         .heap_committed = MEMOPT_UNKNOWN,
         .heap_resident = MEMOPT_UNKNOWN,

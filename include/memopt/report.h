@@ -120,6 +120,8 @@ struct memopt_process {
      * which all ended well: counts and calls are sums, peaks are the highest one's, times
      * from the first start to the last end; pid, command, threads and histogram are absent. */
     uint64_t merged;
+    uint64_t rss_mean; /* resident size while it was looked at, weighted by time */
+    uint64_t rss_rest; /* the median of the last tenth of that time */
 };
 
 struct memopt_note {

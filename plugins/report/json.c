@@ -158,7 +158,11 @@ static json_t *event_of(struct tree *tree, const struct memopt_event_report *eve
     return o;
 }
 
-static json_t *process_of(struct tree *tree, const struct memopt_process *process) {
+/* The report may be an older memopt's. */
+#define HAS(size, field)                                                                           \
+    ((size) >= offsetof(struct memopt_process, field) + sizeof(((struct memopt_process *)0)->field))
+
+static json_t *process_of(struct tree *tree, const struct memopt_process *process, size_t size) {
     static const char *const ends[] = {NULL, "exit", "signal", "exec", "running"};
     json_t *o = json_object();
     int end = process->end < 0 || process->end > MEMOPT_END_RUNNING ? 0 : process->end;
@@ -177,6 +181,8 @@ static json_t *process_of(struct tree *tree, const struct memopt_process *proces
     put(tree, o, "end_time", number(process->end_time));
     put(tree, o, "merged", json_integer((json_int_t)process->merged));
     put(tree, o, "peak_rss", number(process->peak_rss));
+    put(tree, o, "rss_mean", number(HAS(size, rss_mean) ? process->rss_mean : MEMOPT_UNKNOWN));
+    put(tree, o, "rss_rest", number(HAS(size, rss_rest) ? process->rss_rest : MEMOPT_UNKNOWN));
     put(tree, o, "heap_live", number(process->heap_live));
     put(tree, o, "heap_peak", number(process->heap_peak));
     put(tree, o, "heap_committed", number(process->heap_committed));
@@ -331,7 +337,8 @@ static int write_array(struct sink *sink, const char *key, struct tree *tree, si
 }
 
 static json_t *ith_process(struct tree *tree, const struct memopt_report *report, size_t i) {
-    return process_of(tree, element(report->processes, report->process_size, i));
+    return process_of(tree, element(report->processes, report->process_size, i),
+                      report->process_size);
 }
 
 static json_t *ith_note(struct tree *tree, const struct memopt_report *report, size_t i) {
