@@ -121,6 +121,8 @@ static inline struct memopt_report *sample_full(struct memopt_report *report) {
     main->start_time = 1795503600000000001u;
     main->end_time = 1795503661500000002u;
     main->peak_rss = 123456789;
+    main->rss_mean = 98765432;
+    main->rss_rest = 87654321;
     main->heap_live = 48000000;
     main->heap_peak = 52000000;
     main->heap_committed = 60000000;

@@ -53,8 +53,8 @@ for plugin in "$top_builddir"/plugins/.libs/alloc-*.so; do
         check "$allocator, $binding" 0 $run -a "$allocator" --set memopt.binding=$binding \
             "$program"
         has out "^a on $allocator, b on $allocator\$"
-        has err "^ *a +$allocator +[0-9.]+ KiB"
-        has err "^ *b +$allocator +[0-9.]+ [KM]iB .* 1 +0\$"
+        has err "^ *heap 'a' .* [0-9.]+ KiB live in 1 block, on $allocator\$"
+        has err "^ *heap 'b' .* [0-9.]+ [KM]iB live in 1 block, on $allocator\$"
         check "$allocator, $binding, default" 0 $run -a "$allocator" \
             --set memopt.binding=$binding "$program" default
         has out "^default is $allocator\$"
@@ -65,21 +65,21 @@ check "a heap's own allocator" 0 $run -a libc --set heap.b.allocator=mmap "$prog
 has out '^a on libc, b on mmap$'
 
 check "the INI's heaps" 0 $run -c "$MEMOPT_CONF" --set heap.a.limit=1MiB "$program"
-has err '^ *a +libc .* 1.00 MiB +1 +0$'
+has err "^ *heap 'a' .* live in 1 block, limit 1.00 MiB, on libc$"
 
 check "a limit from outside" 4 $run --set heap.b.limit=300KiB "$program"
 has err 'heap_program: Cannot allocate memory'
-has err '^ *b +libc +0 B +0 B +300 KiB +0 +1$'
+has err "^ *heap 'b' +0 B peak, 0 B live in 0 blocks, limit 300 KiB, 1 refused,$"
 
 check "killed" 137 $run -a libc "$program" kill
-has err '^ *a +libc +1[0-9.]+ KiB'
-has err '^ *b +libc +6[0-9.]+ KiB'
+has err "^ *heap 'a' .* 1[0-9.]+ KiB live in .* on libc$"
+has err "^ *heap 'b' .* 6[0-9.]+ KiB live in .* on libc$"
 
 check "destroyed" 0 $run "$program" destroy
-has err '^ *b +libc +0 B +6[0-9.]+ KiB +none +0 +0$'
+has err "^ *heap 'b' +6[0-9.]+ KiB peak, 0 B live in 0 blocks, on libc$"
 
 check "forked" 0 $run "$program" fork
-has err '^ *a +libc +(9|10)[0-9.]+ KiB'
+has err "^ *heap 'a' .* (9|10)[0-9.]+ KiB live in .* on libc$"
 
 # memopt_init's file gives what the run does not say
 cat > "$dir/own.ini" <<END
@@ -125,9 +125,9 @@ done
 
 # a report from inside: without a run, and one more besides the run's
 check "report alone" 0 "$program" report
-has err '^ *a +libc +[0-9.]+ KiB'
+has err "^ *heap 'a' .* [0-9.]+ KiB live in .* on libc$"
 check "report under a run" 0 $run -t stats "$program" report
-[ "$(grep -Ec '^ *a +libc ' "$dir/err")" -eq 2 ] || fail "$name: not two reports"
+[ "$(grep -Ec "^ *heap 'a' .* on libc$" "$dir/err")" -eq 2 ] || fail "$name: not two reports"
 [ "$(grep -Ec 'allocations +[0-9]' "$dir/err")" -eq 2 ] || fail "$name: not two counts"
 hasnt err 'exit status [1-9]'
 

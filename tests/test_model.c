@@ -407,7 +407,7 @@ static void test_process(void **state) {
     assert_int_equal(process->heap_resident, 3);
     assert_int_equal(process->heap_retained, 4);
     assert_int_equal(process->heap_peak, 5);
-    assert_true(process->fragmentation == 0.25);
+    assert_true(isnan(process->fragmentation)); /* 1 live is far from a peak of 5 */
     assert_true(process->peak_rss == MEMOPT_UNKNOWN);
     assert_int_equal(process->has_counts, 0);
     assert_int_equal(process->heap_count, 4);
@@ -485,6 +485,25 @@ static void test_process(void **state) {
     assert_true(process->heap_retained == MEMOPT_UNKNOWN && isnan(process->fragmentation));
     mo_report_free(report);
     h->binding = 2;
+
+    /* fragmentation is that near the peak, or not known */
+    static const struct {
+        uint64_t live, peak;
+        int is_known;
+    } peaks[] = {
+        {100, 100, 1},           {91, 100, 1}, {89, 100, 0}, {0, 100, 0}, {100, MEMOPT_UNKNOWN, 0},
+        {MEMOPT_UNKNOWN, 100, 0}};
+    for (size_t i = 0; i < sizeof(peaks) / sizeof(peaks[0]); i++) {
+        h->figures.live = peaks[i].live;
+        h->figures.peak = peaks[i].peak;
+        put_record(directory, 1, image.bytes, image.size);
+        report = new_report();
+        assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
+        if (isnan(report->processes[0].fragmentation) == peaks[i].is_known)
+            fail_msg("fragmentation, row %zu", i);
+        mo_report_free(report);
+    }
+    h->figures.live = h->figures.peak = 100;
 
     static const double odd[] = {NAN, INFINITY, -INFINITY, -0.1, 1.1};
     for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {

@@ -266,6 +266,47 @@ static void test_larger_elements(void **state) {
     check_golden("report-full.txt");
 }
 
+/* On a terminal of whatever width no line is longer than it, but for a word that is itself;
+ * and what matters comes first. */
+static void test_widths(void **state) {
+    (void)state;
+    static const char *const order[] = {
+        "killed by",     "wall",        "peak RSS",      "mean RSS", "heap ",
+        "fragmentation", "allocations", "other process", "note:",    "error:"};
+    for (int columns = 20; columns <= 120; columns += 20)
+        for (int color = 1; color <= 2; color++) {
+            sink_reset(&sink);
+            sample_full(&report);
+            sink.public.columns = columns;
+            sink.public.is_terminal = 1;
+            render(&report, 0, color);
+            const char *at = sink.text;
+            for (size_t i = 0; i < sizeof(order) / sizeof(order[0]) && columns >= 40; i++) {
+                at = strstr(at, order[i]);
+                if (at == NULL)
+                    fail_msg("%d columns: no '%s' in its place", columns, order[i]);
+            }
+            for (const char *line = sink.text; *line != '\0'; line = strchr(line, '\n') + 1) {
+                int width = 0, words = 0;
+                for (const char *c = line; *c != '\n'; c++) {
+                    if (*c == '\033')
+                        c = strchr(c, 'm');
+                    else
+                        width += (*c & 0xc0) != 0x80;
+                    words += *c == ' ' && c[1] != ' ' && c > line && c[-1] != ' ';
+                }
+                if (width > columns && words > 0)
+                    fail_msg("%d columns, but %d in '%.*s'", columns, width,
+                             (int)strcspn(line, "\n"), line);
+            }
+        }
+    /* elsewhere what is to be searched for is in one line */
+    sink_reset(&sink);
+    sink.public.columns = 40;
+    assert_non_null(
+        strstr(render(&report, 0, 2), "killed by SIGSEGV, on jemalloc 5.3.0 (dispatch)"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_summary),     cmocka_unit_test(test_full),
@@ -273,7 +314,7 @@ int main(void) {
         cmocka_unit_test(test_sizes),       cmocka_unit_test(test_times),
         cmocka_unit_test(test_escapes),     cmocka_unit_test(test_many_children),
         cmocka_unit_test(test_full_output), cmocka_unit_test(test_larger_elements),
-        cmocka_unit_test(test_least_peak),
+        cmocka_unit_test(test_least_peak),  cmocka_unit_test(test_widths),
     };
     return cmocka_run_group_tests_name("reporter text", tests, NULL, NULL);
 }

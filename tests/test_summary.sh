@@ -50,4 +50,66 @@ if have $CC && $CC -O0 phases.c -o phases; then
     fi
 fi
 
+# ---- on a terminal: the order, and no line that is too long, at each width
+cat >peak.c <<'END'
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+/* Up to 32 MiB in small blocks, all of them freed. */
+int main(int argc, char **argv) {
+    enum { COUNT = 32768 };
+    static void *blocks[COUNT];
+    (void)argv;
+    for (int i = 0; i < COUNT; i++) {
+        if (i == COUNT - 1024) /* long enough for the allocator to be asked again */
+            nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+        memset(blocks[i] = malloc(1024), 1, 1024);
+    }
+    for (int i = 0; i < COUNT; i++)
+        free(blocks[i]);
+    return argc > 2 ? abort(), 1 : argc - 1;
+}
+END
+$CC -O0 peak.c -o peak
+# after everything was freed there is no fragmentation but that near the peak, with its base
+for allocator in libc jemalloc tcmalloc pool; do
+    have_allocator $allocator || continue
+    exits 0 $run -a $allocator -t stats --json peak.json -- ./peak
+    says err " near the peak"
+    report peak.json 'p[0]["heap_live"] > 29 * M and p[0]["fragmentation"] < 0.5'
+done
+# where nobody was asked near the peak, none
+exits 0 $run -t stats -- true
+never err fragmentation
+never err " %"
+
+cat >drive.sh <<END
+stty cols \$1
+$run -t stats -- sh -c './peak; ./peak abort now; ./peak fail; exit 3'
+echo "ended: \$?"
+END
+if have tmux; then
+    for columns in 40 80 120; do
+        tmux -S "$work/tmux" -f /dev/null new-session -d -x $columns -y 60 "bash drive.sh $columns; sleep 60"
+        for _ in $(seq 200); do
+            tmux -S "$work/tmux" capture-pane -p -J >screen
+            grep -q "^ended: 3" screen && break
+            sleep 0.1
+        done
+        tmux -S "$work/tmux" kill-server
+        sed -i 's/ *$//' screen
+        says screen "ended: 3"
+        # a word may be longer than the screen, a line not
+        ok "$columns columns" awk -v most=$columns 'length($0) > most && NF > 1 {bad = 1; print} END {exit bad}' screen
+        ok "$columns columns: the order" "$python" -c '
+import sys
+text = " ".join(sys.stdin.read().split())
+at = 0
+for what in ("exit status 3", "on libc", "wall", "peak RSS", "heap", "allocations", "3 other processes, 1 failed",
+             "peak: exit status 1", "peak: killed", "peak: exit status 0"):
+    at = text.find(what, at)
+    assert at >= 0, what' <screen
+    done
+fi
+
 exit $((failures > 0))

@@ -212,6 +212,14 @@ static int read_heaps(struct mo_run *run, const struct mo_ledger_copy *ledger,
     return 0;
 }
 
+/* The allocator's figures are of the moment with the most live of those at which it was
+ * asked, which need not be near the peak. */
+static int is_near_peak(const struct memopt_process *process) {
+    uint64_t peak = process->has_counts ? process->counts.peak_bytes : process->heap_peak;
+    return peak != MEMOPT_UNKNOWN && process->heap_live != MEMOPT_UNKNOWN &&
+           process->heap_live >= peak - peak / 10;
+}
+
 static int read_process(struct mo_run *run, const struct mo_ledger_copy *ledger,
                         struct memopt_error *error) {
     const struct mo_ledger_header *h = &ledger->header;
@@ -266,6 +274,8 @@ static int read_process(struct mo_run *run, const struct mo_ledger_copy *ledger,
         process->has_counts = 0;
         process->thread_count = process->histogram_count = 0;
     }
+    if (!is_near_peak(process))
+        process->fragmentation = NAN;
     uint64_t failures = atomic_load(&h->failures);
     if (r == 0 && failures > 0 && !process->has_counts)
         mo_report_note(run->report, MEMOPT_NOTE_WARNING, process->pid,

@@ -25,27 +25,106 @@ struct settings {
     int detail, color;
 };
 
-/* What is being written, and how it went so far. */
+/* What is being written, and how it went so far. Lines are broken between words. */
 struct pen {
     struct memopt_output *output;
     int failed; /* the first negative errno */
     int color, full;
+    size_t columns;       /* that a line has; SIZE_MAX: it is never broken */
+    size_t indent;        /* what is left free after a break */
+    size_t column;        /* where the last whole word has ended */
+    size_t blanks;        /* after that */
+    size_t length, width; /* of the word that is being put together, in bytes and columns */
+    char word[1024];
 };
+
+#define JOIN '\1' /* a blank where no line is broken */
+
+static void put(struct pen *pen, const char *bytes, size_t count) {
+    if (pen->failed == 0 && count > 0)
+        pen->failed = pen->output->write(pen->output, bytes, count);
+}
+
+static void put_blanks(struct pen *pen, size_t count) {
+    static const char blanks[] = "                                ";
+    for (size_t n; count > 0; count -= n) {
+        n = count < sizeof(blanks) - 1 ? count : sizeof(blanks) - 1;
+        put(pen, blanks, n);
+    }
+}
+
+static void end_word(struct pen *pen) {
+    if (pen->length == 0)
+        return;
+    size_t begin = pen->column + pen->blanks;
+    if (begin > pen->indent && pen->width > 0 &&
+        (pen->width > pen->columns || begin > pen->columns - pen->width)) {
+        put(pen, "\n", 1);
+        begin = pen->indent;
+        put_blanks(pen, begin);
+    } else {
+        put_blanks(pen, pen->blanks);
+    }
+    put(pen, pen->word, pen->length);
+    pen->column = begin + pen->width;
+    pen->blanks = pen->length = pen->width = 0;
+}
+
+static void add_to_word(struct pen *pen, char c, size_t width) {
+    if (pen->length == sizeof(pen->word))
+        end_word(pen);
+    pen->word[pen->length++] = c;
+    pen->width += width;
+}
+
+static void end_line(struct pen *pen) {
+    end_word(pen);
+    put(pen, "\n", 1);
+    pen->column = pen->blanks = 0;
+}
 
 static __attribute__((format(printf, 2, 3))) void say(struct pen *pen, const char *format, ...) {
     char text[1024];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(text, sizeof(text), format, arguments);
+    vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    if (pen->failed == 0 && length > 0)
-        pen->failed = pen->output->write(
-            pen->output, text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c == '\n') {
+            end_line(pen);
+        } else if (*c == ' ') {
+            end_word(pen);
+            pen->blanks++;
+        } else { /* the later bytes of a UTF-8 character have no width */
+            add_to_word(pen, *c == JOIN ? ' ' : *c, (*c & 0xc0) != 0x80);
+        }
+    }
 }
 
 static void color(struct pen *pen, const char *code) {
-    if (pen->color)
-        say(pen, "\033[%sm", code);
+    if (!pen->color)
+        return;
+    add_to_word(pen, '\033', 0);
+    add_to_word(pen, '[', 0);
+    for (; *code != '\0'; code++)
+        add_to_word(pen, *code, 0);
+    add_to_word(pen, 'm', 0);
+}
+
+/* Texts are broken on a terminal only, for whom they are to be searched elsewhere; lists of
+ * facts everywhere; tables nowhere. `indent`: of what goes on in the next line. */
+static void write_text(struct pen *pen, size_t indent) {
+    pen->columns = pen->output->is_terminal ? (size_t)pen->output->columns : SIZE_MAX;
+    pen->indent = indent;
+}
+
+static void write_facts(struct pen *pen, size_t indent) {
+    pen->columns = (size_t)pen->output->columns;
+    pen->indent = indent;
+}
+
+static void write_table(struct pen *pen) {
+    pen->columns = SIZE_MAX;
 }
 
 /* ----------------------------------------------------------------- numbers */
@@ -187,7 +266,7 @@ enum { LABEL = 16 };
 struct facts {
     size_t count;
     struct {
-        char text[64];
+        char text[80];
     } facts[6];
 };
 
@@ -200,23 +279,28 @@ static __attribute__((format(printf, 2, 3))) void fact(struct facts *facts, cons
     va_end(arguments);
 }
 
-static void line(struct pen *pen, const char *label, const struct facts *facts) {
+/* After the label. */
+static void say_facts(struct pen *pen, struct facts *facts) {
+    end_word(pen);
+    if (pen->column + 1 > LABEL)
+        end_line(pen);
+    pen->blanks = LABEL - pen->column;
+    for (size_t i = 0; i < facts->count; i++) {
+        char *text = facts->facts[i].text;
+        size_t comma = i + 1 < facts->count;
+        if (LABEL + strlen(text) + comma <= pen->columns)
+            for (char *blank = text; (blank = strchr(blank, ' ')) != NULL;)
+                *blank = JOIN;
+        say(pen, comma ? "%s, " : "%s\n", text);
+    }
+}
+
+static void line(struct pen *pen, const char *label, struct facts *facts) {
     if (facts->count == 0)
         return;
-    say(pen, "  %-*s", LABEL - 2, label);
-    size_t column = LABEL, columns = (size_t)pen->output->columns;
-    for (size_t i = 0; i < facts->count; i++) {
-        size_t length = strlen(facts->facts[i].text) + 2;
-        if (i > 0 && column + length > columns) {
-            say(pen, ",\n%*s", LABEL, "");
-            column = LABEL;
-        } else if (i > 0) {
-            say(pen, ", ");
-        }
-        say(pen, "%s", facts->facts[i].text);
-        column += length;
-    }
-    say(pen, "\n");
+    write_facts(pen, LABEL);
+    say(pen, "  %s", label);
+    say_facts(pen, facts);
 }
 
 static void say_end(struct pen *pen, const struct memopt_process *process) {
@@ -265,35 +349,39 @@ static void say_allocator(struct pen *pen, const struct memopt_process *process)
 
 /* ----------------------------------------------------------- one process */
 
+/* What it had at its peak, then what it has now or had at the end. What the allocator held
+ * goes with what was live at that moment, as it is of no use without. */
 static void say_heap_line(struct pen *pen, const struct memopt_process *process) {
     const struct memopt_counts *counts = &process->counts;
-    struct facts facts = {0};
+    struct facts facts = {0}, fragmentation = {0};
     if (process->has_counts) {
-        fact(&facts, "%s live at the end", SIGNED_SIZE(counts->live_bytes));
         if (known(counts->peak_bytes) && counts->peak_error > 0)
             fact(&facts, "%s peak (give or take %s)", SIZE(counts->peak_bytes),
                  SIZE(counts->peak_error));
         else if (known(counts->peak_bytes))
             fact(&facts, "%s peak", SIZE(counts->peak_bytes));
+        fact(&facts, "%s live at the end", SIGNED_SIZE(counts->live_bytes));
     } else {
-        if (known(process->heap_live))
-            fact(&facts, "%s live", SIZE(process->heap_live));
         if (known(process->heap_peak))
             fact(&facts, "%s peak", SIZE(process->heap_peak));
+        if (known(process->heap_live))
+            fact(&facts, "%s live", SIZE(process->heap_live));
+        if (known(process->heap_committed))
+            fact(&facts, "%s held from the system", SIZE(process->heap_committed));
     }
-    if (known(process->heap_committed))
-        fact(&facts, "%s held from the system%s", SIZE(process->heap_committed),
-             process->has_counts ? " near the peak" : "");
-    if (pen->full && known(process->heap_resident))
-        fact(&facts, "%s of it in RAM", SIZE(process->heap_resident));
-    if (pen->full && known(process->heap_retained))
-        fact(&facts, "%s kept for reuse", SIZE(process->heap_retained));
     line(pen, "heap", &facts);
 
-    struct facts fragmentation = {0};
-    if (isfinite(process->fragmentation))
-        fact(&fragmentation, "%.1f %% by %s's own measure", process->fragmentation * 100,
-             process->allocator == NULL ? "the allocator" : process->allocator);
+    uint64_t live = process->heap_live, held = process->heap_committed;
+    if (!isfinite(process->fragmentation) || !known(live) || !known(held) || held < live ||
+        held == 0)
+        return;
+    fact(&fragmentation, "%.1f %% of the %s held%s", 100 * (double)(held - live) / (double)held,
+         SIZE(held), process->has_counts ? " near the peak" : "");
+    fact(&fragmentation, "%s of them live", SIZE(live));
+    if (pen->full && known(process->heap_resident))
+        fact(&fragmentation, "%s in RAM", SIZE(process->heap_resident));
+    if (pen->full && known(process->heap_retained))
+        fact(&fragmentation, "%s kept for reuse", SIZE(process->heap_retained));
     line(pen, "fragmentation", &fragmentation);
 }
 
@@ -322,23 +410,30 @@ static void say_counts(struct pen *pen, const struct memopt_process *process) {
 }
 
 static void say_heaps(struct pen *pen, const struct memopt_process *process) {
-    if (process->heap_count == 0)
-        return;
-    say(pen, "  %-24s %-10s %10s %10s %10s %10s %8s\n", "named heap", "allocator", "live", "peak",
-        "limit", "blocks", "refused");
     for (size_t i = 0; i < process->heap_count; i++) {
         const struct memopt_heap_report *heap =
             (const void *)((const char *)process->heaps + i * process->heap_size);
-        say(pen, "  ");
+        struct facts facts = {0};
+        if (known(heap->peak_bytes))
+            fact(&facts, "%s peak", SIZE(heap->peak_bytes));
+        if (known(heap->live_bytes) && known(heap->live_blocks))
+            fact(&facts, "%s live in %s block%s", SIZE(heap->live_bytes), COUNT(heap->live_blocks),
+                 heap->live_blocks == 1 ? "" : "s");
+        else if (known(heap->live_bytes))
+            fact(&facts, "%s live", SIZE(heap->live_bytes));
+        if (known(heap->limit))
+            fact(&facts, "limit %s", SIZE(heap->limit));
+        if (known(heap->refused) && heap->refused > 0)
+            fact(&facts, "%s refused", COUNT(heap->refused));
+        if (heap->allocator != NULL)
+            fact(&facts, "on %.60s", heap->allocator);
+        if (facts.count == 0)
+            fact(&facts, "not used");
+        write_facts(pen, LABEL);
+        say(pen, "  heap%c'", JOIN);
         say_string(pen, heap->name, NULL);
-        size_t length = strlen(heap->name);
-        say(pen, "%*s %-10.10s %10s %10s %10s %10s %8s\n", (int)(length < 24 ? 24 - length : 0), "",
-            heap->allocator != NULL ? heap->allocator : "-",
-            known(heap->live_bytes) ? SIZE(heap->live_bytes) : "-",
-            known(heap->peak_bytes) ? SIZE(heap->peak_bytes) : "-",
-            known(heap->limit) ? SIZE(heap->limit) : "none",
-            known(heap->live_blocks) ? COUNT(heap->live_blocks) : "-",
-            known(heap->refused) ? COUNT(heap->refused) : "-");
+        say(pen, "'");
+        say_facts(pen, &facts);
     }
 }
 
@@ -346,6 +441,7 @@ static void say_events(struct pen *pen, const struct memopt_process *process) {
     for (size_t i = 0; i < process->event_count; i++) {
         const struct memopt_event_report *event =
             (const void *)((const char *)process->events + i * process->event_size);
+        write_text(pen, 4);
         color(pen, "31");
         say(pen, "  %s: ", event->kind);
         color(pen, "0");
@@ -357,6 +453,7 @@ static void say_events(struct pen *pen, const struct memopt_process *process) {
 static void say_threads(struct pen *pen, const struct memopt_process *process) {
     if (process->thread_count == 0)
         return;
+    write_table(pen);
     say(pen, "  %-14s %15s %15s %12s %12s\n", "thread", "allocations", "frees", "live", "peak");
     for (size_t i = 0; i < process->thread_count; i++) {
         const struct memopt_thread *thread =
@@ -384,6 +481,7 @@ static void say_histogram(struct pen *pen, const struct memopt_process *process)
         return;
     int room = pen->output->columns - 62;
     int width = room < 10 ? 10 : room > 60 ? 60 : room;
+    write_table(pen);
     say(pen, "  %-21s %15s %7s %10s\n", "size", "allocations", "share", "bytes");
     for (size_t i = 0; i < process->histogram_count; i++) {
         const struct memopt_histogram_bin *bin =
@@ -453,6 +551,18 @@ static const char *peak_of_all(const struct memopt_report *report, uint64_t *ret
     return "at least ";
 }
 
+/* Of one process, where the peak is that of the largest. */
+static void say_over_time(struct pen *pen, const struct memopt_report *report,
+                          const struct memopt_process *process) {
+    struct facts facts = {0};
+    if (HAS(report, rss_mean) && known(process->rss_mean))
+        fact(&facts, "%s%s", SIZE(process->rss_mean),
+             process->is_main && report->process_count > 1 ? " in the first process" : "");
+    if (HAS(report, rss_rest) && known(process->rss_rest))
+        fact(&facts, "%s at rest", SIZE(process->rss_rest));
+    line(pen, "mean RSS", &facts);
+}
+
 /* Of how many programs the entry is, if of more than one. */
 static uint64_t merged_of(const struct memopt_report *report,
                           const struct memopt_process *process) {
@@ -476,6 +586,7 @@ static void say_child(struct pen *pen, const struct memopt_report *report,
                       const struct memopt_process *process) {
     uint64_t peak;
     const char *bound = peak_of(report, process, &peak);
+    write_text(pen, 6);
     say(pen, "    ");
     say_name(pen, report, process);
     if (known(peak))
@@ -486,19 +597,27 @@ static void say_child(struct pen *pen, const struct memopt_report *report,
     say(pen, "\n");
 }
 
-/* How much a child counts in a summary: what went wrong, then what was large. */
-static double weight(const struct memopt_report *report, const struct memopt_process *process) {
+static int has_failed(const struct memopt_process *process) {
+    return process->end == MEMOPT_END_SIGNAL || process->event_count > 0 ||
+           (process->end == MEMOPT_END_EXIT && process->end_value > 0);
+}
+
+/* How much a child counts in a summary: what went wrong, then what may have, then, of many,
+ * what was large. */
+static double weight(const struct memopt_report *report, const struct memopt_process *process,
+                     int are_many) {
     uint64_t peak;
     peak_of(report, process, &peak);
-    double weight = known(peak) ? (double)peak : 0;
-    if (process->end == MEMOPT_END_SIGNAL || process->event_count > 0)
+    double weight = known(peak) && are_many ? (double)peak : 0;
+    if (process->end == MEMOPT_END_UNKNOWN && process->allocator != NULL)
         weight += 1e19;
-    return weight;
+    return has_failed(process) ? weight + 1e20 : weight;
 }
 
 static void say_all_children(struct pen *pen, const struct memopt_report *report) {
     for (size_t i = 1; i < report->process_count; i++) {
         const struct memopt_process *process = process_at(report, i);
+        write_text(pen, 2);
         say(pen, "\n");
         color(pen, "1");
         say_name(pen, report, process);
@@ -511,6 +630,7 @@ static void say_all_children(struct pen *pen, const struct memopt_report *report
         if (known(peak))
             fact(&rss, "%s%s", bound, SIZE(peak));
         line(pen, "peak RSS", &rss);
+        say_over_time(pen, report, process);
         say_rest(pen, process);
     }
 }
@@ -521,21 +641,27 @@ static int is_child(const struct memopt_process *process) {
 }
 
 static void say_children(struct pen *pen, const struct memopt_report *report) {
-    size_t count = 0;
+    size_t count = 0, failed = 0;
     uint64_t all = 0;
     for (size_t i = 1; i < report->process_count; i++) {
         const struct memopt_process *process = process_at(report, i);
         uint64_t merged = merged_of(report, process);
-        if (is_child(process)) {
-            count++;
-            all += merged == 0 ? 1 : merged;
-        }
+        if (!is_child(process))
+            continue;
+        count++;
+        all += merged == 0 ? 1 : merged;
+        failed += (size_t)has_failed(process); /* of those that are merged none has */
     }
     if (count == 0)
         return;
-    say(pen, "  %s other process%s%s\n", COUNT(all), all == 1 ? "" : "es",
-        count > CHILDREN ? ", the largest:" : ":");
-    /* Few: in their order. Many: the heaviest not yet shown, again and again. */
+    write_text(pen, 4);
+    say(pen, "  %s other process%s", COUNT(all), all == 1 ? "" : "es");
+    if (failed > 0 && count > 1)
+        say(pen, ", %s failed", COUNT(failed));
+    say(pen, count <= CHILDREN ? ":\n"
+             : failed > 0      ? "; those first, then the largest:\n"
+                               : ", the largest:\n");
+    /* The heaviest not yet shown, again and again; of equals the first. */
     size_t shown[CHILDREN], n = 0;
     while (n < CHILDREN && n < count) {
         size_t best = 0;
@@ -544,8 +670,8 @@ static void say_children(struct pen *pen, const struct memopt_report *report) {
             for (size_t s = 0; s < n; s++)
                 skip |= shown[s] == i;
             if (!skip &&
-                (best == 0 || (count > CHILDREN && weight(report, process_at(report, i)) >
-                                                       weight(report, process_at(report, best)))))
+                (best == 0 || weight(report, process_at(report, i), count > CHILDREN) >
+                                  weight(report, process_at(report, best), count > CHILDREN)))
                 best = i;
         }
         shown[n++] = best;
@@ -553,8 +679,10 @@ static void say_children(struct pen *pen, const struct memopt_report *report) {
         all -= merged == 0 ? 1 : merged;
         say_child(pen, report, process_at(report, best));
     }
-    if (count > n)
+    if (count > n) {
+        write_text(pen, 6);
         say(pen, "    and %s more (detail = full lists all)\n", COUNT(all));
+    }
 }
 
 /* -------------------------------------------------------------- the report */
@@ -564,6 +692,7 @@ static void say_run(struct pen *pen, const struct memopt_report *report) {
     const char *name = report->argv != NULL && report->argv[0] != NULL ? report->argv[0]
                        : main != NULL                                  ? main->program
                                                                        : NULL;
+    write_text(pen, 2);
     color(pen, "1");
     say(pen, "memopt: ");
     say_string(pen, name != NULL ? base_name(name) : report->source, NULL);
@@ -588,6 +717,8 @@ static void say_run(struct pen *pen, const struct memopt_report *report) {
         fact(&rss, "%s%s%s", bound, SIZE(peak),
              report->process_count > 1 ? " in the largest process" : "");
     line(pen, "peak RSS", &rss);
+    if (main != NULL)
+        say_over_time(pen, report, main);
     if (pen->full) {
         if (known(report->minor_faults))
             fact(&faults, "%s minor", COUNT(report->minor_faults));
@@ -615,6 +746,7 @@ static void say_notes(struct pen *pen, const struct memopt_report *report) {
         const struct memopt_note *note =
             (const void *)((const char *)report->notes + i * report->note_size);
         int level = note->level < 0 || note->level > MEMOPT_NOTE_ERROR ? 0 : note->level;
+        write_text(pen, 4);
         color(pen, colors[level]);
         say(pen, "  %s: ", words[level]);
         color(pen, "0");
