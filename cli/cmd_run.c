@@ -13,6 +13,7 @@
 #include "cli/settings.h"
 
 #include "core/base/error.h"
+#include "core/launch/faults.h"
 #include "core/launch/lsan.h"
 #include "core/launch/plan.h"
 #include "core/launch/watch.h"
@@ -290,6 +291,7 @@ static void read_run(struct run *run, const struct mo_launch_result *result) {
     int alone = !result->waited_for_children ||
                 (run->plan.target.obstacle == MO_OBSTACLE_SANITIZED && report->process_count == 1);
     mo_report_set_peak(report, result->peak_rss, alone ? result->peak_rss : MEMOPT_UNKNOWN);
+    mo_faults_name(report);
     if (run->plan.sanitizes)
         mo_lsan_collect(run->plan.session.directory, STDERR_FILENO, report);
 }

@@ -71,6 +71,7 @@ noinst_LTLIBRARIES += core/libcore-launch.la
 core_libcore_launch_la_SOURCES = \
 	core/launch/contest.c core/launch/contest.h \
 	core/launch/environment.c core/launch/environment.h \
+	core/launch/faults.c core/launch/faults.h \
 	core/launch/launch.c core/launch/launch.h \
 	core/launch/lsan.c core/launch/lsan.h \
 	core/launch/plan.c core/launch/plan.h \
@@ -80,3 +81,10 @@ core_libcore_launch_la_SOURCES = \
 	core/launch/trial.c core/launch/trial.h \
 	core/launch/watch.c core/launch/watch.h
 core_libcore_launch_la_CFLAGS = $(AM_CFLAGS)
+core_libcore_launch_la_LIBADD = core/libcore-symbol.la
+
+# Names of functions: the memopt command only.
+noinst_LTLIBRARIES += core/libcore-symbol.la
+core_libcore_symbol_la_SOURCES = core/symbol/symbol.c core/symbol/symbol.h
+core_libcore_symbol_la_CFLAGS = $(AM_CFLAGS) $(LIBDW_CFLAGS)
+core_libcore_symbol_la_LIBADD = $(LIBDW_LIBS)

@@ -7,14 +7,15 @@ export LC_ALL=C
 
 # Without these memopt can't be built ...
 packages_build="build-essential autoconf automake libtool pkg-config libinih-dev libjansson-dev"
-# ... these are its backends; each is left out if the system has none ...
-packages_backends="libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev"
+# ... these are its backends, and what finds the names of functions; each is left out if the
+# system has none ...
+packages_backends="libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libdw-dev"
 # ... these make the training example and its images ...
 packages_examples="zlib1g-dev dataset-fashion-mnist"
 # ... and these are what the tests and the benchmark need.
 packages_tests="libcmocka-dev mandoc valgrind clang libclang-rt-dev xz-utils python3 perl sqlite3 git
     redis-server redis-tools nodejs php-cli php-mbstring php-xml ruby lua5.4 nginx-light gdb
-    musl-tools"
+    musl-tools tmux"
 # Two gigabytes more of real programs, which only scripts/check --long installs.
 packages_long="ghc postgresql default-jdk-headless golang-go chromium chromium-sandbox"
 

@@ -21,11 +21,15 @@ struct mo_model {
     char main_name[16]; /* the kernel's name of the main process when its ledger was begun */
     char *said;         /* of each note: whether it is on the terminal already */
     size_t said_room;
+    const char **retold; /* texts of events that nobody has seen yet */
+    size_t retold_count, retold_room;
 };
 
 static inline struct mo_model *mo_model_of(struct memopt_report *report) {
     return (struct mo_model *)report;
 }
+
+int mo_model_is_retold(const struct mo_model *model, const char *text);
 
 /* A new process at the end of the report's, all unknown; NULL: out of memory.
  * Pointers got earlier are then those of an outdated copy. */

@@ -186,6 +186,31 @@ int mo_report_event(struct memopt_report *report, struct memopt_process *process
     return 0;
 }
 
+void mo_report_retell_event(struct memopt_report *report, struct memopt_process *process, size_t i,
+                            const char *text) {
+    struct mo_model *model = mo_model_of(report);
+    struct memopt_event_report *events =
+        memopt_report_alloc(report, process->event_count * sizeof(*events));
+    const char **retold = grow(report, model->retold, model->retold_count, &model->retold_room,
+                               sizeof(*retold));
+    const char *copy = mo_report_strdup(report, text);
+    if (retold != NULL)
+        model->retold = retold;
+    if (events == NULL || retold == NULL || copy == NULL)
+        return; /* as it was is good, too */
+    retold[model->retold_count++] = copy;
+    memcpy(events, process->events, process->event_count * sizeof(*events));
+    events[i].text = copy;
+    process->events = events;
+}
+
+int mo_model_is_retold(const struct mo_model *model, const char *text) {
+    for (size_t i = 0; i < model->retold_count; i++)
+        if (model->retold[i] == text)
+            return 1;
+    return 0;
+}
+
 /* --------------------------------------------------------------- processes */
 
 void mo_process_init(struct memopt_process *process) {

@@ -64,7 +64,7 @@ static int find_output(struct mo_config *config, const char *reporter,
 
 /* What standard error has seen already is not said there again: the notes that
  * were said before the program started, and an event's stacks, which the program
- * wrote when it happened. Out of memory: then it is said twice. */
+ * wrote when it happened, unless they have names now. Out of memory: then it is said twice. */
 static void leave_out_said(struct memopt_report *report) {
     struct mo_model *model = mo_model_of(report);
     struct memopt_note *notes =
@@ -86,7 +86,7 @@ static void leave_out_said(struct memopt_report *report) {
         for (size_t k = 0; events != NULL && k < process->event_count; k++) {
             events[k] = process->events[k];
             int first = (int)strcspn(events[k].text, "\n");
-            char *text = events[k].text[first] == '\0'
+            char *text = events[k].text[first] == '\0' || mo_model_is_retold(model, events[k].text)
                              ? NULL
                              : mo_report_printf(report, "%.*s (said above, with its stacks)", first,
                                                 events[k].text);

@@ -179,8 +179,9 @@ struct memopt_host {
     /* [program] Says what happened to the program: "KIND: TEXT" on stderr at once,
      * and an event of its process in the report, which survives the program's
      * death. `kind` is a word of [a-z0-9-], at most 31 bytes: "overflow",
-     * "double-free", ...; the text may have several lines. May be called from a
-     * signal handler if the format is "%s". */
+     * "double-free", ...; the text may have several lines. In the report lines
+     * "    #N PATH+0xOFFSET" have names of functions instead, if a line "  build-id HEX PATH"
+     * says which file PATH was. May be called from a signal handler if the format is "%s". */
     void (*event)(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
 };
 

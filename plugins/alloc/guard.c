@@ -18,9 +18,9 @@
  *
  * Nothing but the spans and the tables is accessible there. What does
  * not fault by itself, as it is not at a page's end, is filled with a pattern
- * and checked at free: the bytes between a block's end and the guard page when
- * its size is no multiple of the alignment, some bytes before it, and the other
- * side's rest of the page.
+ * and checked at free, or when the program exits: the bytes between a block's end and the guard
+ * page when its size is no multiple of the alignment, some bytes before it, and the other side's
+ * rest of the page.
  *
  * The kernel limits the number of mappings a process may have, and each guarded
  * block takes two. Three quarters of them are used for small and large blocks
@@ -106,6 +106,7 @@ static size_t next_unit;
 static char *tables, *tables_open; /* where they begin, and what of it is accessible */
 static struct guard_slot *quarantine_first, *quarantine_last;
 static size_t quarantine_bytes;
+static uint32_t generation;      /* forks on the way to this process */
 static struct guard_heap *heaps; /* never shrinks: structs are used again */
 static struct {
     uint64_t live, peak, pages, soft, table;
@@ -268,12 +269,15 @@ static char *find_other(char *from, const char *to, int byte) {
     return from < to ? from : NULL;
 }
 
-static void check_around(const struct guard_slot *slot, const char *when) {
+static char *find_damage(const struct guard_slot *slot) {
     char *from, *to;
     around(slot, &from, &to);
     char *end = slot->p + slot->size, *where = find_other(end, to, AROUND);
-    if (where == NULL)
-        where = find_other(from, slot->p, AROUND);
+    return where != NULL ? where : find_other(from, slot->p, AROUND);
+}
+
+static void check_around(const struct guard_slot *slot, const char *when) {
+    const char *where = find_damage(slot);
     if (where != NULL)
         guard_report_damage(slot, where, when);
 }
@@ -377,6 +381,7 @@ static void *block_new(struct guard_heap *heap, size_t size, size_t alignment, i
     slot->allocated_by = guard_tid();
     slot->allocated_depth = (uint8_t)guard_stack_here(slot->frames, guard.frames);
     slot->freed_depth = 0;
+    slot->generation = generation;
     slot->by = MEMOPT_BY_MALLOC;
     slot->alignment = alignment_bits(alignment);
     slot->heap = heap;
@@ -770,6 +775,52 @@ static void after_fork_parent(void) {
 static void after_fork_child(void) {
     after_fork_parent();
     guard_forget_tid();
+    generation++;
+}
+
+/* ------------------------------------------------------------------ the end */
+
+struct damage {
+    const struct guard_slot *slot;
+    const char *where;
+};
+
+/* The program may have protected pages of its block. */
+static void look_for_damage(void *damage_) {
+    struct damage *damage = damage_;
+    damage->where = find_damage(damage->slot);
+}
+
+/* Under the lock: no block is freed meanwhile. */
+static struct damage first_damage(void) {
+    const struct guard_span *before = NULL;
+    for (size_t unit = 0; unit < next_unit; unit++) {
+        const struct guard_span *span = atomic_load(&guard.units[unit]);
+        for (size_t i = 0; span != NULL && span != before && i < span->used; i++) {
+            struct damage damage = {.slot = slot_in(span, i)};
+            if (atomic_load(&damage.slot->state) != GUARD_LIVE ||
+                damage.slot->generation != generation)
+                continue;
+            guard_stack_try(look_for_damage, &damage);
+            if (damage.where != NULL)
+                return damage;
+        }
+        before = span;
+    }
+    return (struct damage){NULL, NULL};
+}
+
+/* At exit(), late: the program's own handlers and destructors have run. Blocks that a child
+ * has from before its fork are left to the process that allocated them. Makes no system call
+ * unless there is something to report, and waits for nobody: exit() in a signal handler
+ * may have interrupted who holds the lock. */
+static __attribute__((destructor)) void check_at_exit(void) {
+    if (guard.size == 0 || pthread_mutex_trylock(&lock) != 0)
+        return;
+    struct damage damage = first_damage();
+    pthread_mutex_unlock(&lock);
+    if (damage.slot != NULL)
+        guard_report_damage_at_exit(damage.slot, damage.where);
 }
 
 /* --------------------------------------------------------------------- open */

@@ -2,7 +2,7 @@
  * guard.h - what the parts of the `guard` allocator share.
  *
  *   guard.c         slots: where blocks lie, how they come and go
- *   guard_stack.c   stacks: capture in malloc and free, names for a report
+ *   guard_stack.c   stacks: capture in malloc and free, words for a report
  *   guard_report.c  what went wrong with which block, in words
  *   guard_signal.c  the SIGSEGV handler and its place among the program's own
  *
@@ -55,6 +55,8 @@ struct guard_slot {
     uint8_t by;                           /* enum memopt_form it was made by */
     uint8_t alignment;                    /* asked for, as a power of two; 0: 16 bytes or less */
     int32_t allocated_by, freed_by;       /* thread ids */
+    uint32_t generation;                  /* how many forks there were on the way to the process
+                                           * that allocated it */
     char *p;
     size_t size;                        /* as asked for: usable_size is the same */
     struct guard_heap *heap;            /* NULL: the default heap */
@@ -98,7 +100,9 @@ void guard_stack_open(void);
 unsigned guard_stack_here(uintptr_t *frames, unsigned room);
 /* The same of the code that a signal interrupted. */
 unsigned guard_stack_interrupted(const void *context, uintptr_t *frames, unsigned room);
-/* In the SIGSEGV handler: doesn't return if the fault is the unwinder's. */
+/* Does what may fault, in this module: then it is left where it was. */
+void guard_stack_try(void (*attempt)(void *opaque), void *opaque);
+/* In the SIGSEGV handler: doesn't return if the fault is of such an attempt. */
 void guard_stack_escape(const void *context);
 const char *guard_stack_access(const void *context); /* "read", "write" or "access" */
 int32_t guard_tid(void);
@@ -112,6 +116,7 @@ struct guard_text {
 void guard_put(struct guard_text *text, const char *format,
                ...); /* %s %u (size_t) %x (uintptr_t) */
 void guard_put_stack(struct guard_text *text, const uintptr_t *frames, unsigned count);
+void guard_put_build_ids(struct guard_text *text); /* of the modules in its stacks */
 
 /* guard_report.c */
 
@@ -125,6 +130,8 @@ _Noreturn void guard_report_form(const struct guard_slot *slot, size_t size, siz
 /* A pattern is damaged at `where`; `when`: "when it was freed". */
 _Noreturn void guard_report_damage(const struct guard_slot *slot, const char *where,
                                    const char *when);
+/* It was never freed, and is damaged as the program exits. */
+_Noreturn void guard_report_damage_at_exit(const struct guard_slot *slot, const char *where);
 /* Says what the access was. 0: the fault is none of ours. */
 int guard_report_fault(const siginfo_t *info, const void *context);
 

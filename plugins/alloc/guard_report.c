@@ -51,14 +51,19 @@ static void put_distance(size_t distance) {
 
 /* ---------------------------------------------------------- found in a call */
 
+static void tell(const struct guard_slot *slot) {
+    if (slot != NULL)
+        put_history(slot);
+    guard_put_build_ids(&text);
+    guard.host->event(kind, "%s", text.bytes);
+}
+
 static _Noreturn void finish(const char *title, const struct guard_slot *slot) {
     uintptr_t frames[FAULT_FRAMES];
     unsigned depth = guard_stack_here(frames, FAULT_FRAMES);
     guard_put(&text, "\n  %s thread %u:", title, (size_t)guard_tid());
     guard_put_stack(&text, frames, depth);
-    if (slot != NULL)
-        put_history(slot);
-    guard.host->event(kind, "%s", text.bytes);
+    tell(slot);
     abort();
 }
 
@@ -132,8 +137,7 @@ void guard_report_form(const struct guard_slot *slot, size_t size, size_t alignm
     finish("called by", slot);
 }
 
-void guard_report_damage(const struct guard_slot *slot, const char *where, const char *when) {
-    begin();
+static void put_damage(const struct guard_slot *slot, const char *where, const char *when) {
     if (where >= slot->p + slot->size) {
         kind = "overflow";
         guard_put(&text, "write ");
@@ -150,7 +154,19 @@ void guard_report_damage(const struct guard_slot *slot, const char *where, const
     }
     put_block(slot);
     guard_put(&text, ", found %s", when);
+}
+
+void guard_report_damage(const struct guard_slot *slot, const char *where, const char *when) {
+    begin();
+    put_damage(slot, where, when);
     finish("found in a call by", slot);
+}
+
+void guard_report_damage_at_exit(const struct guard_slot *slot, const char *where) {
+    begin();
+    put_damage(slot, where, "at exit: it was never freed");
+    tell(slot);
+    abort();
 }
 
 /* ---------------------------------------------------------- found by a fault */
@@ -217,8 +233,6 @@ int guard_report_fault(const siginfo_t *info, const void *context) {
     uintptr_t frames[FAULT_FRAMES];
     unsigned depth = guard_stack_interrupted(context, frames, FAULT_FRAMES);
     guard_put_stack(&text, frames, depth);
-    if (slot != NULL)
-        put_history(slot);
-    guard.host->event(kind, "%s", text.bytes);
+    tell(slot);
     return 1;
 }

@@ -1,13 +1,12 @@
 /*
  * guard_stack.c - stacks of the guard allocator: captured in malloc and free,
- * turned into names in a report. See guard.h.
+ * put into words for a report. See guard.h.
  *
  * libgcc's unwinder is linked in statically: it follows .eh_frame, so programs
  * need no frame pointers; it takes no lock and does not allocate (module look-up
- * goes through _dl_find_object where the C library has it). Names come from the
- * modules' dynamic symbol tables, read in place, so that a signal handler can do
- * it; what isn't exported there is shown as module and offset, as addr2line
- * takes them.
+ * goes through _dl_find_object where the C library has it). A frame is shown as
+ * module and offset, as addr2line takes them, and each module's build id once at the end:
+ * names are for the memopt command to find, which may open files.
  */
 #define _GNU_SOURCE
 
@@ -123,13 +122,21 @@ static uintptr_t pc_of(const void *context) {
  * in the unwinder (which is part of this module) ends the walk and no more. */
 static __thread jmp_buf *escape;
 
-static void walk(struct capture *capture) {
+void guard_stack_try(void (*attempt)(void *opaque), void *opaque) {
     jmp_buf here, *outer = escape;
     if (_setjmp(here) == 0) {
         escape = &here;
-        _Unwind_Backtrace(capture_frame, capture);
+        attempt(opaque);
     }
     escape = outer;
+}
+
+static void backtrace(void *capture) {
+    _Unwind_Backtrace(capture_frame, capture);
+}
+
+static void walk(struct capture *capture) {
+    guard_stack_try(backtrace, capture);
 }
 
 void guard_stack_escape(const void *context) {
@@ -163,68 +170,86 @@ unsigned guard_stack_interrupted(const void *context, uintptr_t *frames, unsigne
     return capture.count;
 }
 
-/* -------------------------------------------------------------------- names */
+/* ------------------------------------------------------------------ modules */
 
-static const struct link_map *module_of(uintptr_t address) {
+struct module {
+    const struct link_map *map;
+    const char *start; /* of what is mapped of its file: the ELF header */
+    size_t size;
+};
+
+static int module_of(uintptr_t address, struct module *ret_module) {
 #if __GLIBC_PREREQ(2, 35)
     struct dl_find_object found;
-    return _dl_find_object((void *)address, &found) == 0 ? found.dlfo_link_map : NULL;
+    if (_dl_find_object((void *)address, &found) != 0 || found.dlfo_link_map == NULL)
+        return 0;
+    *ret_module =
+        (struct module){found.dlfo_link_map, found.dlfo_map_start,
+                        (size_t)((char *)found.dlfo_map_end - (char *)found.dlfo_map_start)};
 #else
     Dl_info info;
     struct link_map *map = NULL;
-    return dladdr1((void *)address, &info, (void **)&map, RTLD_DL_LINKMAP) != 0 ? map : NULL;
+    if (dladdr1((void *)address, &info, (void **)&map, RTLD_DL_LINKMAP) == 0 || map == NULL)
+        return 0;
+    *ret_module = (struct module){map, info.dli_fbase, address - (uintptr_t)info.dli_fbase};
 #endif
+    return 1;
 }
 
-/* The dynamic section's pointers are absolute after relocation, but not in
- * modules whose section can't be written (the vDSO). */
-static const void *dynamic_pointer(const struct link_map *map, const ElfW(Dyn) * entry) {
-    uintptr_t value = entry->d_un.d_ptr;
-    return (const void *)(value < map->l_addr ? value + map->l_addr : value);
+static const char *path_of(const struct module *module) {
+    return module->map->l_name[0] != 0 ? module->map->l_name : program;
 }
 
-static size_t symbols_by_gnu_hash(const uint32_t *table) {
-    uint32_t buckets = table[0], first = table[1], words = table[2], last = 0;
-    const uint32_t *bucket = table + 4 + words * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
-    const uint32_t *chain = bucket + buckets;
-    for (uint32_t i = 0; i < buckets; i++)
-        if (bucket[i] > last)
-            last = bucket[i];
-    if (last < first)
-        return first;
-    while ((chain[last - first] & 1) == 0)
-        last++;
-    return (size_t)last + 1;
+static size_t round_up(size_t size) {
+    return (size + 3) & ~(size_t)3;
 }
 
-/* The exported function that holds `address`, or NULL. */
-static const char *symbol_of(const struct link_map *map, uintptr_t address, uintptr_t *ret_offset) {
-    const ElfW(Sym) *symbols = NULL;
-    const char *strings = NULL;
-    size_t count = 0;
-    for (const ElfW(Dyn) *entry = map->l_ld; entry != NULL && entry->d_tag != DT_NULL; entry++) {
-        const void *value = dynamic_pointer(map, entry);
-        if (entry->d_tag == DT_SYMTAB)
-            symbols = value;
-        else if (entry->d_tag == DT_STRTAB)
-            strings = value;
-        else if (entry->d_tag == DT_HASH)
-            count = ((const uint32_t *)value)[1];
-        else if (entry->d_tag == DT_GNU_HASH && count == 0)
-            count = symbols_by_gnu_hash(value);
-    }
-    if (symbols == NULL || strings == NULL)
+/* The bytes of its build id, of which there are *ret_size; NULL: it has none that is mapped. */
+static const unsigned char *build_id_of(const struct module *module, size_t *ret_size) {
+    const ElfW(Ehdr) *header = (const void *)module->start;
+    if (module->size < sizeof(*header) || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
+        header->e_phentsize != sizeof(ElfW(Phdr)) || header->e_phoff > module->size ||
+        header->e_phnum * sizeof(ElfW(Phdr)) > module->size - header->e_phoff)
         return NULL;
-    for (size_t i = 0; i < count; i++) {
-        uintptr_t start = map->l_addr + symbols[i].st_value;
-        if (symbols[i].st_shndx != SHN_UNDEF && ELF64_ST_TYPE(symbols[i].st_info) == STT_FUNC &&
-            address >= start && address - start < symbols[i].st_size) {
-            *ret_offset = address - start;
-            return strings + symbols[i].st_name;
+    const ElfW(Phdr) *segments = (const void *)(module->start + header->e_phoff);
+    for (unsigned i = 0; i < header->e_phnum; i++) {
+        size_t at = module->map->l_addr + segments[i].p_vaddr - (uintptr_t)module->start;
+        if (segments[i].p_type != PT_NOTE || at > module->size ||
+            segments[i].p_memsz > module->size - at)
+            continue;
+        const char *note = module->start + at;
+        size_t left = segments[i].p_memsz;
+        while (left >= sizeof(ElfW(Nhdr))) {
+            const ElfW(Nhdr) *head = (const void *)note;
+            size_t name = round_up(head->n_namesz), size = head->n_descsz;
+            left -= sizeof(*head);
+            if (name > left || round_up(size) > left - name)
+                break;
+            if (head->n_type == NT_GNU_BUILD_ID && head->n_namesz == 4 &&
+                memcmp(head + 1, "GNU", 4) == 0) {
+                *ret_size = size;
+                return (const unsigned char *)(head + 1) + name;
+            }
+            note += sizeof(*head) + name + round_up(size);
+            left -= name + round_up(size);
         }
     }
     return NULL;
 }
+
+/* Those that frames of the report are in: there is one report in a process. */
+static struct module modules[32];
+static size_t module_count;
+
+static void remember(const struct module *module) {
+    for (size_t i = 0; i < module_count; i++)
+        if (modules[i].map == module->map)
+            return;
+    if (module_count < sizeof(modules) / sizeof(modules[0]))
+        modules[module_count++] = *module;
+}
+
+/* -------------------------------------------------------------------- words */
 
 static void put_char(struct guard_text *text, char c) {
     if (text->length < sizeof(text->bytes) - 1)
@@ -271,17 +296,28 @@ void guard_put_stack(struct guard_text *text, const uintptr_t *frames, unsigned 
     if (count == 0)
         guard_put(text, "\n    (no stack)");
     for (unsigned i = 0; i < count; i++) {
-        const struct link_map *map = module_of(frames[i]);
+        struct module module;
         guard_put(text, "\n    #%u ", (size_t)i);
-        if (map == NULL) {
+        if (module_of(frames[i], &module)) {
+            guard_put(text, "%s+%x", path_of(&module), frames[i] - module.map->l_addr);
+            remember(&module);
+        } else {
             guard_put(text, "%x", frames[i]);
-            continue;
         }
-        uintptr_t offset;
-        const char *name = symbol_of(map, frames[i], &offset);
-        if (name != NULL)
-            guard_put(text, "%s+%x ", name, offset);
-        guard_put(text, "(%s+%x)", map->l_name[0] != 0 ? map->l_name : program,
-                  frames[i] - map->l_addr);
+    }
+}
+
+void guard_put_build_ids(struct guard_text *text) {
+    for (size_t i = 0; i < module_count; i++) {
+        size_t size = 0;
+        const unsigned char *id = build_id_of(&modules[i], &size);
+        if (id == NULL)
+            continue;
+        guard_put(text, "\n  build-id ");
+        for (size_t k = 0; k < size; k++) {
+            put_char(text, "0123456789abcdef"[id[k] >> 4]);
+            put_char(text, "0123456789abcdef"[id[k] & 15]);
+        }
+        guard_put(text, " %s", path_of(&modules[i]));
     }
 }

@@ -437,15 +437,18 @@ static void say_heaps(struct pen *pen, const struct memopt_process *process) {
     }
 }
 
-static void say_events(struct pen *pen, const struct memopt_process *process) {
+/* `indent`: of each; what goes on goes on two further. */
+static void say_events(struct pen *pen, const struct memopt_process *process, int indent) {
+    char later[16];
+    snprintf(later, sizeof(later), "%*s", indent + 2, "");
     for (size_t i = 0; i < process->event_count; i++) {
         const struct memopt_event_report *event =
             (const void *)((const char *)process->events + i * process->event_size);
-        write_text(pen, 4);
+        write_text(pen, (size_t)indent + 2);
         color(pen, "31");
-        say(pen, "  %s: ", event->kind);
+        say(pen, "%*s%s: ", indent, "", event->kind);
         color(pen, "0");
-        say_string(pen, event->text, "    ");
+        say_string(pen, event->text, later);
         say(pen, "\n");
     }
 }
@@ -509,7 +512,7 @@ static void say_rest(struct pen *pen, const struct memopt_process *process) {
     say_heap_line(pen, process);
     say_counts(pen, process);
     say_heaps(pen, process);
-    say_events(pen, process);
+    say_events(pen, process, 2);
     if (pen->full) {
         say_threads(pen, process);
         say_histogram(pen, process);
@@ -595,6 +598,7 @@ static void say_child(struct pen *pen, const struct memopt_report *report,
         say(pen, ", heap peak %s, %s allocation%s", SIZE(process->counts.peak_bytes),
             COUNT(process->counts.allocations), process->counts.allocations == 1 ? "" : "s");
     say(pen, "\n");
+    say_events(pen, process, 6);
 }
 
 static int has_failed(const struct memopt_process *process) {
