@@ -52,7 +52,11 @@ extern const char mo_run_usage[];
 
 /* "memopt NAME: MESSAGE" on stderr, a line for each line of the message. */
 void mo_say(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same with a pointer to -h; returns the exit status for wrong usage. */
+/* A text that memopt did not write, for people: what include/memopt/show.h is for. */
+void mo_show_on(FILE *stream, const char *text, unsigned how);
+/* printf() of lines with such texts; returns what printf() does, or < 0: out of memory. */
+int mo_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same as mo_say() with a pointer to -h; returns the exit status for wrong usage. */
 int mo_wrong_usage(const char *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* After getopt_long() gave '?' or ':' (with opterr = 0): says which option. */

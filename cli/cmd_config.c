@@ -13,6 +13,8 @@
 #include "core/launch/plan.h"
 #include "core/plugin/registry.h"
 
+#include <memopt/show.h>
+
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
@@ -88,8 +90,10 @@ static void say_error(void *context, const char *message) {
     (void)context;
     if (strncmp(message, "--set", 5) == 0)
         mo_say("config", "%s", message);
-    else
-        fprintf(stderr, "%s\n", message);
+    else {
+        mo_show_on(stderr, message, MEMOPT_SHOW_LINES);
+        fputc('\n', stderr);
+    }
 }
 
 /* Loads, and prints each error by itself, as a compiler does. */
@@ -121,16 +125,16 @@ static void show_text(const struct mo_config *config) {
     const struct memopt_option *option;
     char buffer[4200];
     for (size_t i = 0; (section = mo_config_section_at(config, i)) != NULL; i++) {
-        printf("%s[%s]\n", i > 0 ? "\n" : "", section->name);
+        mo_print("%s[%s]\n", i > 0 ? "\n" : "", section->name);
         for (size_t j = 0; (option = mo_section_option(section, j)) != NULL; j++) {
             struct mo_origin origin;
             const char *value = mo_config_get(config, section->name, option->key, &origin);
             const char *from = origin_text(&origin, buffer, sizeof(buffer));
             if (value == NULL)
-                printf("; %s is unset\n", option->key);
+                mo_print("; %s is unset\n", option->key);
             else {
-                int used = printf("%s = %s", option->key, value);
-                printf("%*s ; %s\n", used < 40 ? 40 - used : 0, "", from);
+                int used = mo_print("%s = %s", option->key, value);
+                mo_print("%*s ; %s\n", used < 40 ? 40 - used : 0, "", from);
             }
         }
     }
@@ -207,14 +211,14 @@ static int check(struct options *options) {
 
 static void explain_key(const char *section, const struct memopt_option *option) {
     char text[1024];
-    printf("%s.%s\n", section, option->key);
+    mo_print("%s.%s\n", section, option->key);
     mo_key_summary(option, text, sizeof(text));
     mo_print_wrapped(text, 4);
     mo_print_wrapped(option->help, 4);
 }
 
 static void explain_section(const struct mo_section *section) {
-    printf("[%s]\n", section->name);
+    mo_print("[%s]\n", section->name);
     mo_print_wrapped(section->help, 4);
     const struct memopt_option *option;
     for (size_t i = 0; (option = mo_section_option(section, i)) != NULL; i++) {
@@ -227,7 +231,7 @@ static int name_plugin(void *context, enum memopt_plugin_kind kind, const char *
                        const char *path) {
     (void)path;
     (void)context;
-    printf("    %s.%s\n", mo_plugin_kind_name(kind), name);
+    mo_print("    %s.%s\n", mo_plugin_kind_name(kind), name);
     return 0;
 }
 

@@ -100,33 +100,33 @@ static void print_options(const struct listing *listing, const struct mo_section
     for (size_t i = 0; (option = mo_section_option(section, i)) != NULL; i++) {
         char from[PATH_MAX + 16];
         const char *value = effective(listing, section, option, from, sizeof(from));
-        int used = printf("%s = %s", option->key, value == NULL ? "" : value);
-        printf("%*s ; %s", used < 28 ? 28 - used : 0, "", option->help);
-        printf(strcmp(from, "default") == 0 ? "\n" : " (%s)\n", from);
+        int used = mo_print("%s = %s", option->key, value == NULL ? "" : value);
+        mo_print("%*s ; %s", used < 28 ? 28 - used : 0, "", option->help);
+        mo_print(strcmp(from, "default") == 0 ? "\n" : " (%s)\n", from);
     }
     if (section->table.first != NULL)
-        printf("; 'memopt config explain %s' says more\n", section->name);
+        mo_print("; 'memopt config explain %s' says more\n", section->name);
 }
 
 static void print_text(const struct listing *listing, enum memopt_plugin_kind kind,
                        const char *name, const char *path, const struct tried *tried,
                        const struct mo_section *section) {
     const char *version = tried->plugin != NULL ? tried->plugin->descriptor.version : "-";
-    printf("%s%-9s %-10s %-8s %s\n", listing->only != NULL && listing->found > 1 ? "\n" : "",
-           mo_plugin_kind_name(kind), name, version,
-           tried->plugin != NULL ? tried->plugin->descriptor.summary : "");
+    mo_print("%s%-9s %-10s %-8s %s\n", listing->only != NULL && listing->found > 1 ? "\n" : "",
+             mo_plugin_kind_name(kind), name, version,
+             tried->plugin != NULL ? tried->plugin->descriptor.summary : "");
     if (listing->only != NULL || !tried->available)
-        printf("    %s\n", path);
+        mo_print("    %s\n", path);
     if (!tried->available) {
         char message[MEMOPT_ERROR_MAX];
         memcpy(message, tried->error.message, sizeof(message));
         for (char *line = message, *next; line != NULL; line = next) {
             if ((next = strchr(line, '\n')) != NULL)
                 *next++ = '\0';
-            printf("    %s%s\n", line == message ? "not available: " : "", line);
+            mo_print("    %s%s\n", line == message ? "not available: " : "", line);
         }
     } else if (listing->only != NULL && tried->library[0] != '\0')
-        printf("    library: %s\n", tried->library);
+        mo_print("    library: %s\n", tried->library);
     if (listing->only != NULL && section->name != NULL)
         print_options(listing, section);
 }

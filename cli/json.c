@@ -45,7 +45,7 @@ json_t *mo_json_string(const char *text) {
 }
 
 int mo_print_json(const char *command, json_t *json) {
-    if (json == NULL || json_dumpf(json, stdout, JSON_INDENT(2)) < 0) {
+    if (json == NULL || json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) < 0) {
         mo_say(command, json == NULL ? "out of memory" : "can't write to standard output");
         json_decref(json);
         return 1;

@@ -9,6 +9,10 @@
 #include "core/launch/trial.h"
 #include "core/plugin/registry.h"
 
+#include "core/base/error.h"
+
+#include <memopt/show.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -39,6 +43,27 @@ const struct mo_command *mo_command_find(const char *name) {
     return NULL;
 }
 
+void mo_show_on(FILE *stream, const char *text, unsigned how) {
+    char part[512];
+    while (*text != '\0') {
+        text += memopt_show(part, sizeof(part), text, how);
+        fputs(part, stream);
+    }
+}
+
+int mo_print(const char *format, ...) {
+    mo_auto_free char *text = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        text = strdup("out of memory\n");
+    if (text != NULL)
+        mo_show_on(stdout, text, MEMOPT_SHOW_LINES);
+    return length;
+}
+
 static void say(const char *command, const char *format, va_list arguments) {
     char text[MEMOPT_ERROR_MAX + 512];
     vsnprintf(text, sizeof(text), format, arguments);
@@ -46,7 +71,9 @@ static void say(const char *command, const char *format, va_list arguments) {
         char *end = strchr(line, '\n');
         if (end != NULL)
             *end++ = '\0';
-        fprintf(stderr, "memopt%s%s: %s\n", command[0] != '\0' ? " " : "", command, line);
+        fprintf(stderr, "memopt%s%s: ", command[0] != '\0' ? " " : "", command);
+        mo_show_on(stderr, line, 0);
+        fputc('\n', stderr);
         line = end;
     }
 }

@@ -43,7 +43,7 @@ void mo_print_wrapped(const char *text, int indent) {
             putchar(' ');
             column++;
         }
-        printf("%.*s", length, text);
+        mo_print("%.*s", length, text);
         column += length;
         text += length + (text[length] == ' ');
     }

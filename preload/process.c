@@ -12,6 +12,8 @@
 #include "core/dispatch/services.h"
 #include "core/ledger/writer.h"
 
+#include <memopt/show.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -31,12 +33,13 @@ static char pending[4096]; /* level byte, text, NUL, …; for before the ledger 
 static size_t pending_used;
 
 static void say_on_stderr(const char *text) {
-    char line[2048];
-    int length = snprintf(line, sizeof(line), "memopt: %s[%d]: %s\n", program_invocation_short_name,
-                          (int)getpid(), text);
-    if (length > (int)sizeof(line) - 1)
-        length = (int)sizeof(line) - 1;
-    ssize_t written = write(STDERR_FILENO, line, (size_t)length);
+    char line[2048], name[256], *end = line + sizeof(line) - 1, *to;
+    memopt_show(name, sizeof(name), program_invocation_short_name, 0);
+    to = mo_text_put(mo_text_put(mo_text_put(line, end, "memopt: "), end, name), end, "[");
+    to = mo_text_put(mo_text_put_number(to, end, (uint64_t)getpid()), end, "]: ");
+    memopt_show(to, (size_t)(end - to), text, MEMOPT_SHOW_LINES);
+    to = mo_text_put(to + strlen(to), line + sizeof(line), "\n");
+    ssize_t written = write(STDERR_FILENO, line, (size_t)(to - line));
     (void)written;
 }
 

@@ -5,6 +5,7 @@
 #include <memopt/memopt.h>
 #include <memopt/plugin.h>
 #include <memopt/report.h>
+#include <memopt/show.h>
 
 #include <cerrno>
 #include <cstdio>

@@ -183,6 +183,7 @@ static void test_escapes(void **state) {
         {"\xed\xa0\x80", "\\xed\\xa0\\x80"},          /* a surrogate */
         {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"}, /* above U+10FFFF */
         {"\xe2\x82", "\\xe2\\x82"},                   /* cut */
+        {"a\xe2\x80\xae", "a\\xe2\\x80\\xae"},        /* right-to-left override */
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char line[128];
@@ -199,6 +200,58 @@ static void test_escapes(void **state) {
     sample_processes[0].program = long_name;
     sink_reset(&sink);
     assert_non_null(strstr(render(&report, 0, 2), long_name));
+}
+
+/* No string that a ledger can hold gets to the terminal as it is. */
+static void test_every_string_escaped(void **state) {
+    (void)state;
+    static const char bad[] = "\033]0;x\a\xe2\x80\xae";
+    static const struct memopt_heap_report heaps[] = {{.name = bad, .allocator = bad}};
+    static const struct memopt_event_report events[] = {{.kind = bad, .text = bad}};
+    static const struct memopt_note notes[] = {{.level = MEMOPT_NOTE_WARNING, .text = bad}};
+    static char *argv[] = {(char *)bad, NULL};
+    struct memopt_process *main = sample_processes;
+    sample_unknown(&report);
+    main->program = main->command = main->allocator = main->allocator_version = bad;
+    main->binding = bad;
+    main->heaps = heaps;
+    main->events = events;
+    main->heap_count = main->event_count = 1;
+    sample_processes[1] = *main;
+    report.process_count = 2;
+    report.argv = argv;
+    report.notes = notes;
+    report.note_count = 1;
+    for (int full = 0; full <= 1; full++) {
+        sink_reset(&sink);
+        const char *text = render(&report, full, 2);
+        if (strpbrk(text, "\033\a") != NULL || strstr(text, "\xe2\x80\xae") != NULL)
+            fail_msg("'%s'", text);
+        assert_non_null(strstr(text, "warning: \\x1b]0;x\\x07\\xe2\\x80\\xae\n"));
+    }
+}
+
+/* What many processes have to say is said once, where the first of them said it. */
+static void test_equal_notes(void **state) {
+    (void)state;
+    static const struct memopt_note notes[] = {
+        {.level = MEMOPT_NOTE_WARNING, .pid = 1, .text = "no room"},
+        {.level = MEMOPT_NOTE_INFO, .pid = 1, .text = "alone"},
+        {.level = MEMOPT_NOTE_WARNING, .pid = 2, .text = "no room"},
+        {.level = MEMOPT_NOTE_ERROR, .pid = 2, .text = "no room"},
+        {.level = MEMOPT_NOTE_WARNING, .pid = 3, .text = "no room"},
+    };
+    sample_unknown(&report);
+    mo_process_init(&sample_processes[1]);
+    report.process_count = 2;
+    report.notes = notes;
+    report.note_count = sizeof(notes) / sizeof(notes[0]);
+    sink_reset(&sink);
+    const char *said = strstr(render(&report, 0, 2), "  warning:");
+    assert_non_null(said);
+    assert_string_equal(said, "  warning: 3 times: no room\n"
+                              "  note: process 1: alone\n"
+                              "  error: process 2: no room\n");
 }
 
 /* Eight children at most: those that crashed, then the largest. */
@@ -309,12 +362,20 @@ static void test_widths(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_summary),     cmocka_unit_test(test_full),
-        cmocka_unit_test(test_color),       cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_sizes),       cmocka_unit_test(test_times),
-        cmocka_unit_test(test_escapes),     cmocka_unit_test(test_many_children),
-        cmocka_unit_test(test_full_output), cmocka_unit_test(test_larger_elements),
-        cmocka_unit_test(test_least_peak),  cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_summary),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_color),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_many_children),
+        cmocka_unit_test(test_every_string_escaped),
+        cmocka_unit_test(test_equal_notes),
+        cmocka_unit_test(test_full_output),
+        cmocka_unit_test(test_larger_elements),
+        cmocka_unit_test(test_least_peak),
+        cmocka_unit_test(test_widths),
     };
     return cmocka_run_group_tests_name("reporter text", tests, NULL, NULL);
 }

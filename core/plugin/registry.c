@@ -18,6 +18,8 @@
 #include "core/base/sysmem.h"
 #include "core/base/trust.h"
 
+#include <memopt/show.h>
+
 #include <dirent.h>
 #include <dlfcn.h>
 #include <elf.h>
@@ -1233,6 +1235,33 @@ void mo_host_set_note(mo_note_fn note) {
     note_sink = note;
 }
 
+/* In one piece, as it is; only a text that must not reach a terminal as it is goes out in
+ * several, escaped. */
+static void say_on_stderr(const char *kind, const char *text) {
+    char shown[256] = "";
+    const char *words[] = {"memopt: ", kind != NULL ? kind : "", kind != NULL ? ": " : "", text,
+                           "\n"};
+    enum { WORDS = sizeof(words) / sizeof(words[0]) };
+    struct iovec parts[WORDS];
+    ssize_t written = 0; /* if it can't be: there is nowhere else to say it */
+    const char *c = text;
+    for (size_t length; *c != '\0'; c += length)
+        if ((length = *c == '\n' || *c == '\t' ? 1 : memopt_shown(c)) == 0)
+            break;
+    if (*c == '\0') {
+        for (size_t i = 0; i < WORDS; i++)
+            parts[i] = (struct iovec){(void *)(uintptr_t)words[i], strlen(words[i])};
+        written = writev(STDERR_FILENO, parts, WORDS);
+    } else {
+        for (size_t i = 0; i < WORDS; i++)
+            for (const char *word = words[i]; *word != '\0';) {
+                word += memopt_show(shown, sizeof(shown), word, MEMOPT_SHOW_LINES);
+                written = write(STDERR_FILENO, shown, strlen(shown));
+            }
+    }
+    (void)written;
+}
+
 /* A text for "%s" goes out as it is, of any length and without a copy: a signal
  * handler on a small stack says it that way. */
 static void say(int level, const char *kind, const char *format, va_list arguments) {
@@ -1244,15 +1273,8 @@ static void say(int level, const char *kind, const char *format, va_list argumen
     else if (vsnprintf(buffer, sizeof(buffer), format, arguments) < 0)
         buffer[0] = '\0';
     if (text[0] != '\0') {
-        if (level >= MEMOPT_NOTE_ERROR) {
-            const char *words[] = {"memopt: ", kind != NULL ? kind : "", kind != NULL ? ": " : "",
-                                   text, "\n"};
-            struct iovec parts[5];
-            for (size_t i = 0; i < 5; i++)
-                parts[i] = (struct iovec){(void *)(uintptr_t)words[i], strlen(words[i])};
-            ssize_t written = writev(STDERR_FILENO, parts, 5);
-            (void)written; /* there is nowhere else to say it */
-        }
+        if (level >= MEMOPT_NOTE_ERROR)
+            say_on_stderr(kind, text);
         if (note_sink != NULL)
             note_sink(level, kind, text);
     }

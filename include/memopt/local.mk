@@ -3,5 +3,6 @@ memoptinclude_HEADERS = \
 	include/memopt/error.h \
 	include/memopt/plugin.h \
 	include/memopt/report.h \
+	include/memopt/show.h \
 	include/memopt/heap.h \
 	include/memopt/memopt.h

@@ -3,7 +3,8 @@
  * memopt-report(5), which tests/test_report_json.c holds against this file.
  *
  * What is not known is null. JSON has no NaN, no bytes that aren't UTF-8 and, in
- * jansson, no integer above 2^63: those become null, U+FFFD and null.
+ * jansson, no integer above 2^63: those become null, U+FFFD and null. All but ASCII is
+ * escaped, so that the file can be looked at on a terminal.
  */
 #include "config.h"
 
@@ -302,7 +303,7 @@ static int write_value(struct sink *sink, json_t *value, const struct tree *tree
     int r = value == NULL || tree->failed ? -ENOMEM : 0;
     if (r == 0 && json_dump_callback(value, dump, sink,
                                      JSON_ENCODE_ANY | JSON_INDENT(sink->indent) |
-                                         JSON_REAL_PRECISION(6)) < 0)
+                                         JSON_REAL_PRECISION(6) | JSON_ENSURE_ASCII) < 0)
         r = sink->failed != 0 ? sink->failed : -ENOMEM;
     json_decref(value);
     return r;

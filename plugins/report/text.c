@@ -9,12 +9,14 @@
 #include "config.h"
 
 #include <memopt/plugin.h>
+#include <memopt/show.h>
 
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SUMMARY, FULL };
@@ -214,41 +216,21 @@ static int known(uint64_t value) {
 
 /* ----------------------------------------------------------------- strings */
 
-/* The length of the UTF-8 character at `s` that may be printed as it is, or 0. */
-static size_t printable(const unsigned char *s) {
-    if (s[0] < 0x80)
-        return s[0] >= ' ' && s[0] != 0x7f;
-    size_t length = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
-                    : (s[0] & 0xf0) == 0xe0        ? 3
-                    : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
-                                                   : 0;
-    for (size_t i = 1; i < length; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xc2 && s[1] < 0xa0) || /* C1 controls */
-        (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
-        return 0;
-    return length;
-}
-
 /* `indent`: what a new line begins with, or NULL: newlines are escaped too. */
 static void say_string(struct pen *pen, const char *string, const char *indent) {
-    for (const unsigned char *s = (const unsigned char *)string; *s != '\0';) {
-        const unsigned char *start = s;
-        for (size_t n; (n = printable(s)) > 0 && s - start < 256;)
-            s += n;
-        if (s > start) {
-            say(pen, "%.*s", (int)(s - start), (const char *)start);
-            continue;
+    char text[512];
+    while (*string != '\0') {
+        string += memopt_show(text, sizeof(text), string, indent != NULL ? MEMOPT_SHOW_LINES : 0);
+        for (const char *part = text; *part != '\0';) {
+            int plain = (int)strcspn(part, "\n\t");
+            say(pen, "%.*s", plain, part);
+            part += plain;
+            if (*part == '\n')
+                say(pen, "\n%s", indent);
+            else if (*part == '\t')
+                say(pen, "    ");
+            part += *part != '\0';
         }
-        if (*s == '\n' && indent != NULL)
-            say(pen, "\n%s", indent);
-        else if (*s == '\t' && indent != NULL)
-            say(pen, "    ");
-        else
-            say(pen, "\\x%02x", *s);
-        s++;
     }
 }
 
@@ -343,8 +325,11 @@ static void say_allocator(struct pen *pen, const struct memopt_process *process)
         say(pen, " ");
         say_string(pen, process->allocator_version, NULL);
     }
-    if (process->binding != NULL)
-        say(pen, " (%s)", process->binding);
+    if (process->binding != NULL) {
+        say(pen, " (");
+        say_string(pen, process->binding, NULL);
+        say(pen, ")");
+    }
 }
 
 /* ----------------------------------------------------------- one process */
@@ -425,8 +410,11 @@ static void say_heaps(struct pen *pen, const struct memopt_process *process) {
             fact(&facts, "limit %s", SIZE(heap->limit));
         if (known(heap->refused) && heap->refused > 0)
             fact(&facts, "%s refused", COUNT(heap->refused));
-        if (heap->allocator != NULL)
-            fact(&facts, "on %.60s", heap->allocator);
+        if (heap->allocator != NULL) {
+            char allocator[60];
+            memopt_show(allocator, sizeof(allocator), heap->allocator, 0);
+            fact(&facts, "on %s", allocator);
+        }
         if (facts.count == 0)
             fact(&facts, "not used");
         write_facts(pen, LABEL);
@@ -446,7 +434,9 @@ static void say_events(struct pen *pen, const struct memopt_process *process, in
             (const void *)((const char *)process->events + i * process->event_size);
         write_text(pen, (size_t)indent + 2);
         color(pen, "31");
-        say(pen, "%*s%s: ", indent, "", event->kind);
+        say(pen, "%*s", indent, "");
+        say_string(pen, event->kind, NULL);
+        say(pen, ": ");
         color(pen, "0");
         say_string(pen, event->text, later);
         say(pen, "\n");
@@ -743,22 +733,69 @@ static void say_run(struct pen *pen, const struct memopt_report *report) {
         say_children(pen, report);
 }
 
-static void say_notes(struct pen *pen, const struct memopt_report *report) {
+/* A thousand processes that have the same to say: then it is said once. */
+struct said {
+    const struct memopt_note *note;
+    size_t index, count; /* as the report has them; 0: said with another one */
+};
+
+static int compare_said(const void *a_, const void *b_) {
+    const struct said *a = a_, *b = b_;
+    int order = a->note->level - b->note->level;
+    if (order == 0)
+        order = strcmp(a->note->text, b->note->text);
+    return order != 0 ? order : a->index < b->index ? -1 : a->index > b->index;
+}
+
+static int compare_index(const void *a, const void *b) {
+    return ((const struct said *)a)->index < ((const struct said *)b)->index ? -1 : 1;
+}
+
+/* In the order of the report; equal ones are counted at the first. */
+static void count_equal(struct said *said, size_t count) {
+    qsort(said, count, sizeof(*said), compare_said);
+    for (size_t i = 0, first = 0; i < count; i++) {
+        if (said[i].note->level != said[first].note->level ||
+            strcmp(said[i].note->text, said[first].note->text) != 0)
+            first = i;
+        said[i].count = 0;
+        said[first].count++;
+    }
+    qsort(said, count, sizeof(*said), compare_index);
+}
+
+static int say_notes(struct pen *pen, const struct memopt_report *report) {
     static const char *const words[] = {"note", "note", "warning", "error"};
     static const char *const colors[] = {"0", "0", "33", "31"};
+    if (report->note_count == 0)
+        return 0;
+    struct said *said = calloc(report->note_count, sizeof(*said));
+    if (said == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < report->note_count; i++)
+        said[i] = (struct said){
+            .note = (const void *)((const char *)report->notes + i * report->note_size),
+            .index = i,
+        };
+    count_equal(said, report->note_count);
     for (size_t i = 0; i < report->note_count; i++) {
-        const struct memopt_note *note =
-            (const void *)((const char *)report->notes + i * report->note_size);
+        const struct memopt_note *note = said[i].note;
         int level = note->level < 0 || note->level > MEMOPT_NOTE_ERROR ? 0 : note->level;
+        if (said[i].count == 0)
+            continue;
         write_text(pen, 4);
         color(pen, colors[level]);
         say(pen, "  %s: ", words[level]);
         color(pen, "0");
-        if (note->pid != 0 && report->process_count > 1)
+        if (said[i].count > 1)
+            say(pen, "%s times: ", COUNT(said[i].count));
+        else if (note->pid != 0 && report->process_count > 1)
             say(pen, "process %lld: ", (long long)note->pid);
         say_string(pen, note->text, "    ");
         say(pen, "\n");
     }
+    free(said);
+    return 0;
 }
 
 static int text_write(const struct memopt_host *host, const void *settings_,
@@ -771,7 +808,9 @@ static int text_write(const struct memopt_host *host, const void *settings_,
         .full = settings->detail == FULL,
     };
     say_run(&pen, report);
-    say_notes(&pen, report);
+    int r = say_notes(&pen, report);
+    if (pen.failed == 0)
+        pen.failed = r;
     return pen.failed == 0 ? 0 : host->fail(error, pen.failed, "%s", strerror(-pen.failed));
 }
 
