@@ -41,14 +41,20 @@ const struct mo_command *mo_command_find(const char *name);
 
 int mo_cmd_config(int argc, char *argv[]);
 int mo_cmd_compare(int argc, char *argv[]);
+int mo_cmd_env(int argc, char *argv[]);
 int mo_cmd_help(int argc, char *argv[]);
 int mo_cmd_plugins(int argc, char *argv[]);
 int mo_cmd_run(int argc, char *argv[]);
 extern const char mo_config_usage[];
 extern const char mo_compare_usage[];
+extern const char mo_env_usage[];
 extern const char mo_help_usage[];
 extern const char mo_plugins_usage[];
 extern const char mo_run_usage[];
+
+/* memopt run --exec (cmd_env.c): becomes the program; returns an exit status if it can't. */
+struct mo_config;
+int mo_run_exec(struct mo_config *config, char *const *argv, int quiet);
 
 /* "memopt NAME: MESSAGE" on stderr, a line for each line of the message. */
 void mo_say(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -33,14 +33,15 @@
 
 const char mo_run_usage[] =
     "usage: memopt run [-q] [-a ALLOCATOR] [-c FILE] [-r REPORTERS] [-t TRACKERS]\n"
-    "                  [--json FILE] [--profile NAME] [--set SECTION.KEY=VALUE] [--]\n"
-    "                  PROGRAM [ARGUMENT ...]\n"
+    "                  [--exec] [--json FILE] [--profile NAME]\n"
+    "                  [--set SECTION.KEY=VALUE] [--] PROGRAM [ARGUMENT ...]\n"
     "\n"
     "Runs a program on another memory allocator and says what it did with its\n"
     "memory.\n"
     "\n"
     "  -a, --allocator NAME    the program's malloc: a plugin's name or absolute path\n"
     "  -c, --config FILE       read FILE instead of $MEMOPT_CONF\n"
+    "      --exec              become the program: bound directly, no report\n"
     "  -h, --help              show this\n"
     "      --json FILE         write the report to FILE as JSON, too\n"
     "      --profile NAME      a configuration that memopt brings, as with -c: low-rss,\n"
@@ -59,7 +60,7 @@ static const char name[] = "run";
 
 struct options {
     const char *file, *json;
-    int quiet;
+    int quiet, exec, reports;
     struct mo_config_set *sets;
     size_t set_count;
     char **texts; /* the sets' memory */
@@ -93,13 +94,14 @@ static int add_set(struct options *options, const char *label, const char *prefi
     return 0;
 }
 
-enum { OPTION_JSON = 256, OPTION_PROFILE, OPTION_SET };
+enum { OPTION_JSON = 256, OPTION_PROFILE, OPTION_SET, OPTION_EXEC };
 
 /* 0: go on at argv[optind]; > 0: done, with this exit status + 1. */
 static int parse_options(int argc, char *argv[], struct options *options) {
     static const struct option table[] = {
         {"allocator", required_argument, NULL, 'a'},
         {"config", required_argument, NULL, 'c'},
+        {"exec", no_argument, NULL, OPTION_EXEC},
         {"help", no_argument, NULL, 'h'},
         {"json", required_argument, NULL, OPTION_JSON},
         {"profile", required_argument, NULL, OPTION_PROFILE},
@@ -126,6 +128,7 @@ static int parse_options(int argc, char *argv[], struct options *options) {
             break;
         case 'r':
             r = add_set(options, "-r", "memopt.reporters=", optarg);
+            options->reports = 1;
             break;
         case 't':
             r = add_set(options, "-t", "memopt.trackers=", optarg);
@@ -136,6 +139,9 @@ static int parse_options(int argc, char *argv[], struct options *options) {
         case OPTION_PROFILE:
             if (mo_profile(name, optarg, &options->file) < 0)
                 return MO_EXIT_FAILED + 1;
+            break;
+        case OPTION_EXEC:
+            options->exec = 1;
             break;
         case OPTION_SET:
             r = add_set(options, "--set", "", optarg);
@@ -150,6 +156,10 @@ static int parse_options(int argc, char *argv[], struct options *options) {
     }
     if (optind >= argc)
         return mo_wrong_usage(name, "which program?") + 1;
+    if (options->exec && (options->reports || options->json != NULL))
+        return mo_wrong_usage(name, "with --exec nobody is left to write a report: leave out %s",
+                              options->json != NULL ? "--json" : "-r") +
+               1;
     return 0;
 }
 
@@ -378,6 +388,8 @@ int mo_cmd_run(int argc, char *argv[]) {
     if (mo_report_new(&run.report, &error) < 0 ||
         mo_config_load(&request, &run.config, &error) < 0) {
         mo_say(name, "%s", error.message);
+    } else if (run.options.exec) {
+        status = mo_run_exec(run.config, program, run.options.quiet);
     } else {
         struct mo_launch_result result;
         struct mo_signals signals;

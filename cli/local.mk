@@ -4,6 +4,7 @@ cli_memopt_SOURCES = \
 	cli/cmd.h \
 	cli/cmd_compare.c \
 	cli/cmd_config.c \
+	cli/cmd_env.c \
 	cli/cmd_plugins.c \
 	cli/cmd_run.c \
 	cli/compare.h \

@@ -30,6 +30,7 @@
 const struct mo_command mo_commands[] = {
     {"compare", mo_cmd_compare, mo_compare_usage, "run a program over several allocators"},
     {"config", mo_cmd_config, mo_config_usage, "show, check or explain the configuration"},
+    {"env", mo_cmd_env, mo_env_usage, "print the environment that puts a program on an allocator"},
     {"help", mo_cmd_help, mo_help_usage, "show the manual of a command"},
     {"plugins", mo_cmd_plugins, mo_plugins_usage, "list plugins and their options"},
     {"run", mo_cmd_run, mo_run_usage, "run a program and say what it does with its memory"},
@@ -125,23 +126,27 @@ static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* Levenshtein over two rows; words are command and option names. */
+/* Levenshtein over three rows, where two letters in the wrong order are one mistake; words
+ * are command and option names. */
 static size_t distance(const char *a, const char *b) {
     enum { LONGEST = 64 };
-    size_t row[LONGEST + 1];
+    size_t rows[3][LONGEST + 1], *row = rows[0], *above = rows[1], *before = rows[2];
     size_t length = strlen(b);
     if (length > LONGEST)
         return SIZE_MAX;
     for (size_t j = 0; j <= length; j++)
         row[j] = j;
     for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
+        size_t *spare = before;
+        before = above;
+        above = row;
+        row = spare;
         row[0] = i;
         for (size_t j = 1; j <= length; j++) {
-            size_t above = row[j];
-            size_t change = diagonal + (a[i - 1] != b[j - 1]);
-            row[j] = least(change, least(above, row[j - 1]) + 1);
-            diagonal = above;
+            size_t change = above[j - 1] + (a[i - 1] != b[j - 1]);
+            row[j] = least(change, least(above[j], row[j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                row[j] = least(row[j], before[j - 2] + 1);
         }
     }
     return row[length];

@@ -25,6 +25,7 @@ $(links_stats): ; $(LINK_PAGE)memopt_heap_stats.3' > $@
 $(links_init): ; $(LINK_PAGE)memopt_init.3' > $@
 
 dist_man_MANS += man/memopt-plugin.7
+dist_man_MANS += man/memopt-env.1 man/memopt-containers.7
 include man/config.mk
 include man/pools.mk
 include man/pressure.mk

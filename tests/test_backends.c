@@ -52,7 +52,10 @@ static void test_environment(void **state) {
         const char *expected;
     } rows[] = {
         {"libc", {NULL}, ""},
-        {"libc", {"mmap_threshold", "1MiB", "perturb", "3"}, ""},
+        {"libc",
+         {"mmap_threshold", "1MiB", "perturb", "3"},
+         "GLIBC_TUNABLES+glibc.malloc.mmap_threshold=1048576:\n"
+         "GLIBC_TUNABLES+glibc.malloc.perturb=3:\n"},
         {"libc",
          {"tcache_count", "0", "tcache_max", "512"},
          "GLIBC_TUNABLES+glibc.malloc.tcache_count=0:\n"
@@ -71,7 +74,10 @@ static void test_environment(void **state) {
          "MALLOC_CONF+percpu_arena:phycpu,\nMALLOC_CONF+dss:primary,\n"
          "MALLOC_CONF+max_background_threads:2,\nMALLOC_CONF+lg_tcache_max:13,\n"
          "MALLOC_CONF+oversize_threshold:1048576,\n"},
-        {"tcmalloc", {"max_total_thread_cache", "1MiB"}, ""},
+        {"tcmalloc",
+         {"max_total_thread_cache", "1MiB", "aggressive_decommit", "yes", "heap_limit", "64MiB"},
+         "TCMALLOC_MAX_TOTAL_THREAD_CACHE_BYTES=1048576\nTCMALLOC_AGGRESSIVE_DECOMMIT=1\n"
+         "TCMALLOC_HEAP_LIMIT_MB=64\n"},
         {"tcmalloc",
          {"release_rate", "2.5", "transfer_num_objects", "64", "skip_sbrk", "yes"},
          "TCMALLOC_RELEASE_RATE=2.5\nTCMALLOC_TRANSFER_NUM_OBJ=64\nTCMALLOC_SKIP_SBRK=1\n"},

@@ -74,18 +74,33 @@ void mo_environment_set(struct mo_environment *environment, const char *name, co
     put(environment, item);
 }
 
-void mo_environment_append(struct mo_environment *environment, const char *name, const char *value,
-                           const char *separator) {
-    const char *old = mo_environment_get(environment, name);
+static void join(struct mo_environment *environment, const char *name, const char *first,
+                 const char *separator, const char *second) {
     char *joined;
-    if (old == NULL || old[0] == '\0') {
-        mo_environment_set(environment, name, value);
-    } else if (asprintf(&joined, "%s%s%s", old, separator, value) < 0) {
+    if (asprintf(&joined, "%s%s%s", first, separator, second) < 0) {
         environment->failed = 1;
     } else {
         mo_environment_set(environment, name, joined);
         free(joined);
     }
+}
+
+void mo_environment_append(struct mo_environment *environment, const char *name, const char *value,
+                           const char *separator) {
+    const char *old = mo_environment_get(environment, name);
+    if (old == NULL || old[0] == '\0')
+        mo_environment_set(environment, name, value);
+    else
+        join(environment, name, old, separator, value);
+}
+
+void mo_environment_prepend(struct mo_environment *environment, const char *name, const char *value,
+                            const char *separator) {
+    const char *old = mo_environment_get(environment, name);
+    if (old == NULL || old[0] == '\0')
+        mo_environment_set(environment, name, value);
+    else
+        join(environment, name, value, separator, old);
 }
 
 int mo_environment_error(const struct mo_environment *environment) {

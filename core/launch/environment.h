@@ -24,6 +24,9 @@ void mo_environment_unset(struct mo_environment *environment, const char *name);
 /* "OLD<separator>VALUE", or VALUE if there was none or it was empty. */
 void mo_environment_append(struct mo_environment *environment, const char *name, const char *value,
                            const char *separator);
+/* The same with VALUE first. */
+void mo_environment_prepend(struct mo_environment *environment, const char *name, const char *value,
+                            const char *separator);
 /* 0, or -ENOMEM if any change failed. */
 int mo_environment_error(const struct mo_environment *environment);
 

@@ -179,6 +179,34 @@ static void say(int fd, const struct word *word) {
     (void)ignored;
 }
 
+/* argv for /bin/sh: "sh", the file, the program's arguments. */
+static char **shell_arguments(const struct mo_launch *launch) {
+    size_t count = 0;
+    while (launch->argv[count] != NULL)
+        count++;
+    char **argv = calloc(count + 3, sizeof(*argv));
+    if (argv == NULL)
+        return NULL;
+    argv[0] = (char *)"/bin/sh";
+    memcpy(&argv[1], &launch->path, sizeof(*argv));
+    for (size_t i = 1; i < count; i++)
+        argv[i + 1] = launch->argv[i];
+    return argv;
+}
+
+int mo_launch_become(const char *path, int needs_shell, char *const *argv, char *const *environment,
+                     struct memopt_error *error) {
+    struct mo_launch launch = {.path = path, .argv = argv};
+    mo_auto_free char **shell_argv = NULL;
+    if (needs_shell && (shell_argv = shell_arguments(&launch)) == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
+    if (needs_shell)
+        execve("/bin/sh", shell_argv, environment);
+    else
+        execve(path, argv, environment);
+    return mo_fail(error, -errno, "can't start '%s': %s", path, strerror(errno));
+}
+
 static _Noreturn void become_program(const struct mo_launch *launch, char *const *shell_argv,
                                      int fd) {
     struct word word = {.error = 0};
@@ -408,21 +436,6 @@ static void settle(const struct word *before, uint64_t end, struct mo_launch_res
     if (result->peak_rss == UINT64_MAX)
         usage->ru_maxrss = 0;
     result->wall_time = end > before->time ? end - before->time : 0;
-}
-
-/* argv for /bin/sh: "sh", the file, the program's arguments. */
-static char **shell_arguments(const struct mo_launch *launch) {
-    size_t count = 0;
-    while (launch->argv[count] != NULL)
-        count++;
-    char **argv = calloc(count + 3, sizeof(*argv));
-    if (argv == NULL)
-        return NULL;
-    argv[0] = (char *)"/bin/sh";
-    memcpy(&argv[1], &launch->path, sizeof(*argv));
-    for (size_t i = 1; i < count; i++)
-        argv[i + 1] = launch->argv[i];
-    return argv;
 }
 
 int mo_launch(const struct mo_launch *launch, struct mo_launch_result *ret_result,

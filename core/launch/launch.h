@@ -72,6 +72,11 @@ struct mo_launch_result {
 int mo_launch(const struct mo_launch *launch, struct mo_launch_result *ret_result,
               struct memopt_error *error);
 
+/* Becomes the program, in this process, with the signals that memopt was started with: they
+ * must not be held. Returns only if that fails, as mo_launch() does. */
+int mo_launch_become(const char *path, int needs_shell, char *const *argv,
+                     char *const *environment, struct memopt_error *error);
+
 /* The exit status a shell would give: 128 + n for a signal. */
 int mo_exit_status(int wait_status);
 

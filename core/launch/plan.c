@@ -66,9 +66,10 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
 
 /* ld.so splits LD_PRELOAD at blanks and colons and expands '$': a library with
  * such a path gets a plain name in the run directory. */
+static const char special[] = " \t\n:$";
+
 static int plain_path(const struct mo_session *session, const char *path, char plain[PATH_MAX],
                       struct memopt_error *error) {
-    static const char special[] = " \t\n:$";
     if (strpbrk(path, special) == NULL) {
         snprintf(plain, PATH_MAX, "%s", path);
         return 0;
@@ -205,14 +206,32 @@ static int set_preload(struct mo_plan *plan, struct memopt_error *error) {
 static void set_variable(void *context, const char *name, const char *value, char mode,
                          const char *separator) {
     struct mo_environment *environment = context;
-    if (mode == '+')
+    if (mode == '<')
+        mo_environment_prepend(environment, name, value, separator);
+    else if (mode == '+')
         mo_environment_append(environment, name, value, separator);
     else
         mo_environment_set(environment, name, value);
 }
 
-static int ask_plugin(struct mo_plan *plan, struct mo_config *config, struct mo_plugin *plugin,
-                      struct memopt_error *error) {
+/* Where the variables go: memopt_setenv_fn with its context. */
+struct variables {
+    memopt_setenv_fn set;
+    void *context;
+    int has_tls_room; /* GLIBC_TUNABLES has the user's own */
+};
+
+static int has_tls_room(const char *tunables) {
+    return tunables != NULL && strstr(tunables, "optional_static_tls") != NULL;
+}
+
+static struct variables into_environment(struct mo_plan *plan) {
+    const char *tunables = mo_environment_get(&plan->environment, "GLIBC_TUNABLES");
+    return (struct variables){set_variable, &plan->environment, has_tls_room(tunables)};
+}
+
+static int ask_plugin(const struct variables *to, struct mo_config *config,
+                      struct mo_plugin *plugin, struct memopt_error *error) {
     if (plugin->ops.allocator.environment == NULL)
         return 0;
     char section[128];
@@ -223,14 +242,15 @@ static int ask_plugin(struct mo_plan *plan, struct mo_config *config, struct mo_
     int r = mo_config_fill(config, section, plugin->table, settings, error);
     if (r < 0)
         return r;
-    r = plugin->ops.allocator.environment(&mo_host, settings, set_variable, &plan->environment,
-                                          error);
+    r = plugin->ops.allocator.environment(&mo_host, settings, to->set, to->context, error);
     return r < 0 ? mo_error_prefix(error, "allocator '%s'", plugin->descriptor.name) : 0;
 }
 
 /* Allocators that only named heaps use: their variables, and room for the
  * thread-local storage of those that would be preloaded as the default heap. */
-static int ask_heaps(struct mo_plan *plan, struct mo_config *config, struct memopt_error *error) {
+static int ask_heaps(const struct mo_plan *plan, const struct variables *to,
+                     struct mo_config *config, struct memopt_error *error) {
+    int has_room = to->has_tls_room;
     const char *heap;
     for (size_t i = 0; (heap = mo_config_section(config, "heap.", i)) != NULL; i++) {
         char section[256];
@@ -249,16 +269,44 @@ static int ask_heaps(struct mo_plan *plan, struct mo_config *config, struct memo
         r = mo_try_settings(config, plugin, error);
         if (r < 0)
             return r;
-        r = ask_plugin(plan, config, plugin, error);
+        r = ask_plugin(to, config, plugin, error);
         if (r < 0)
             return r;
-        const char *tunables = mo_environment_get(&plan->environment, "GLIBC_TUNABLES");
-        if ((plugin->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD) != 0 &&
-            (tunables == NULL || strstr(tunables, "optional_static_tls") == NULL))
-            mo_environment_append(&plan->environment, "GLIBC_TUNABLES",
-                                  "glibc.rtld.optional_static_tls=8192", ":");
+        if ((plugin->ops.allocator.flags & MEMOPT_ALLOCATOR_PRELOAD) != 0 && !has_room) {
+            to->set(to->context, "GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=8192", '+', ":");
+            has_room = 1;
+        }
     }
     return 0;
+}
+
+/* After the default heap's allocator was tried: its variables, and those of other heaps'. */
+static int ask_all(const struct mo_plan *plan, const struct variables *to, struct mo_config *config,
+                   struct memopt_error *error) {
+    int r = ask_plugin(to, config, plan->allocator, error);
+    return r < 0 ? r : ask_heaps(plan, to, config, error);
+}
+
+/* What puts a program on the allocator with nothing of memopt's in it. `users`: its
+ * LD_PRELOAD before that, or NULL. */
+static int ask_bare(struct mo_plan *plan, const struct variables *to, const char *users,
+                    struct mo_config *config, struct memopt_error *error) {
+    char backend[PATH_MAX];
+    int r = mo_try_settings(config, plan->allocator, error);
+    if (r == 0)
+        r = mo_plugin_backend_library(plan->allocator, backend, sizeof(backend), error);
+    if (r < 0)
+        return r;
+    if (strpbrk(backend, special) != NULL)
+        return mo_fail(error, -EINVAL,
+                       "'%s' can't be preloaded: its path may not have blanks, colons or '$'",
+                       backend);
+    if (backend[0] != '\0') {
+        notice_bypassed(plan, users == NULL ? "" : users, "LD_PRELOAD", backend);
+        notice_bypassed_by_file(plan, backend);
+        to->set(to->context, "LD_PRELOAD", backend, '<', ":");
+    }
+    return ask_all(plan, to, config, error);
 }
 
 /* The sanitizer writes to the run directory, unless the user has a place. */
@@ -441,13 +489,12 @@ static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt
     plan->preloads =
         obstacle == MO_OBSTACLE_NONE || (obstacle == MO_OBSTACLE_STATIC && plan->settings.follow);
     if (plan->preloads) {
+        struct variables to = into_environment(plan);
         r = mo_try_settings(config, plan->allocator, error);
         if (r == 0)
             r = set_preload(plan, error);
         if (r == 0)
-            r = ask_plugin(plan, config, plan->allocator, error);
-        if (r == 0)
-            r = ask_heaps(plan, config, error);
+            r = ask_all(plan, &to, config, error);
         if (r < 0)
             return r;
     }
@@ -471,8 +518,55 @@ int mo_plan_check(struct mo_config *config, struct memopt_error *error) {
     return r;
 }
 
-int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,
-                 enum mo_plan_failure *ret_failure, struct memopt_error *error) {
+/* Directly: there is no run directory that the dispatch would find its settings in, and
+ * nobody who would read what a tracker writes. */
+static int choose_bare(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
+    int r = choose_binding(config, plan, error);
+    if (r < 0 || plan->binding == MO_BINDING_DIRECT)
+        return r;
+    if (plan->settings.binding == MO_BINDING_DISPATCH) {
+        mo_fail(error, -EINVAL,
+                "binding = dispatch is impossible without memopt beside the "
+                "program; use binding = auto");
+        return mo_config_blame(config, "memopt", "binding", error);
+    }
+    plan->settings.binding = MO_BINDING_DIRECT;
+    r = choose_binding(config, plan, error); /* says why it is not direct */
+    mo_error_hint(error, "'memopt env' and 'memopt run --exec' can only bind a program directly");
+    return r;
+}
+
+int mo_plan_variables(struct mo_config *config, memopt_setenv_fn set, void *context,
+                      struct memopt_error *error) {
+    struct memopt_error own = MEMOPT_ERROR_INIT;
+    if (error == NULL)
+        error = &own;
+    struct mo_plan plan = {.session = MO_SESSION_NONE};
+    int r = choose_allocator(config, &plan, error);
+    if (r == 0)
+        r = choose_bare(config, &plan, error);
+    struct variables to = {set, context, has_tls_room(getenv("GLIBC_TUNABLES"))};
+    return r < 0 ? r : ask_bare(&plan, &to, NULL, config, error);
+}
+
+static int prepare_bare(struct mo_config *config, struct mo_plan *plan,
+                        struct memopt_error *error) {
+    enum mo_obstacle obstacle = plan->target.obstacle;
+    if (obstacle != MO_OBSTACLE_NONE) {
+        char why[400];
+        mo_target_explain(&plan->target, why, sizeof(why));
+        snprintf(plan->obstacle, sizeof(plan->obstacle), "%s; it runs as it is", why);
+    }
+    plan->preloads =
+        obstacle == MO_OBSTACLE_NONE || (obstacle == MO_OBSTACLE_STATIC && plan->settings.follow);
+    if (!plan->preloads)
+        return 0;
+    struct variables to = into_environment(plan);
+    return ask_bare(plan, &to, mo_environment_get(&plan->environment, "LD_PRELOAD"), config, error);
+}
+
+static int make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan, int is_bare,
+                enum mo_plan_failure *ret_failure, struct memopt_error *error) {
     struct memopt_error own = MEMOPT_ERROR_INIT;
     if (error == NULL)
         error = &own;
@@ -488,13 +582,13 @@ int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *re
     }
     r = follow_own_calls(config, &plan, error);
     if (r == 0)
-        r = choose_binding(config, &plan, error);
+        r = (is_bare ? choose_bare : choose_binding)(config, &plan, error);
     if (r < 0)
         return r;
     mo_environment_init(&plan.environment, environ);
     r = forget_outer(&plan, error);
     if (r == 0)
-        r = prepare(config, &plan, error);
+        r = (is_bare ? prepare_bare : prepare)(config, &plan, error);
     if (r == 0 && mo_environment_error(&plan.environment) != 0)
         r = mo_fail(error, -ENOMEM, "out of memory");
     if (r < 0)
@@ -502,6 +596,16 @@ int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *re
     else
         *ret_plan = plan;
     return r;
+}
+
+int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,
+                 enum mo_plan_failure *ret_failure, struct memopt_error *error) {
+    return make(config, argv, ret_plan, 0, ret_failure, error);
+}
+
+int mo_plan_make_bare(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,
+                      enum mo_plan_failure *ret_failure, struct memopt_error *error) {
+    return make(config, argv, ret_plan, 1, ret_failure, error);
 }
 
 void mo_plan_free(struct mo_plan *plan) {

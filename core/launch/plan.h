@@ -62,7 +62,16 @@ int mo_plan_check(struct mo_config *config, struct memopt_error *error);
  * fault it is and nothing is left behind. */
 int mo_plan_make(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,
                  enum mo_plan_failure *ret_failure, struct memopt_error *error);
+/* The same for a program that memopt is to become: bound directly, with nothing of memopt's
+ * in it and nothing recorded, so no run directory. What can't be bound so is an error. */
+int mo_plan_make_bare(struct mo_config *config, char *const *argv, struct mo_plan *ret_plan,
+                      enum mo_plan_failure *ret_failure, struct memopt_error *error);
 void mo_plan_free(struct mo_plan *plan);
+
+/* The variables that such a program needs, whichever it is, each by a call of `set`. A `mode`
+ * more than a plugin has: '<', before what is there. */
+int mo_plan_variables(struct mo_config *config, memopt_setenv_fn set, void *context,
+                      struct memopt_error *error);
 
 /* What of mo_launch()'s failures says about the program. */
 enum mo_plan_failure mo_plan_failure_of(int code);

@@ -3,9 +3,9 @@
  *
  * The functions are taken from libc.so.6 itself and never by looking up the
  * next "malloc": in a watched program that finds the shim or an allocator of
- * the program's own. What mallopt() can set while the program runs is set in
- * open(); the thread caches are laid out before that, so their size goes
- * through GLIBC_TUNABLES.
+ * the program's own. All settings go through GLIBC_TUNABLES, for programs that are
+ * bound directly and as the thread caches are laid out before open(); what mallopt()
+ * can set is set there, too, for named heaps without memopt run.
  *
  * Figures (mallinfo2): committed is what all arenas hold plus mapped blocks,
  * live the part in use, fragmentation the free part of the arenas alone, as a
@@ -59,47 +59,63 @@ static int (*libc_mallopt)(int parameter, int value);
 static int (*libc_malloc_trim)(size_t pad);
 static struct mallinfo2 (*libc_mallinfo2)(void);
 
-static int environment(const struct memopt_host *host, const void *opaque, memopt_setenv_fn set,
+/* A setting by its three names; UINT64_MAX: unset. `parameter` of mallopt(), 0: none. */
+struct row {
+    const char *key, *tunable;
+    int parameter;
+    uint64_t value;
+};
+
+enum { ROWS = 10 };
+
+static uint64_t unless_negative(int64_t value) {
+    return value < 0 ? UINT64_MAX : (uint64_t)value;
+}
+
+static void list(const struct settings *settings, struct row rows[static ROWS]) {
+#define ROW(KEY, PARAMETER, VALUE)                                                                 \
+    { #KEY, "glibc.malloc." #KEY, PARAMETER, VALUE }
+    const struct row all[ROWS] = {
+        ROW(mmap_threshold, M_MMAP_THRESHOLD, settings->mmap_threshold),
+        ROW(trim_threshold, M_TRIM_THRESHOLD, settings->trim_threshold),
+        ROW(top_pad, M_TOP_PAD, settings->top_pad),
+        ROW(mxfast, M_MXFAST, settings->mxfast),
+        ROW(mmap_max, M_MMAP_MAX, unless_negative(settings->mmap_max)),
+        ROW(arena_max, M_ARENA_MAX, unless_negative(settings->arena_max)),
+        ROW(arena_test, M_ARENA_TEST, unless_negative(settings->arena_test)),
+        ROW(perturb, M_PERTURB, unless_negative(settings->perturb)),
+        ROW(tcache_count, 0, unless_negative(settings->tcache_count)),
+        ROW(tcache_max, 0, settings->tcache_max),
+    };
+    memcpy(rows, all, sizeof(all));
+}
+
+/* All of them: a program that is bound directly has no open(). */
+static int environment(const struct memopt_host *host, const void *settings, memopt_setenv_fn set,
                        void *context, struct memopt_error *error) {
-    const struct settings *settings = opaque;
-    char text[64];
+    struct row rows[ROWS];
+    char text[96];
     (void)host, (void)error;
-    if (settings->tcache_count != INT64_MIN) {
-        snprintf(text, sizeof(text), "glibc.malloc.tcache_count=%lld",
-                 (long long)settings->tcache_count);
-        set(context, "GLIBC_TUNABLES", text, '+', ":");
-    }
-    if (settings->tcache_max != UINT64_MAX) {
-        snprintf(text, sizeof(text), "glibc.malloc.tcache_max=%llu",
-                 (unsigned long long)settings->tcache_max);
-        set(context, "GLIBC_TUNABLES", text, '+', ":");
-    }
+    list(settings, rows);
+    for (size_t i = 0; i < ROWS; i++)
+        if (rows[i].value != UINT64_MAX) {
+            snprintf(text, sizeof(text), "%s=%llu", rows[i].tunable,
+                     (unsigned long long)rows[i].value);
+            set(context, "GLIBC_TUNABLES", text, '+', ":");
+        }
     return 0;
 }
 
 static int set_tunables(const struct memopt_host *host, const struct settings *settings,
                         struct memopt_error *error) {
-    const uint64_t unset = UINT64_MAX;
-    const struct {
-        const char *key;
-        int parameter;
-        uint64_t value;
-    } rows[] = {
-        {"mmap_threshold", M_MMAP_THRESHOLD, settings->mmap_threshold},
-        {"trim_threshold", M_TRIM_THRESHOLD, settings->trim_threshold},
-        {"top_pad", M_TOP_PAD, settings->top_pad},
-        {"mxfast", M_MXFAST, settings->mxfast},
-        {"mmap_max", M_MMAP_MAX, settings->mmap_max < 0 ? unset : (uint64_t)settings->mmap_max},
-        {"arena_max", M_ARENA_MAX, settings->arena_max < 0 ? unset : (uint64_t)settings->arena_max},
-        {"arena_test", M_ARENA_TEST,
-         settings->arena_test < 0 ? unset : (uint64_t)settings->arena_test},
-        {"perturb", M_PERTURB, settings->perturb < 0 ? unset : (uint64_t)settings->perturb},
-    };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+    struct row rows[ROWS];
+    list(settings, rows);
+    for (size_t i = 0; i < ROWS; i++) {
         /* mallopt takes an int; of these only trim_threshold can be more, and
          * glibc makes a size_t of it: -1 is "never". */
         int value = rows[i].value > INT32_MAX ? -1 : (int)rows[i].value;
-        if (rows[i].value != unset && libc_mallopt(rows[i].parameter, value) == 0)
+        if (rows[i].value != UINT64_MAX && rows[i].parameter != 0 &&
+            libc_mallopt(rows[i].parameter, value) == 0)
             return host->fail(error, -EINVAL, "the C library refused '%s' = %llu", rows[i].key,
                               (unsigned long long)rows[i].value);
     }

@@ -56,6 +56,18 @@ static int environment(const struct memopt_host *host, const void *opaque, memop
     const struct settings *settings = opaque;
     char text[64];
     (void)host, (void)error;
+    /* also what open() sets: a program that is bound directly runs none */
+    if (settings->max_total_thread_cache != UINT64_MAX) {
+        snprintf(text, sizeof(text), "%llu", (unsigned long long)settings->max_total_thread_cache);
+        set(context, "TCMALLOC_MAX_TOTAL_THREAD_CACHE_BYTES", text, '=', NULL);
+    }
+    if (settings->aggressive_decommit >= 0)
+        set(context, "TCMALLOC_AGGRESSIVE_DECOMMIT", settings->aggressive_decommit != 0 ? "1" : "0",
+            '=', NULL);
+    if (settings->heap_limit != UINT64_MAX) {
+        snprintf(text, sizeof(text), "%llu", (unsigned long long)settings->heap_limit >> 20);
+        set(context, "TCMALLOC_HEAP_LIMIT_MB", text, '=', NULL);
+    }
     if (settings->release_rate >= 0) {
         snprintf(text, sizeof(text), "%g", settings->release_rate);
         set(context, "TCMALLOC_RELEASE_RATE", text, '=', NULL);
