@@ -4,6 +4,7 @@ core_program_sources = \
 	core/base/error.c core/base/error.h \
 	core/base/forkorder.c core/base/forkorder.h core/base/kernel.h \
 	core/base/preload.c core/base/preload.h core/base/reserve.h \
+	core/base/rundir.c core/base/rundir.h \
 	core/base/sanitizer.h \
 	core/base/sysmem.c core/base/sysmem.h core/base/text.h \
 	core/base/trust.c core/base/trust.h \

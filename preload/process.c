@@ -7,6 +7,7 @@
 #include "preload/process.h"
 
 #include "core/base/error.h"
+#include "core/base/rundir.h"
 #include "core/base/sysmem.h"
 #include "core/base/text.h"
 #include "core/dispatch/services.h"
@@ -105,15 +106,19 @@ static void *small_alloc(void *unused, size_t size) {
 static const struct mo_allocator small_allocator = {small_alloc, NULL};
 
 int mo_process_read(const char *name, char **ret_text, struct memopt_error *error) {
-    char path[600];
-    char *end = path + sizeof(path);
-    mo_text_put(mo_text_put(mo_text_put(path, end, mo_process.run_directory), end, "/"), end, name);
-    mo_auto_close int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    const char *directory = mo_process.run_directory;
+    int from = mo_rundir_open(directory, error);
+    if (from < 0)
+        return from;
+    mo_auto_close int fd = openat(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int code = errno;
+    mo_rundir_close(from);
     if (fd < 0)
-        return mo_fail(error, -errno, "cannot open '%s': %s", path, strerrordesc_np(errno));
+        return mo_fail(error, -code, "cannot open '%s/%s': %s", directory, name,
+                       strerrordesc_np(code));
     struct stat st;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > (16 << 20))
-        return mo_fail(error, -EINVAL, "'%s' is not what memopt run wrote", path);
+        return mo_fail(error, -EINVAL, "'%s/%s' is not what memopt run wrote", directory, name);
     char *text = small_alloc(NULL, (size_t)st.st_size + 1);
     if (text == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
@@ -121,7 +126,7 @@ int mo_process_read(const char *name, char **ret_text, struct memopt_error *erro
     while (have < (size_t)st.st_size) {
         ssize_t n = read(fd, text + have, (size_t)st.st_size - have);
         if (n <= 0)
-            return mo_fail(error, -EIO, "cannot read '%s'", path);
+            return mo_fail(error, -EIO, "cannot read '%s/%s'", directory, name);
         have += (size_t)n;
     }
     *ret_text = text;
@@ -158,13 +163,19 @@ int mo_process_begin(enum mo_process_kind kind, char **envp, struct memopt_error
     if (copy == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
     named_directory = memcpy(copy, named_directory, length);
+    if (!mo_rundir_is_named(named_directory, NULL))
+        return mo_fail(error, -EINVAL, "'%s' (MEMOPT_RUN) is not a directory of memopt run",
+                       named_directory);
+    int r = mo_rundir_hold(named_directory, error);
+    if (r < 0)
+        return r == -ENOENT ? 1 : r;
     mo_process.run_directory = named_directory;
-    int r = mo_process_read("run.ini", &text, error);
+    r = mo_process_read("run.ini", &text, error);
     if (r == 0)
         r = mo_flat_parse(text, &small_allocator, &flat, error);
     if (r < 0) {
         mo_process.run_directory = NULL;
-        return r == -ENOENT && access(named_directory, F_OK) != 0 ? 1 : r;
+        return r;
     }
     const char *follow = mo_flat_get(&flat, "run", "follow");
     mo_process.run = flat;
@@ -211,6 +222,7 @@ MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
 };
 
 void mo_process_go(char **envp) {
+    mo_rundir_release();
     memopt_program_services.run_directory = named_directory;
     if (mo_process.kind != MO_PROCESS_UNTOUCHED)
         memopt_program_services.allocator =

@@ -37,7 +37,7 @@ struct mo_process {
 };
 extern struct mo_process mo_process;
 
-/* Reads DIR/run.ini. Positive: the run is over, and nobody would read what is recorded. */
+/* Reads DIR/run.ini, and holds the directory open until go(). Positive: the run is over, and nobody would read what is recorded. */
 int mo_process_begin(enum mo_process_kind kind, char **envp, struct memopt_error *error);
 
 /* Creates the ledger for these trackers. False: there is none, and why has been said. */

@@ -1,8 +1,8 @@
 # tests
 
 include tests/report.mk
-TESTS += tests/test_shown.sh tests/test_env.sh
-EXTRA_DIST += tests/test_shown.sh tests/test_env.sh
+TESTS += tests/test_shown.sh tests/test_env.sh tests/test_run_trust.sh
+EXTRA_DIST += tests/test_shown.sh tests/test_env.sh tests/test_run_trust.sh
 
 # The core tests, which scripts/check runs under valgrind: append yours if it
 # neither starts programs under other allocators nor faults on purpose.

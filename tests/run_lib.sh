@@ -55,6 +55,13 @@ never() {
     fi
 }
 
+# named DIRECTORY: calls it as memopt calls a run directory, and prints that name
+named() {
+    local name
+    name=$(printf '%s-%x.%x' "$1" "$(stat -c %d "$1")" "$(stat -c %i "$1")")
+    chmod 711 "$1" && mv "$1" "$name" && echo "$name"
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }
 have_allocator() { "$memopt" run -q -a "$1" -- true >/dev/null 2>&1; }
 

@@ -685,18 +685,21 @@ fi
 
 # ---- a run directory that isn't one: the program runs, and what is said is true
 mkdir odd
+exits 3 env MEMOPT_RUN="$PWD/odd" LD_PRELOAD="$top_builddir/preload/.libs/libmemopt-agent.so" sh -c 'exit 3'
+says err "'$PWD/odd' (MEMOPT_RUN) is not a directory of memopt run"
+odd=$(named "$PWD/odd")
 for library in agent preload; do
-    preloaded="MEMOPT_RUN=$PWD/odd LD_PRELOAD=$top_builddir/preload/.libs/libmemopt-$library.so"
+    preloaded="MEMOPT_RUN=$odd LD_PRELOAD=$top_builddir/preload/.libs/libmemopt-$library.so"
     # shellcheck disable=SC2086
     exits 3 env $preloaded sh -c 'exit 3'
-    says err "cannot open '$PWD/odd/run.ini': No such file or directory"
+    says err "cannot open '$odd/run.ini': No such file or directory"
     [ $library = agent ] && says err "keeps the malloc that it is bound to"
     [ $library = preload ] && says err "runs on the C library's malloc"
-    mkfifo odd/run.ini
+    mkfifo "$odd/run.ini"
     # shellcheck disable=SC2086
     exits 3 timeout -k 1 600 env $preloaded sh -c 'exit 3'
     says err "is not what memopt run wrote"
-    rm odd/run.ini
+    rm "$odd/run.ini"
 done
 
 programs=$top_builddir/tests/programs
@@ -732,8 +735,8 @@ fi
 
 # ---- dead runs are cleaned up, living ones and others' things are not
 if [ -w /dev/shm ]; then
-    stale=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
-    fresh=$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")
+    stale=$(named "$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")")
+    fresh=$(named "$(mktemp -d "/dev/shm/memopt-$(id -u)-XXXXXX")")
     touch "$stale/ledgers" "$stale/settings.ini"
     # a memopt that was killed, with a program that goes on
     $run -q -t stats -- sh -c 'echo "$$ $MEMOPT_RUN" >alive; exec sleep 60' &

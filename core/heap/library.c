@@ -13,6 +13,7 @@
 
 #include "core/base/error.h"
 #include "core/base/forkorder.h"
+#include "core/base/rundir.h"
 #include "core/base/sysmem.h"
 #include "core/model/report.h"
 
@@ -180,9 +181,11 @@ static int start(const char *config_file, struct memopt_error *error) {
     mo_host_set_note(sink);
     struct mo_config *run = NULL, *own = NULL;
     char path[PATH_MAX] = "";
-    if (services != NULL && services->run_directory != NULL)
-        snprintf(path, sizeof(path), "%s/settings.ini", services->run_directory);
-    /* A process that outlives its run finds the directory gone. */
+    int from = -1;
+    if (services != NULL && services->run_directory != NULL &&
+        (from = mo_rundir_open(services->run_directory, NULL)) >= 0)
+        snprintf(path, sizeof(path), "/proc/self/fd/%d/settings.ini", from);
+    /* A process that outlives its run finds the directory gone, or another one. */
     if (path[0] != '\0' && access(path, F_OK) == 0) {
         code = load(path, 1, &run, error);
         if (code == 0 && config_file != NULL)
@@ -190,6 +193,7 @@ static int start(const char *config_file, struct memopt_error *error) {
     } else {
         code = load(config_file, 0, &own, error);
     }
+    mo_rundir_close(from);
     struct mo_settings_memopt settings;
     if (code == 0)
         code = mo_config_fill(run != NULL ? run : own, "memopt", mo_core_section("memopt")->table,

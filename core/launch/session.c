@@ -2,11 +2,13 @@
 #include "core/launch/session.h"
 #include "core/base/error.h"
 #include "core/base/reserve.h"
+#include "core/base/rundir.h"
 #include "core/ledger/ledger.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -27,21 +29,65 @@ enum { MODE = 0711 };
  * this left is the last resort. */
 #define ROOM (UINT64_C(8) << 20)
 
+/* Whether nobody but the user and root can put another directory where `base` is, or into
+ * it under a name that is there: the owner of a directory can, and who may write to it, unless
+ * it is sticky. The owner of "/" is root even where a user namespace has another number for
+ * it. Links have been resolved. */
+static int is_safe(const char *base) {
+    char path[PATH_MAX];
+    struct stat root, status;
+    if (lstat("/", &root) != 0)
+        return 0;
+    for (size_t length = 1;; length++) {
+        if (base[length] != '/' && base[length] != '\0' && length > 1)
+            continue;
+        snprintf(path, sizeof(path), "%.*s", (int)length, base);
+        if (lstat(path, &status) != 0 || !S_ISDIR(status.st_mode) ||
+            (status.st_uid != 0 && status.st_uid != root.st_uid && status.st_uid != geteuid()) ||
+            ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (status.st_mode & S_ISVTX) == 0))
+            return 0;
+        if (base[length] == '\0')
+            return 1;
+    }
+}
+
+/* Gives the directory the name that says which one it is. */
+static int add_suffix(struct mo_session *session) {
+    struct stat status;
+    char suffix[MO_RUNDIR_SUFFIX], path[PATH_MAX];
+    if (fstat(session->fd, &status) != 0)
+        return -errno;
+    mo_rundir_suffix(&status, suffix);
+    int length = snprintf(path, sizeof(path), "%s%s", session->directory, suffix);
+    if (length >= (int)sizeof(path) - NAME_MAX)
+        return -ENAMETOOLONG;
+    if (rename(session->directory, path) != 0)
+        return -errno;
+    memcpy(session->directory, path, (size_t)length + 1);
+    return 0;
+}
+
+/* -EPERM: another user could replace it. */
 static int create_in(const char *base, struct mo_session *ret_session) {
     struct mo_session session = MO_SESSION_NONE;
-    struct stat status;
-    if (base == NULL || base[0] != '/' || stat(base, &status) != 0)
-        return base == NULL || base[0] != '/' ? -EINVAL : -errno;
-    if (snprintf(session.directory, sizeof(session.directory), "%s/" PREFIX "%u-XXXXXX", base,
+    char real[PATH_MAX];
+    if (base == NULL || base[0] != '/')
+        return -EINVAL;
+    if (realpath(base, real) == NULL)
+        return -errno;
+    if (!is_safe(real))
+        return -EPERM;
+    if (snprintf(session.directory, sizeof(session.directory), "%s/" PREFIX "%u-XXXXXX",
+                 strcmp(real, "/") == 0 ? "" : real,
                  (unsigned)geteuid()) >= (int)sizeof(session.directory) - NAME_MAX)
         return -ENAMETOOLONG;
     if (mkdtemp(session.directory) == NULL)
         return -errno;
+    session.fd = open(session.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     /* Whatever the umask. Who has become another user may go through it, to what
      * there is for all (settings.ini): that needs the name, as the program has it. */
-    chmod(session.directory, MODE);
-    session.fd = open(session.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (session.fd < 0 || flock(session.fd, LOCK_EX | LOCK_NB) != 0) {
+    if (session.fd < 0 || fchmod(session.fd, MODE) != 0 ||
+        flock(session.fd, LOCK_EX | LOCK_NB) != 0 || (errno = -add_suffix(&session)) != 0) {
         int code = -errno;
         if (session.fd >= 0)
             close(session.fd);
@@ -73,7 +119,9 @@ int mo_session_create(struct mo_session *ret_session, struct memopt_error *error
         if (r == 0)
             return 0;
         if (bases[i] != NULL)
-            mo_error_hint(error, "no run directory in '%s': %s", bases[i], strerror(-r));
+            mo_error_hint(error, "no run directory in '%s': %s", bases[i],
+                          r == -EPERM ? "another user could put another one in its place"
+                                      : strerror(-r));
         if (first == 0)
             first = r;
     }
@@ -122,6 +170,41 @@ void mo_session_remove(struct mo_session *session) {
     errno = kept;
 }
 
+static int is_ours(const char *name) {
+    static const char *const patterns[] = {"run.ini",        "settings.ini", MO_LEDGERS_NAME,
+                                           "[0-9]*.missing", "sanitizer.*",  "lib*.so*"};
+    for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++)
+        if (fnmatch(patterns[i], name, 0) == 0)
+            return 1;
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* Whether it holds what a run leaves behind, and nothing else. */
+static int holds_only_ours(int fd) {
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = copy < 0 ? NULL : fdopendir(copy);
+    if (directory == NULL) {
+        if (copy >= 0)
+            close(copy);
+        return 0;
+    }
+    int ours = 1;
+    struct dirent *entry;
+    while (ours && (entry = readdir(directory)) != NULL)
+        ours = is_ours(entry->d_name);
+    closedir(directory);
+    return ours;
+}
+
+/* Whether mo_session_create() made the open directory, which has this name now. */
+static int is_made_by_memopt(int fd, const char *name, const struct stat *status) {
+    char suffix[MO_RUNDIR_SUFFIX];
+    const char *at;
+    mo_rundir_suffix(status, suffix);
+    return status->st_uid == geteuid() && (status->st_mode & 07777) == MODE &&
+           mo_rundir_is_named(name, &at) && strcmp(at, suffix) == 0 && holds_only_ours(fd);
+}
+
 /* Whether a process of the run is still there: it has a lock on its record. */
 static int has_living(int directory) {
     mo_auto_close int fd =
@@ -154,7 +237,7 @@ void mo_session_clean_stale(const struct mo_session *session) {
             continue;
         /* rmdir() by name is safe: in a sticky directory nobody else can have
          * put another directory of ours under it */
-        if (fstat(fd, &status) == 0 && status.st_uid == geteuid() && (status.st_mode & 0066) == 0 &&
+        if (fstat(fd, &status) == 0 && is_made_by_memopt(fd, entry->d_name, &status) &&
             time(NULL) - status.st_mtime > SETTLED && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
             !has_living(fd)) {
             empty(fd);

@@ -9,9 +9,12 @@
  *     DIR/lib….so            a link, where a library's path is none for LD_PRELOAD
  *
  * It is memory, not disk, where there is such a file system: /dev/shm, else
- * $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp; the first of them with some room left. Mode
- * 0711, flat, locked (flock on the directory) for as long as memopt lives. One whose memopt has
- * died without removing it, and whose programs are gone too, is removed by a later run.
+ * $XDG_RUNTIME_DIR, else $TMPDIR, else /tmp; the first of them with some room left, and
+ * only where no other user could put another directory in its place. Mode 0711, flat,
+ * locked (flock on the directory) for as long as memopt lives. Its name,
+ * memopt-UID-RANDOM-DEV.INO, says which directory it is: processes take no other
+ * (core/base/rundir.h). One whose memopt has died without removing it, and whose programs
+ * are gone too, is removed by a later run, if it holds nothing but the above.
  *
  * Used by the memopt command only.
  */

@@ -13,6 +13,7 @@
 #include "core/base/forkorder.h"
 #include "core/base/kernel.h"
 #include "core/base/reserve.h"
+#include "core/base/rundir.h"
 #include "core/base/sysmem.h"
 #include "core/base/text.h"
 
@@ -142,8 +143,37 @@ static int allocate(int fd, uint64_t start, uint64_t end) {
     return posix_fallocate(fd, (off_t)start, (off_t)(end - start));
 }
 
+/* The run's file: the one that was opened first. Later its directory may be another one. */
+static dev_t file_device;
+static ino_t file_inode;
+
+/* From the directory that memopt made (core/base/rundir.h). */
+static int open_first(struct memopt_error *error) {
+    struct stat status;
+    int from = mo_rundir_open(directory, error);
+    if (from < 0)
+        return from;
+    int fd = (int)mo_kernel(SYS_openat, from, (long)MO_LEDGERS_NAME,
+                            O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0, 0, 0);
+    mo_rundir_close(from);
+    if (fd < 0)
+        return mo_fail(error, fd, "cannot open the ledgers '%s': %s", path, strerrordesc_np(-fd));
+    if (mo_kernel(SYS_fstat, fd, (long)&status, 0, 0, 0, 0) == 0) {
+        file_device = status.st_dev;
+        file_inode = status.st_ino;
+    }
+    return fd;
+}
+
 static int open_file(void) {
-    return mo_kernel_open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+    int fd = mo_kernel_open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && (mo_kernel(SYS_fstat, fd, (long)&status, 0, 0, 0, 0) != 0 ||
+                    status.st_dev != file_device || status.st_ino != file_inode)) {
+        mo_kernel_close(fd);
+        return -ESTALE;
+    }
+    return fd;
 }
 
 /* Maps the file's first page. */
@@ -308,10 +338,8 @@ int mo_ledger_create(const struct mo_ledger_plan *plan, int argc, char *const *a
     strcpy(directory, plan->directory);
     char *end = path + sizeof(path);
     mo_text_put(mo_text_put(path, end, directory), end, "/" MO_LEDGERS_NAME);
-    int fd = open_file(), r;
-    if (fd < 0) {
-        r = mo_fail(error, fd, "cannot open the ledgers '%s': %s", path, strerrordesc_np(-fd));
-    } else {
+    int fd = open_first(error), r = fd;
+    if (fd >= 0) {
         r = create(fd, plan, argc, argv, error);
         mo_kernel_close(fd);
     }
