@@ -136,10 +136,18 @@ static void test_patterns(void **state) {
 
 static void test_file(void **state) {
     (void)state;
-    static const struct { mode_t mask, mode; } rows[] = {{022, 0644}, {077, 0600}, {0, 0644}};
+    static const struct {
+        mode_t mask, there, mode; /* there: of the file that is replaced, 0: none is */
+    } rows[] = {{022, 0, 0600},    {0, 0, 0600},      {0277, 0, 0400}, {022, 0644, 0644},
+                {077, 0664, 0664}, {022, 0600, 0600}, {0, 0400, 0400}};
     int before = names_in(".");
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct stat st;
+        unlink("whole");
+        if (rows[i].there != 0) {
+            write_text("whole", "old");
+            assert_int_equal(chmod("whole", rows[i].there), 0);
+        }
         umask(rows[i].mask);
         int r = emit("whole", "text\n", 20000, NULL);
         umask(022);
@@ -150,6 +158,115 @@ static void test_file(void **state) {
         assert_int_equal(names_in("."), before + 1);
     }
     unlink("whole");
+}
+
+/* What a writer that was killed has left goes with the next one, and nothing else. */
+static void test_left_over(void **state) {
+    (void)state;
+    struct mo_output *output;
+    static const char left[] = ".memopt-0123456789abcdef";
+    static const char *const others[] = {".memopt-0123456789abcde", ".memopt-0123456789abcdeg",
+                                         ".memopt-0123456789ABCDEF", "memopt-0123456789abcdef",
+                                         ".memopt-0123456789abcdef0"};
+    enum { OTHERS = sizeof(others) / sizeof(others[0]) };
+    assert_int_equal(mkdir("left", 0700), 0);
+    for (int in_folder = 0; in_folder <= 1; in_folder++) {
+        const char *target = in_folder ? "left/new" : "new";
+        assert_int_equal(chdir(in_folder ? "left" : "."), 0);
+        write_text(left, "half");
+        for (size_t i = 0; i < OTHERS; i++)
+            write_text(others[i], "theirs");
+        assert_int_equal(mkdir(".memopt-00000000000000aa", 0700), 0);
+        assert_int_equal(symlink("nowhere", ".memopt-00000000000000bb"), 0);
+        assert_int_equal(mkfifo(".memopt-00000000000000cc", 0600), 0);
+        assert_int_equal(chdir(directory), 0);
+        /* one that is being written stays */
+        assert_int_equal(mo_output_open(target, &output, NULL), 0);
+        assert_int_equal(emit(target, "second", 1, NULL), 0);
+        assert_string_equal(read_text(target), "second");
+        assert_int_equal(mo_output_commit(output, NULL), 0);
+        assert_string_equal(read_text(target), "");
+        assert_int_equal(chdir(in_folder ? "left" : "."), 0);
+        assert_int_equal(access(left, F_OK), -1);
+        for (size_t i = 0; i < OTHERS; i++)
+            assert_int_equal(unlink(others[i]), 0);
+        assert_int_equal(rmdir(".memopt-00000000000000aa"), 0);
+        assert_int_equal(unlink(".memopt-00000000000000bb"), 0);
+        assert_int_equal(unlink(".memopt-00000000000000cc"), 0);
+        assert_int_equal(chdir(directory), 0);
+        assert_int_equal(unlink(target), 0);
+    }
+    /* a real one: a child that is killed while it writes */
+    int before = names_in(".");
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (mo_output_open("new", &output, NULL) == 0)
+            raise(SIGKILL);
+        _exit(1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(names_in("."), before + 1);
+    assert_int_equal(emit("new", "text", 1, NULL), 0);
+    assert_int_equal(names_in("."), before + 1); /* "new" */
+    unlink("new");
+    rmdir("left");
+}
+
+/* Of another user: his pipe where all may write, his file. */
+static void test_strangers(void **state) {
+    (void)state;
+    enum { STRANGER = 65534 };
+    static const struct {
+        uid_t folder, pipe;
+        mode_t mode;
+        int code;
+    } rows[] = {
+        {0, STRANGER, 01777, -EACCES}, {0, STRANGER, 01775, -EACCES},  {0, 0, 01777, 0},
+        {0, STRANGER, 0755, 0},        {STRANGER, STRANGER, 01777, 0}, /* the folder is his */
+        {STRANGER, STRANGER, 0700, 0},
+    };
+    struct memopt_error error;
+    if (geteuid() != 0)
+        skip();
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_int_equal(mkdir("shared", 0700), 0);
+        assert_int_equal(mkfifo("shared/pipe", 0600), 0);
+        assert_int_equal(chown("shared/pipe", rows[i].pipe, 0), 0);
+        assert_int_equal(chown("shared", rows[i].folder, 0), 0);
+        assert_int_equal(chmod("shared", rows[i].mode), 0);
+        int reader = open("shared/pipe", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        assert_true(reader >= 0);
+        char text[8];
+        for (int absolute = 0; absolute <= 1; absolute++) {
+            char path[128];
+            snprintf(path, sizeof(path), "%s%sshared/pipe", absolute ? directory : "",
+                     absolute ? "/" : "");
+            if (emit(path, "text", 1, &error) != rows[i].code ||
+                mo_output_check(path, &error) != rows[i].code)
+                fail_msg("row %zu: %s", i, error.message);
+            ssize_t got = read(reader, text, sizeof(text));
+            assert_int_equal(got, rows[i].code == 0 ? 4 : 0);
+        }
+        assert_int_equal(chdir("shared"), 0);
+        assert_int_equal(mo_output_check("pipe", &error), rows[i].code);
+        assert_int_equal(chdir(directory), 0);
+        close(reader);
+        unlink("shared/pipe");
+        rmdir("shared");
+    }
+    /* a file that a stranger has put there, for all to read: it is replaced, its mode is not
+     * kept */
+    struct stat st;
+    write_text("planted", "");
+    assert_int_equal(chown("planted", STRANGER, 0), 0);
+    assert_int_equal(chmod("planted", 0666), 0);
+    assert_int_equal(emit("planted", "text", 1, NULL), 0);
+    assert_int_equal(stat("planted", &st), 0);
+    assert_int_equal(st.st_uid, 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    unlink("planted");
 }
 
 /* Until commit the old file stands; abort and failure leave it. */
@@ -483,7 +600,8 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_patterns),      cmocka_unit_test(test_file),
+        cmocka_unit_test(test_patterns),      cmocka_unit_test(test_left_over),
+        cmocka_unit_test(test_strangers),     cmocka_unit_test(test_file),
         cmocka_unit_test(test_appears_whole), cmocka_unit_test(test_long_printf),
         cmocka_unit_test(test_bad_targets),   cmocka_unit_test(test_rename_fails),
         cmocka_unit_test(test_size_limit),    cmocka_unit_test(test_closed_pipe),

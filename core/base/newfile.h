@@ -13,7 +13,9 @@
 
 /* Creates a file that was not there, for writing, in the directory of `path`
  * (which is relative to `directory`, or AT_FDCWD). Its name, ".memopt-" and 16
- * hexadecimal digits, belongs to the caller: free(). The descriptor or -errno. */
+ * hexadecimal digits, belongs to the caller: free(). The descriptor or -errno. It holds a
+ * lock: it is closed after the file has got its name or has been removed, never before.
+ * Files of such a name that a killed process of this user has left there are removed. */
 int mo_newfile_create(int directory, const char *path, mode_t mode, char **ret_name);
 
 /* The signals that a write can raise (SIGXFSZ, SIGPIPE) are meant for the thread

@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,26 +94,63 @@ static int output_printf(struct memopt_output *public, const char *format, ...) 
 
 /* ------------------------------------------------------------------ opening */
 
+/* Anybody can put a pipe where a report will be into a directory like /tmp, and read it. The
+ * kernel refuses that for open() with O_CREAT only (fs.protected_fifos). */
+static int is_strangers_pipe(const char *path, const struct stat *st) {
+    struct stat parent;
+    if (!S_ISFIFO(st->st_mode) || st->st_uid == geteuid())
+        return 0;
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+    if (slash != NULL && slash - path >= (ptrdiff_t)sizeof(folder))
+        return 1;
+    snprintf(folder, sizeof(folder), "%.*s",
+             slash == NULL   ? 1
+             : slash == path ? 1
+                             : (int)(slash - path),
+             slash == NULL ? "." : path);
+    return stat(folder, &parent) != 0 ||
+           ((parent.st_mode & S_ISVTX) != 0 && (parent.st_mode & (S_IWGRP | S_IWOTH)) != 0 &&
+            st->st_uid != parent.st_uid);
+}
+
+static int refuse_pipe(const char *path, struct memopt_error *error) {
+    return mo_fail(error, -EACCES,
+                   "'%s': a pipe of another user's, in a directory that others may write to", path);
+}
+
+static int open_special(struct mo_output *output, const char *path, struct memopt_error *error) {
+    struct stat st;
+    /* Non-blocking, so that a pipe without a reader is an error, not a wait. */
+    output->fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (output->fd < 0 || fstat(output->fd, &st) != 0)
+        return mo_fail(error, -errno, "'%s': %s", path, strerror(errno));
+    if (S_ISREG(st.st_mode)) /* since it was looked at */
+        return mo_fail(error, -ESTALE, "'%s': %s", path, strerror(ESTALE));
+    return is_strangers_pipe(path, &st) ? refuse_pipe(path, error) : 0;
+}
+
 static int open_path(struct mo_output *output, const char *path, struct memopt_error *error) {
     struct stat st;
     if (path[0] == '\0')
         return mo_fail(error, -ENOENT, "the output has no name");
-    if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+    int is_there = lstat(path, &st) == 0;
+    if (is_there && !S_ISREG(st.st_mode)) {
         if (S_ISLNK(st.st_mode))
             return mo_fail(error, -ELOOP,
                            "'%s': a symbolic link, and reports are not written through links: "
                            "name the file itself (or stdout, stderr)",
                            path);
-        /* Non-blocking, so that a pipe without a reader is an error, not a wait. */
-        output->fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (output->fd < 0)
-            return mo_fail(error, -errno, "'%s': %s", path, strerror(errno));
-        return 0;
+        return open_special(output, path, error);
     }
-    int fd = mo_newfile_create(AT_FDCWD, path, 0644, &output->temporary);
+    /* Reports hold command lines. Who wants to share one sets the mode of the file once. */
+    int keeps = is_there && st.st_uid == geteuid();
+    int fd = mo_newfile_create(AT_FDCWD, path, 0600, &output->temporary);
     if (fd < 0)
         return mo_fail(error, fd, "'%s': %s", path, strerror(-fd));
     output->fd = fd;
+    if (keeps && fchmod(fd, st.st_mode & 0777) != 0)
+        return mo_fail(error, -errno, "'%s': its mode can't be kept: %s", path, strerror(errno));
     return 0;
 }
 
@@ -163,6 +202,8 @@ int mo_output_check(const char *target, struct memopt_error *error) {
         /* a pipe's reader may come later */
         if (S_ISDIR(st.st_mode))
             return mo_fail(error, -EISDIR, "'%s': %s", target, strerror(EISDIR));
+        if (is_strangers_pipe(target, &st))
+            return refuse_pipe(target, error);
         return access(target, W_OK) == 0
                    ? 0
                    : mo_fail(error, -errno, "'%s': %s", target, strerror(errno));
@@ -186,29 +227,37 @@ int mo_output_failed(const struct mo_output *output) {
 void mo_output_abort(struct mo_output *output) {
     if (output == NULL)
         return;
-    if (output->fd >= 0)
-        close(output->fd);
     if (output->temporary != NULL)
         unlink(output->temporary);
+    if (output->fd >= 0)
+        close(output->fd);
     free(output->temporary);
     free(output->target);
     free(output);
 }
 
+/* A crash after the rename must not leave an empty file where a report was. */
+static int sync_file(int fd) {
+    while (fsync(fd) < 0)
+        if (errno != EINTR)
+            return errno == EINVAL || errno == EROFS ? 0 : -errno; /* nothing to sync there */
+    return 0;
+}
+
 int mo_output_commit(struct mo_output *output, struct memopt_error *error) {
     int r = flush(output);
+    if (r == 0 && output->temporary != NULL) {
+        if ((r = sync_file(output->fd)) < 0 ||
+            (r = rename(output->temporary, output->target) < 0 ? -errno : 0) < 0) {
+            unlink(output->temporary); /* before the lock goes: core/base/newfile.h */
+        }
+        free(output->temporary);
+        output->temporary = NULL;
+    }
     int fd = output->fd;
     output->fd = -1;
     if (close(fd) < 0 && r == 0)
         r = -errno;
-    if (r == 0 && output->temporary != NULL) {
-        if (rename(output->temporary, output->target) < 0) {
-            r = -errno;
-        } else {
-            free(output->temporary);
-            output->temporary = NULL;
-        }
-    }
     if (r < 0)
         mo_fail(error, r, "'%s': %s", output->target, strerror(-r));
     mo_output_abort(output);

@@ -4,7 +4,9 @@
  *
  * A file is written as a new one in the same directory and renamed at the end,
  * so that a full disk, a reporter's failure or a kill leaves what was there
- * before. Links are not followed. Devices and pipes are written directly.
+ * before. It is synced before that. One that replaces a file of the caller's keeps its mode,
+ * another has 0600, as reports hold command lines. Links are not followed. Devices and pipes
+ * are written directly, but for another user's pipe in a sticky directory.
  *
  * A write never raises SIGXFSZ or SIGPIPE: it fails. Used by core/model and
  * the command for everything it writes into files.
