@@ -17,7 +17,13 @@ enum { LATE_ROUNDS = 2 };
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "plugins/alloc/pool.h"
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -608,6 +614,196 @@ static void inside_body(void) {
     in_thread(free_inside, own_malloc->malloc(100));
 }
 
+/* Each is as far inside of a block as `argument` says, of a page of one slice, of eight, of
+ * one block. */
+static const struct {
+    size_t size, at;
+} inside[] = {{100, 16},      {100, 8},     {100, 1},          {16, 8},
+              {48, 32},       {1024, 512},  {7168, 16},        {20000, 4096},
+              {65536, 32768}, {200000, 16}, {1 << 20, 1 << 19}};
+enum { INSIDE = sizeof(inside) / sizeof(inside[0]) };
+static size_t inside_row;
+static bool inside_checked;
+
+static char *inside_start(void) {
+    CHECK(own_open("pool", "check_free", inside_checked ? "yes" : "no", NULL) == 0);
+    own_malloc->malloc(inside[inside_row].size); /* not the first of its page */
+    char *p = own_malloc->malloc(inside[inside_row].size);
+    CHECK(p != NULL && own_malloc->usable_size(p) >= inside[inside_row].size);
+    return p + inside[inside_row].at;
+}
+static void inside_free_body(void) {
+    char *p = inside_start();
+    own_malloc->free(p);
+}
+static void inside_realloc_body(void) {
+    char *p = inside_start();
+    own_malloc->realloc(p, 10);
+}
+static void *free_it(void *argument) {
+    own_malloc->free(argument);
+    return NULL;
+}
+static void inside_foreign_body(void) {
+    in_thread(free_it, inside_start());
+}
+static void inside_heap_body(void) {
+    inside_start();
+    void *heap = own_heap("heap", NULL, 0);
+    OPS.heap_free(heap,
+                  (char *)OPS.heap_malloc(heap, inside[inside_row].size) + inside[inside_row].at);
+}
+
+static void test_inside(void **state) {
+    (void)state;
+    static void (*const bodies[])(void) = {inside_free_body, inside_realloc_body,
+                                           inside_foreign_body, inside_heap_body};
+    for (int checked = 0; checked <= 1; checked++)
+        for (inside_row = 0; inside_row < INSIDE; inside_row++)
+            for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+                inside_checked = checked;
+                own_dies(bodies[i], SIGABRT, "inside of a block, not its start");
+            }
+}
+
+/* The multiplication says what a division would, for every size and place. */
+static void test_is_start(void **state) {
+    (void)state;
+    static const uintptr_t starts[] = {0x10000, 0x7ffffffff0000, 0x7f0012340000, 0x5550000a0000};
+    for (unsigned bin = 1; bin < POOL_BINS; bin++) {
+        size_t size = pool_bin_size(bin);
+        size_t page = size <= POOL_SMALL_MAX    ? POOL_SLICE_SIZE
+                      : size <= POOL_MEDIUM_MAX ? POOL_MEDIUM_SLICES * POOL_SLICE_SIZE
+                                                : size;
+        uint64_t inverse = UINT64_MAX / size + 1;
+        for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
+            for (size_t at = 0; at < page; at += i == 0 ? 1 : 16)
+                if (pool_is_start((void *)(starts[i] + at), inverse,
+                                  0 - (uint64_t)starts[i] * inverse) != (at % size == 0))
+                    fail_msg("size %zu, %zu from the start", size, at);
+    }
+    assert_false(pool_is_start(starts, 0, 0));
+}
+
+/* Address space that is used up: what one thread keeps is another's before malloc fails. */
+enum { SMALL = 1000, PIECES = 64 * 1024 };
+static char *pieces[PIECES];
+static pthread_barrier_t two;
+
+static void fill_pieces(void) {
+    for (size_t i = 0; i < PIECES; i++)
+        CHECK((pieces[i] = own_malloc->malloc(SMALL)) != NULL);
+}
+
+/* Frees all but each `kept`th; 0: all. */
+static void clear_pieces(size_t kept) {
+    for (size_t i = 0; i < PIECES; i++)
+        if (kept == 0 || i % kept != 0) {
+            own_malloc->free(pieces[i]);
+            pieces[i] = NULL;
+        }
+}
+
+static void *fill_and_keep(void *argument) {
+    (void)argument;
+    fill_pieces();
+    clear_pieces(1000);
+    return NULL;
+}
+
+static size_t got[4];
+static const size_t wanted[] = {SMALL, 30000, 300000, 3 * MIB};
+
+static void *take_from_others(void *argument) {
+    enum { MOST = 20000 };
+    static char *mine[MOST];
+    size_t limit = *(size_t *)argument;
+    own_malloc->free(own_malloc->malloc(1)); /* it has its records before the room is gone */
+    pthread_barrier_wait(&two);
+    pthread_barrier_wait(&two);
+    for (size_t k = 0; k < limit; k++) {
+        size_t n = 0;
+        while (n < MOST && n * wanted[k] < 20 * MIB &&
+               (mine[n] = own_malloc->calloc(1, wanted[k])) != NULL) {
+            CHECK(own_malloc->usable_size(mine[n]) >= wanted[k] && is_zero(mine[n], wanted[k]));
+            memset(mine[n], (int)n, wanted[k]);
+            n++;
+        }
+        got[k] = n * wanted[k];
+        for (size_t i = 0; i < n; i++) {
+            for (size_t at = 0; at < wanted[k]; at++)
+                CHECK(mine[i][at] == (char)i); /* nobody else has it */
+            own_malloc->free(mine[i]);
+        }
+    }
+    return NULL;
+}
+
+static void without_room(size_t limit) {
+    pthread_t thread;
+    struct rlimit space;
+    unsigned long pages = 0;
+    char text[64] = "";
+    CHECK(pthread_create(&thread, NULL, take_from_others, &limit) == 0);
+    pthread_barrier_wait(&two);
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    CHECK(read(fd, text, sizeof(text) - 1) > 0 && sscanf(text, "%lu", &pages) == 1);
+    close(fd);
+    CHECK(getrlimit(RLIMIT_AS, &space) == 0);
+    space.rlim_cur = pages * 4096;
+    CHECK(setrlimit(RLIMIT_AS, &space) == 0);
+    pthread_barrier_wait(&two);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+static void start_alone(void) {
+    CHECK(own_open("pool", "purge_delay", "1h", NULL) == 0);
+    CHECK(pthread_barrier_init(&two, NULL, 2) == 0);
+}
+
+/* The other thread's segments are empty: they go back, and any size can be had. */
+static void room_of_empty_body(void) {
+    start_alone();
+    fill_pieces();
+    clear_pieces(0);
+    without_room(4);
+    for (size_t k = 0; k < 4; k++)
+        CHECK(got[k] >= 19 * MIB);
+}
+
+/* Each still has a block: free slices are taken. */
+static void room_of_used_body(void) {
+    start_alone();
+    fill_pieces();
+    clear_pieces(1000);
+    without_room(3);
+    for (size_t k = 0; k < 3; k++)
+        CHECK(got[k] >= 19 * MIB);
+    clear_pieces(0);
+    fill_pieces();
+}
+
+/* The other thread has ended. */
+static void room_of_orphans_body(void) {
+    start_alone();
+    in_thread(fill_and_keep, NULL);
+    void *mine = own_malloc->malloc(1); /* takes over that shard; the next thread has its own */
+    without_room(3);
+    for (size_t k = 0; k < 3; k++)
+        CHECK(got[k] >= 19 * MIB);
+    own_malloc->free(mine);
+}
+
+/* Nobody has anything: NULL and ENOMEM, and afterwards all is well. */
+static void no_room_body(void) {
+    start_alone();
+    fill_pieces();
+    without_room(1);
+    CHECK(got[0] < 9 * MIB); /* a segment of its own, the rest of the other one */
+    clear_pieces(0);
+    fill_pieces();
+}
+
 static void garbage_body(void) {
     CHECK(own_open("pool", NULL) == 0);
     own_malloc->free((void *)(uintptr_t)0xdeadbeefdeadbeef);
@@ -649,7 +845,7 @@ static void test_misuse(void **state) {
         {stack_body, unknown},
         {static_body, unknown},
         {inside_huge_body, unknown},
-        {inside_body, unknown},
+        {inside_body, "inside of a block, not its start"},
         {garbage_body, "memopt: pool: free(0xdeadbeefdeadbeef): not an allocated block"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -927,6 +1123,10 @@ int main(void) {
         {"fresh_pages", calloc_body},
         {"threads", threads_body},
         {"fork", fork_body},
+        {"room_of_empty", room_of_empty_body},
+        {"room_of_used", room_of_used_body},
+        {"room_of_orphans", room_of_orphans_body},
+        {"no_room", no_room_body},
 #ifndef MO_SANITIZED
         {"failing_calls", faults_body},
         {"failing_first_call", first_fault_body},
@@ -934,9 +1134,12 @@ int main(void) {
 #endif
     };
     enum { BODIES = sizeof(bodies) / sizeof(bodies[0]) };
-    struct CMUnitTest tests[BODIES + 1] = {cmocka_unit_test(test_misuse)};
+    enum { FIXED = 3 };
+    struct CMUnitTest tests[BODIES + FIXED] = {cmocka_unit_test(test_misuse),
+                                               cmocka_unit_test(test_inside),
+                                               cmocka_unit_test(test_is_start)};
     for (size_t i = 0; i < BODIES; i++)
-        tests[i + 1] = (struct CMUnitTest){
+        tests[i + FIXED] = (struct CMUnitTest){
             .name = bodies[i].name, .test_func = test_body, .initial_state = &bodies[i].body};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,6 +59,12 @@
  *   at it where it has the block at hand anyway (another thread's block) or was
  *   asked to (check_free); a block that bears the mark is looked for in the free
  *   lists before anything is said, as a program may copy stale bytes around.
+ *   free insists on the start of a block (pool_is_start()), so that no two overlap.
+ *
+ * Out of memory
+ *   What can't be mapped is tried again after all threads' free slices have gone back
+ *   to the system; then a shard borrows a page in another one's segment. It is handed
+ *   out whole, so it is FULL and its owner needs to know nothing of it.
  *
  * Signals: as with glibc, a handler must not allocate if it can interrupt an
  * allocation of the same thread.
@@ -115,10 +121,12 @@ struct pool_page {
     uint8_t slices; /* how many from this one on */
     uint8_t zero;   /* what is not carved yet has never been written */
     struct pool_page *next, *previous;
+    uint64_t inverse, offset; /* see pool_is_start() */
     /* everybody's */
     alignas(64) _Atomic uint64_t foreign;
     _Atomic uint32_t notify_at;
     struct pool_page *notified_next;
+    uint64_t foreign_inverse, foreign_offset; /* so that others need not read the owner's line */
 };
 
 /* page->foreign: offset of the first block / 16 + 1 in the low half */
@@ -150,9 +158,18 @@ struct pool_bin {
     struct pool_page *first, *last;
 };
 
+/* Blocks of a page in another shard's segment that were never used. The page has been
+ * handed out whole; each of its blocks goes back the way of foreign frees. */
+struct pool_loan {
+    char *at;
+    uint32_t left;
+    bool zero;
+};
+
 struct pool_shard {
     struct pool_page *direct[POOL_DIRECT_MAX / 16 + 1];
     struct pool_bin bins[POOL_BINS];
+    struct pool_loan loans[POOL_BINS];
     struct pool_thread *thread; /* NULL: orphan; under mo_pool_lock but for its own thread */
     struct pool_heap *heap;
     _Atomic bool orphan;  /* is on heap->orphans */
@@ -208,14 +225,14 @@ enum { POOL_ADDRESS_BITS = 48 };
 #else
 enum { POOL_ADDRESS_BITS = 32 };
 #endif
-#define POOL_MAP_SIZE ((size_t)1 << (POOL_ADDRESS_BITS - POOL_SEGMENT_SHIFT - 3))
-extern _Atomic unsigned char mo_pool_map[POOL_MAP_SIZE];
+#define POOL_MAP_SIZE ((size_t)1 << (POOL_ADDRESS_BITS - POOL_SEGMENT_SHIFT - 6))
+extern _Atomic uint64_t mo_pool_map[POOL_MAP_SIZE];
 
 static inline bool pool_in_segment(const void *p) {
-    uintptr_t index = (uintptr_t)p >> (POOL_SEGMENT_SHIFT + 3);
+    uintptr_t index = (uintptr_t)p >> (POOL_SEGMENT_SHIFT + 6);
     return POOL_LIKELY(index < POOL_MAP_SIZE) &&
            (atomic_load_explicit(&mo_pool_map[index], memory_order_relaxed) >>
-            (((uintptr_t)p >> POOL_SEGMENT_SHIFT) & 7)) &
+            (((uintptr_t)p >> POOL_SEGMENT_SHIFT) & 63)) &
                1;
 }
 static inline struct pool_segment *pool_segment_of(const void *p) {
@@ -232,6 +249,15 @@ static inline size_t pool_page_index(const struct pool_page *page) {
 }
 static inline char *pool_page_start(const struct pool_page *page) {
     return (char *)pool_segment_of(page) + (pool_page_index(page) << POOL_SLICE_SHIFT);
+}
+
+/* Whether a pointer into the page is to the start of a block, that is, a multiple of the
+ * block's size from the page's start. inverse is 2^64 / size, rounded up: the multiples times
+ * it are, modulo 2^64, less than it, and nothing else in the page is. offset is minus the
+ * start times inverse. Where inverse is 0 nothing is: pages[0], and all pages if check_free
+ * is set, so that the exact look is taken. */
+static inline bool pool_is_start(const void *p, uint64_t inverse, uint64_t offset) {
+    return (uintptr_t)p * inverse + offset < inverse;
 }
 
 /* Sizes up to POOL_LARGE_MAX; 0 counts as 1. */
@@ -258,6 +284,11 @@ static inline void pool_set_used(struct pool_page *page, uint32_t used) {
 static inline void pool_set_mark(struct pool_block *block, struct pool_shard *mark) {
     __atomic_store_n(&block->mark, mark, __ATOMIC_RELAXED);
 }
+/* How many blocks must be free before a full page is looked at again: enough
+ * that it is worth it, so that a page does not come and go with each block. */
+static inline uint32_t pool_enough(const struct pool_page *page) {
+    return page->capacity >= 32 ? page->capacity / 16 : 1;
+}
 static inline uint32_t pool_carved(struct pool_page *page) {
     return atomic_load_explicit(&page->carved, memory_order_relaxed);
 }
@@ -267,6 +298,8 @@ static inline uint32_t pool_carved(struct pool_page *page) {
 void *mo_pool_bin_alloc(struct pool_shard *shard, unsigned bin, bool *ret_zero);
 /* `used` has come to `trigger`. */
 void mo_pool_page_event(struct pool_page *page);
+/* Aborts unless it is the start of a block that was handed out once. */
+void mo_pool_check_start(const char *function, struct pool_page *page, const void *p);
 /* Aborts if the block is on a free list of its page. */
 void mo_pool_check_double_free(struct pool_page *page, struct pool_block *block);
 void mo_pool_free_foreign(struct pool_segment *segment, struct pool_page *page,
@@ -280,6 +313,9 @@ void mo_pool_release_heads(struct pool_shard *shard, unsigned from);
 
 /* pool_segment.c */
 struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin);
+/* Likewise, in the segments that there are, which may be another thread's: all blocks of the
+ * page count as handed out. *ret_zero: they read as zeros. */
+struct pool_page *mo_pool_page_lend(struct pool_shard *shard, unsigned bin, bool *ret_zero);
 void mo_pool_page_unmap(struct pool_page *page);
 /* Gives dirty slices whose time has come back to the system, and unmaps empty
  * segments; `all`: whatever the time. Returns the bytes. Any thread. */
@@ -314,6 +350,13 @@ uint64_t mo_pool_huge_purge(bool all);
 struct pool_shard *mo_pool_shard_of(struct pool_heap *heap);
 /* A notified orphan has nobody to look after it: do it now. */
 void mo_pool_tend_orphan(struct pool_shard *shard);
+/* No more can be mapped: gives back to the system what all threads keep for later. */
+void mo_pool_make_room(void);
+/* And if that is not enough: blocks of a page of another shard of the heap; false: none has
+ * room. */
+bool mo_pool_borrow(struct pool_shard *shard, unsigned bin);
+/* check_free has been set: for pages that are there already. */
+void mo_pool_check_all(void);
 /* When orphans have something to give back; 0: never. */
 extern _Atomic uint64_t mo_pool_orphans_due;
 void mo_pool_purge_orphans(void);

@@ -54,6 +54,7 @@ static void reset_shard(struct pool_shard *shard) {
     for (size_t i = 0; i <= POOL_DIRECT_MAX / 16; i++)
         shard->direct[i] = &mo_pool_no_page;
     memset(shard->bins, 0, sizeof shard->bins);
+    memset(shard->loans, 0, sizeof shard->loans);
     atomic_store(&shard->notified, NULL);
     atomic_store(&shard->orphan, false);
     atomic_store(&shard->collect, false);
@@ -348,8 +349,7 @@ static void shard_figures(struct pool_shard *shard, struct memopt_figures *figur
 
 static int heap_figures(struct pool_heap *heap, uint64_t resident, struct memopt_figures *figures) {
     size_t size = figures->size;
-    *figures =
-        (struct memopt_figures){.size = size, .peak = MEMOPT_UNKNOWN, .resident = resident};
+    *figures = (struct memopt_figures){.size = size, .peak = MEMOPT_UNKNOWN, .resident = resident};
     pthread_mutex_lock(&mo_pool_lock);
     for (struct pool_shard *shard = heap->shards; shard != NULL; shard = shard->next)
         shard_figures(shard, figures);
@@ -390,12 +390,60 @@ uint64_t mo_pool_heap_purge(void *opaque) {
     return purged;
 }
 
-/* --------------------------------------------------------------------- fork */
-
 #define EACH_SHARD(SHARD)                                                                          \
     for (uint32_t id_ = 0; id_ < heap_count; id_++)                                                \
         if (heaps[id_] != NULL)                                                                    \
             for (struct pool_shard *SHARD = heaps[id_]->shards; SHARD != NULL; SHARD = SHARD->next)
+
+void mo_pool_make_room(void) {
+    struct pool_thread *self = mo_pool_self->thread;
+    mo_pool_huge_purge(true);
+    pthread_mutex_lock(&mo_pool_lock);
+    EACH_SHARD(shard) {
+        bool orphan = atomic_load(&shard->orphan);
+        if (orphan) {
+            mo_pool_collect(shard, true);
+            mo_pool_release_heads(shard, 1);
+        } else if (self == NULL || shard->thread != self) {
+            atomic_store(&shard->collect, true);
+        }
+        mo_pool_purge_shard(shard, true, false);
+    }
+    pthread_mutex_unlock(&mo_pool_lock);
+}
+
+bool mo_pool_borrow(struct pool_shard *shard, unsigned bin) {
+    struct pool_page *page = NULL;
+    bool zero = false;
+    pthread_mutex_lock(&mo_pool_lock);
+    for (struct pool_shard *other = shard->heap->shards; other != NULL && page == NULL;
+         other = other->next)
+        if (other != shard)
+            page = mo_pool_page_lend(other, bin, &zero);
+    pthread_mutex_unlock(&mo_pool_lock);
+    if (page == NULL)
+        return false;
+    /* while no block of it has been freed, the owner leaves these fields alone */
+    shard->loans[bin] = (struct pool_loan){pool_page_start(page), page->capacity, zero};
+    return true;
+}
+
+void mo_pool_check_all(void) {
+    pthread_mutex_lock(&mo_pool_lock);
+    EACH_SHARD(shard) {
+        pthread_mutex_lock(&shard->lock);
+        for (struct pool_segment *segment = shard->segments; segment != NULL;
+             segment = segment->next)
+            for (uint64_t heads = segment->heads; heads != 0; heads &= heads - 1) {
+                struct pool_page *page = &segment->pages[__builtin_ctzll(heads)];
+                page->inverse = page->foreign_inverse = 0;
+            }
+        pthread_mutex_unlock(&shard->lock);
+    }
+    pthread_mutex_unlock(&mo_pool_lock);
+}
+
+/* --------------------------------------------------------------------- fork */
 
 extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));

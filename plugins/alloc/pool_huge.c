@@ -161,8 +161,10 @@ void *mo_pool_huge_alloc(struct pool_heap *heap, size_t alignment, size_t size, 
     }
     if (huge == NULL) {
         char *block = mo_pool_map_aligned(size, alignment, POOL_SYSTEM_PAGE);
-        if (block == NULL && mo_pool_huge_purge(true) > 0)
+        if (block == NULL) {
+            mo_pool_make_room();
             block = mo_pool_map_aligned(size, alignment, POOL_SYSTEM_PAGE);
+        }
         if (block == NULL)
             return NULL;
         huge = (struct pool_huge *)(block - POOL_SYSTEM_PAGE);

@@ -156,6 +156,8 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
     for (; *envp != NULL && !getauxval(AT_SECURE); envp++)
         if (strncmp(*envp, name, sizeof name - 1) == 0)
             read_settings(*envp + sizeof name - 1);
+    if (mo_pool_settings.check_free)
+        mo_pool_check_all(); /* the dynamic loader has had blocks already */
 }
 
 static int library_start(void) {

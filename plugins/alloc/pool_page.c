@@ -8,12 +8,6 @@
 
 #include <string.h>
 
-/* How many blocks must be free before a full page is looked at again: enough
- * that it is worth it, so that a page does not come and go with each block. */
-static uint32_t enough(const struct pool_page *page) {
-    return page->capacity >= 32 ? page->capacity / 16 : 1;
-}
-
 /* ------------------------------------------------------------------- lists */
 
 static void set_direct(struct pool_shard *shard, unsigned bin, struct pool_page *page) {
@@ -126,6 +120,16 @@ static bool take_foreign(struct pool_page *page) {
     return true;
 }
 
+void mo_pool_check_start(const char *function, struct pool_page *page, const void *p) {
+    if (page == pool_segment_of(page)->pages)
+        mo_pool_die(function, p, "not an allocated block, or freed before");
+    uint32_t at = (uint32_t)((const char *)p - pool_page_start(page));
+    if (at / page->block_size >= pool_carved(page))
+        mo_pool_die(function, p, "not an allocated block, or freed before");
+    if (at % page->block_size != 0)
+        mo_pool_die(function, p, "inside of a block, not its start");
+}
+
 void mo_pool_check_double_free(struct pool_page *page, struct pool_block *block) {
     struct pool_segment *segment = pool_segment_of(page);
     if (take_foreign(page) && page->state == POOL_FULL)
@@ -139,8 +143,8 @@ void mo_pool_check_double_free(struct pool_page *page, struct pool_block *block)
 void mo_pool_free_foreign(struct pool_segment *segment, struct pool_page *page,
                           struct pool_block *block) {
     struct pool_shard *shard = segment->shard;
-    if (POOL_UNLIKELY(page == &segment->pages[0] || ((uintptr_t)block & 15) != 0))
-        mo_pool_die("free", block, "not an allocated block, or freed before");
+    if (POOL_UNLIKELY(!pool_is_start(block, page->foreign_inverse, page->foreign_offset)))
+        mo_pool_check_start("free", page, block);
     uint64_t first = (uint64_t)((char *)block - pool_page_start(page)) / 16 + 1;
     uint64_t suspect = POOL_UNLIKELY(block->mark == shard) ? POOL_FOREIGN_SUSPECT : 0;
     block->mark = shard;
@@ -199,7 +203,7 @@ static void collect_page(struct pool_shard *shard, struct pool_page *page, bool 
         if (armed)
             settled = arm(page, pool_used(page));
         else if (page->state == POOL_FULL)
-            settled = arm(page, enough(page));
+            settled = arm(page, pool_enough(page));
     } while (!settled);
 }
 
@@ -217,7 +221,10 @@ void mo_pool_collect(struct pool_shard *shard, bool armed) {
     pthread_mutex_unlock(&shard->lock);
     for (struct pool_segment *segment = chain; segment != NULL; segment = next) {
         next = segment->chain;
-        for (uint64_t heads = segment->heads; heads != 0; heads &= heads - 1) {
+        pthread_mutex_lock(&shard->lock); /* another shard may be borrowing a page */
+        uint64_t heads = segment->heads;
+        pthread_mutex_unlock(&shard->lock);
+        for (; heads != 0; heads &= heads - 1) {
             struct pool_page *page = &segment->pages[__builtin_ctzll(heads)];
             if (page->state != POOL_ZOMBIE)
                 collect_page(shard, page, armed);
@@ -287,8 +294,8 @@ static bool carve(struct pool_shard *shard, struct pool_page *page) {
 static void mark_full(struct pool_shard *shard, struct pool_page *page) {
     unlist(shard, page);
     page->state = POOL_FULL;
-    page->trigger = page->capacity - enough(page);
-    if (!arm(page, enough(page))) {
+    page->trigger = page->capacity - pool_enough(page);
+    if (!arm(page, pool_enough(page))) {
         take_foreign(page);
         list_last(shard, page);
     }
@@ -316,6 +323,19 @@ static void look_after(struct pool_shard *shard) {
         mo_pool_purge_orphans();
 }
 
+static void *from_loan(struct pool_shard *shard, unsigned bin, bool *ret_zero) {
+    struct pool_loan *loan = &shard->loans[bin];
+    struct pool_block *block = (struct pool_block *)loan->at;
+    loan->at += pool_bin_size(bin);
+    loan->left--;
+    *ret_zero = loan->zero;
+    if (!loan->zero) { /* as free left them */
+        block->next = NULL;
+        block->mark = NULL;
+    }
+    return block;
+}
+
 void *mo_pool_bin_alloc(struct pool_shard *shard, unsigned bin, bool *ret_zero) {
     *ret_zero = false;
     look_after(shard);
@@ -323,9 +343,11 @@ void *mo_pool_bin_alloc(struct pool_shard *shard, unsigned bin, bool *ret_zero) 
     for (;;) {
         page = shard->bins[bin].first;
         if (page == NULL) {
+            if (shard->loans[bin].left > 0)
+                return from_loan(shard, bin, ret_zero);
             page = mo_pool_page_map(shard, bin);
             if (page == NULL)
-                return NULL;
+                return mo_pool_borrow(shard, bin) ? from_loan(shard, bin, ret_zero) : NULL;
             list_last(shard, page);
         }
         if (page->free != NULL || take_foreign(page))
@@ -350,8 +372,6 @@ void *mo_pool_bin_alloc(struct pool_shard *shard, unsigned bin, bool *ret_zero) 
 void mo_pool_page_event(struct pool_page *page) {
     struct pool_segment *segment = pool_segment_of(page);
     struct pool_shard *shard = segment->shard;
-    if (page == &segment->pages[0])
-        mo_pool_die("free", page->free, "not an allocated block, or freed before");
     if (page->state == POOL_LISTED) {
         unlist(shard, page);
         release(page);

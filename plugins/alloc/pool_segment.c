@@ -20,15 +20,15 @@
 #define MADV_POPULATE_WRITE 23 /* in headers from glibc 2.35 on */
 #endif
 
-_Atomic unsigned char mo_pool_map[POOL_MAP_SIZE];
+_Atomic uint64_t mo_pool_map[POOL_MAP_SIZE];
 
 static void mark_map(const struct pool_segment *segment, bool ours) {
     uintptr_t window = (uintptr_t)segment >> POOL_SEGMENT_SHIFT;
-    unsigned char bit = (unsigned char)(1u << (window & 7));
+    uint64_t bit = (uint64_t)1 << (window & 63);
     if (ours)
-        atomic_fetch_or(&mo_pool_map[window >> 3], bit);
+        atomic_fetch_or(&mo_pool_map[window >> 6], bit);
     else
-        atomic_fetch_and(&mo_pool_map[window >> 3], (unsigned char)~bit);
+        atomic_fetch_and(&mo_pool_map[window >> 6], ~bit);
 }
 
 int mo_pool_advise(void *start, size_t size, int advice) {
@@ -163,11 +163,9 @@ static void link_last(struct pool_shard *shard, struct pool_segment *segment) {
 
 static struct pool_segment *segment_map(struct pool_shard *shard) {
     struct pool_segment *segment = mo_pool_map_aligned(POOL_SEGMENT_SIZE, POOL_SEGMENT_SIZE, 0);
-    if (segment == NULL && mo_pool_huge_purge(true) > 0)
-        segment = mo_pool_map_aligned(POOL_SEGMENT_SIZE, POOL_SEGMENT_SIZE, 0);
     if (segment == NULL)
         return NULL;
-    if (((uintptr_t)segment >> POOL_SEGMENT_SHIFT) / 8 >= POOL_MAP_SIZE) {
+    if (((uintptr_t)segment >> POOL_SEGMENT_SHIFT) / 64 >= POOL_MAP_SIZE) {
         mo_pool_unmap(segment, POOL_SEGMENT_SIZE);
         return NULL;
     }
@@ -175,7 +173,6 @@ static struct pool_segment *segment_map(struct pool_shard *shard) {
         mo_pool_advise(segment, POOL_SEGMENT_SIZE, MADV_HUGEPAGE);
     segment->shard = shard;
     segment->free = segment->zero = POOL_ALL_SLICES;
-    segment->pages[0].trigger = POOL_NO_TRIGGER; /* a free of it underflows `used` to this */
     mark_map(segment, true);
     return segment;
 }
@@ -204,8 +201,9 @@ static size_t find_run(uint64_t set, unsigned slices) {
     return set == 0 ? 0 : (size_t)(63 - __builtin_clzll(set));
 }
 
-/* Where a page can be, first of all in slices that are still in RAM. */
-static struct pool_segment *find_slices(struct pool_shard *shard, unsigned slices,
+/* Where a page can be, first of all in slices that are still in RAM; NULL: nowhere, or in a
+ * new segment, which `may_map` allows. */
+static struct pool_segment *find_slices(struct pool_shard *shard, unsigned slices, bool may_map,
                                         size_t *ret_index) {
     struct pool_segment *segment;
     size_t index;
@@ -217,7 +215,7 @@ static struct pool_segment *find_slices(struct pool_shard *shard, unsigned slice
     for (segment = shard->segments; segment != NULL && segment->free != 0; segment = segment->next)
         if ((index = find_run(segment->free, slices)) != 0)
             goto found;
-    segment = segment_map(shard);
+    segment = may_map ? segment_map(shard) : NULL;
     if (segment == NULL)
         return NULL;
     link_first(shard, segment);
@@ -235,33 +233,38 @@ static unsigned slices_of(size_t block_size) {
     return (unsigned)((block_size + POOL_SLICE_SIZE - 1) >> POOL_SLICE_SHIFT);
 }
 
-struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin) {
+static struct pool_page *page_in(struct pool_shard *shard, unsigned bin, bool may_map, bool lent) {
     size_t block_size = pool_bin_size(bin);
     unsigned slices = slices_of(block_size);
     struct pool_page *page = NULL;
     size_t index;
 
     pthread_mutex_lock(&shard->lock);
-    struct pool_segment *segment = find_slices(shard, slices, &index);
+    struct pool_segment *segment = find_slices(shard, slices, may_map, &index);
     if (segment == NULL)
         goto unlock;
     uint64_t mask = run_mask(index, slices);
     page = &segment->pages[index];
-    /* All of it is set before the bit in heads: then figures() may look. */
+    /* All of it is set before the bit in heads: then figures() and the owner may look. */
     page->free = NULL;
-    pool_set_used(page, 0);
-    page->trigger = 0;
     page->block_size = (uint32_t)block_size;
     page->capacity = block_size > POOL_MEDIUM_MAX
                          ? 1
                          : (uint32_t)(((size_t)slices << POOL_SLICE_SHIFT) / block_size);
-    atomic_store_explicit(&page->carved, 0, memory_order_relaxed);
+    pool_set_used(page, lent ? page->capacity : 0);
+    atomic_store_explicit(&page->carved, lent ? page->capacity : 0, memory_order_relaxed);
+    page->trigger = lent ? page->capacity - pool_enough(page) : 0;
     page->bin = (uint8_t)bin;
-    page->state = POOL_FREE;
+    page->state = lent ? POOL_FULL : POOL_FREE;
+    page->inverse = mo_pool_settings.check_free ? 0 : UINT64_MAX / block_size + 1;
+    page->offset = 0 - (uint64_t)(uintptr_t)pool_page_start(page) * page->inverse;
+    page->foreign_inverse = page->inverse;
+    page->foreign_offset = page->offset;
     page->slices = (uint8_t)slices;
     page->zero = (segment->zero & mask) == mask;
     page->next = page->previous = NULL;
-    atomic_store_explicit(&page->foreign, 0, memory_order_relaxed);
+    atomic_store_explicit(&page->notify_at, pool_enough(page), memory_order_relaxed);
+    atomic_store_explicit(&page->foreign, lent ? POOL_FOREIGN_ARMED : 0, memory_order_relaxed);
     segment->free &= ~mask;
     segment->dirty &= ~mask;
     segment->aged &= ~mask;
@@ -274,6 +277,21 @@ struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin) {
     }
 unlock:
     pthread_mutex_unlock(&shard->lock);
+    return page;
+}
+
+struct pool_page *mo_pool_page_map(struct pool_shard *shard, unsigned bin) {
+    struct pool_page *page = page_in(shard, bin, true, false);
+    if (page != NULL)
+        return page;
+    mo_pool_make_room();
+    return page_in(shard, bin, true, false);
+}
+
+struct pool_page *mo_pool_page_lend(struct pool_shard *shard, unsigned bin, bool *ret_zero) {
+    struct pool_page *page = page_in(shard, bin, false, true);
+    if (page != NULL)
+        *ret_zero = page->zero;
     return page;
 }
 
