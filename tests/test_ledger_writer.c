@@ -283,7 +283,7 @@ static void refused_body(void) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     struct mo_ledger_plan plan = {.directory = "/nonexistent/run", .binding = 1};
     check(mo_ledger_create(&plan, 2, arguments, &error) == -ENOENT);
-    check(strstr(error.message, "cannot open the ledgers '/nonexistent/run/") != NULL);
+    check(strstr(error.message, "cannot open the run directory '/nonexistent/run'") != NULL);
     check(mo_ledger() == NULL);
     mo_ledger_note(1, "no ledger");
     mo_ledger_end(0);
