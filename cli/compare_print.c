@@ -7,6 +7,8 @@
 #include "core/base/error.h"
 #include "core/launch/contest.h"
 
+#include <memopt/show.h>
+
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -238,19 +240,41 @@ static int put(struct memopt_output *output, const char *text, int width) {
     return output->printf(output, "%*s%s", pad > 0 ? pad : 0, "", text);
 }
 
+/* A label, a note, an argument: what memopt did not write. */
+static int put_shown(struct memopt_output *output, const char *text, unsigned how) {
+    char part[512];
+    int r = 0;
+    while (*text != '\0' && r == 0) {
+        text += memopt_show(part, sizeof(part), text, how);
+        r = output->write(output, part, strlen(part));
+    }
+    return r;
+}
+
+static int shown_width(const char *text) {
+    char part[512];
+    int width = 0;
+    while (*text != '\0') {
+        text += memopt_show(part, sizeof(part), text, 0);
+        width += width_of(part);
+    }
+    return width;
+}
+
 static int label_width(const struct mo_comparison *comparison) {
     int width = 9;
     for (size_t i = 0; i < comparison->count; i++)
         if (!comparison->candidates[i].left_out &&
-            width_of(comparison->candidates[i].label) > width)
-            width = width_of(comparison->candidates[i].label);
+            shown_width(comparison->candidates[i].label) > width)
+            width = shown_width(comparison->candidates[i].label);
     return width;
 }
 
 static int write_row(const struct mo_comparison *comparison, const struct mo_candidate *candidate,
                      int label, struct memopt_output *output) {
-    int r =
-        output->printf(output, "%s%*s", candidate->label, label - width_of(candidate->label), "");
+    int r = put_shown(output, candidate->label, 0);
+    if (r == 0)
+        r = output->printf(output, "%*s", label - shown_width(candidate->label), "");
     for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++) {
         r = put(output, value_word(median_of(candidate, metric), metric).text, 10);
         if (r == 0 && (metric == MO_METRIC_WALL || metric == MO_METRIC_RSS))
@@ -262,38 +286,50 @@ static int write_row(const struct mo_comparison *comparison, const struct mo_can
 }
 
 /* Of what winners are judged by. */
-static int write_far_off(const struct mo_candidate *candidate, const char *bullet,
+static int write_far_off(const struct mo_candidate *candidate, const char *bullet, unsigned how,
                          struct memopt_output *output) {
     static const enum mo_metric judged[] = {MO_METRIC_WALL, MO_METRIC_RSS};
     int r = 0;
     for (size_t i = 0; i < sizeof(judged) / sizeof(judged[0]) && r == 0; i++) {
         enum mo_metric metric = judged[i];
         size_t far = candidate->left_out ? 0 : far_off(candidate, metric);
-        if (far > 0)
-            r = output->printf(output, "%s%s: %zu of %zu runs %s far off by %s: from %s to %s\n",
-                               bullet, candidate->label, far, candidate->count,
-                               far == 1 ? "is" : "are", metrics[metric].title,
+        if (far == 0)
+            continue;
+        r = output->printf(output, "%s", bullet);
+        if (r == 0)
+            r = put_shown(output, candidate->label, how);
+        if (r == 0)
+            r = output->printf(output, ": %zu of %zu runs %s far off by %s: from %s to %s\n", far,
+                               candidate->count, far == 1 ? "is" : "are", metrics[metric].title,
                                value_word(extreme_of(candidate, metric, 1), metric).text,
                                value_word(extreme_of(candidate, metric, -1), metric).text);
     }
     return r;
 }
 
-static int write_sentences(const struct mo_comparison *comparison, const char *bullet,
+static int write_sentence(const char *before, const char *bullet, const char *text, unsigned how,
+                          struct memopt_output *output) {
+    int r = output->printf(output, "%s%s", before, bullet);
+    if (r == 0)
+        r = put_shown(output, text, how);
+    return r == 0 ? output->printf(output, "\n") : r;
+}
+
+static int write_sentences(const struct mo_comparison *comparison, const char *bullet, unsigned how,
                            struct memopt_output *output) {
     char text[1024];
     verdict(comparison, "time", MO_METRIC_WALL, comparison->fastest, comparison->leads_time, text,
             sizeof(text));
-    int r = output->printf(output, "\n%s%s\n", bullet, text);
+    int r = write_sentence("\n", bullet, text, how, output);
     verdict(comparison, "memory", MO_METRIC_RSS, comparison->smallest, comparison->leads_memory,
             text, sizeof(text));
     if (r == 0)
-        r = output->printf(output, "%s%s\n", bullet, text);
+        r = write_sentence("", bullet, text, how, output);
     for (size_t i = 0; i < comparison->count && r == 0; i++)
         if (complaint(comparison, &comparison->candidates[i], text, sizeof(text)))
-            r = output->printf(output, "%s%s\n", bullet, text);
+            r = write_sentence("", bullet, text, how, output);
     for (size_t i = 0; i < comparison->count && r == 0; i++)
-        r = write_far_off(&comparison->candidates[i], bullet, output);
+        r = write_far_off(&comparison->candidates[i], bullet, how, output);
     if (r == 0 && comparison->status != 0)
         r = output->printf(output, "%sthe program's exit status was %d in the first run\n", bullet,
                            comparison->status);
@@ -302,8 +338,12 @@ static int write_sentences(const struct mo_comparison *comparison, const char *b
 
 static int write_command(const struct mo_comparison *comparison, struct memopt_output *output) {
     int r = 0;
-    for (size_t i = 0; comparison->argv[i] != NULL && r == 0; i++)
-        r = output->printf(output, "%s%s", i > 0 ? " " : "", comparison->argv[i]);
+    for (size_t i = 0; comparison->argv[i] != NULL && r == 0; i++) {
+        if (i > 0)
+            r = output->printf(output, " ");
+        if (r == 0)
+            r = put_shown(output, comparison->argv[i], 0);
+    }
     return r;
 }
 
@@ -321,7 +361,7 @@ static int write_text(const struct mo_comparison *comparison, struct memopt_outp
         if (!comparison->candidates[i].left_out)
             r = write_row(comparison, &comparison->candidates[i], label, output);
     if (r == 0)
-        r = write_sentences(comparison, "", output);
+        r = write_sentences(comparison, "", 0, output);
     if (r == 0)
         r = output->printf(
             output,
@@ -331,13 +371,32 @@ static int write_text(const struct mo_comparison *comparison, struct memopt_outp
     return r;
 }
 
+/* What a code span begins and ends with: more "`" than are in a row in the command, and a
+ * blank if it has any. */
+static void set_fence(const struct mo_comparison *comparison, char *fence, size_t size) {
+    size_t longest = 0;
+    for (size_t i = 0; comparison->argv[i] != NULL; i++)
+        for (const char *at = comparison->argv[i]; *at != '\0'; at += *at != '\0') {
+            size_t row = strspn(at, "`");
+            longest = row > longest ? row : longest;
+            at += row;
+        }
+    size_t count = longest + 1 < size - 2 ? longest + 1 : size - 2;
+    memset(fence, '`', count);
+    strcpy(fence + count, longest > 0 ? " " : "");
+}
+
 static int write_markdown(const struct mo_comparison *comparison, struct memopt_output *output) {
-    int r = output->printf(output, "`");
+    char fence[64], behind[64];
+    set_fence(comparison, fence, sizeof(fence));
+    size_t ticks = strspn(fence, "`");
+    snprintf(behind, sizeof(behind), "%s%.*s", fence + ticks, (int)ticks, fence);
+    int r = output->printf(output, "%s", fence);
     if (r == 0)
         r = write_command(comparison, output);
     if (r == 0)
-        r = output->printf(output, "`: median of %zu run%s each, in turn\n\n| |", comparison->runs,
-                           comparison->runs == 1 ? "" : "s");
+        r = output->printf(output, "%s: median of %zu run%s each, in turn\n\n| |", behind,
+                           comparison->runs, comparison->runs == 1 ? "" : "s");
     for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++)
         r = output->printf(output, " %s | |", metrics[metric].title);
     if (r == 0)
@@ -348,7 +407,11 @@ static int write_markdown(const struct mo_comparison *comparison, struct memopt_
         const struct mo_candidate *candidate = &comparison->candidates[i];
         if (candidate->left_out)
             continue;
-        r = output->printf(output, "\n| %s |", candidate->label);
+        r = output->printf(output, "\n| ");
+        if (r == 0)
+            r = put_shown(output, candidate->label, MEMOPT_SHOW_MARKDOWN);
+        if (r == 0)
+            r = output->printf(output, " |");
         for (enum mo_metric metric = 0; metric < MO_METRICS && r == 0; metric++)
             r = output->printf(output, " %s %s | %s |",
                                value_word(median_of(candidate, metric), metric).text,
@@ -357,7 +420,7 @@ static int write_markdown(const struct mo_comparison *comparison, struct memopt_
     }
     if (r == 0)
         r = output->printf(output, "\n");
-    return r < 0 ? r : write_sentences(comparison, "- ", output);
+    return r < 0 ? r : write_sentences(comparison, "- ", MEMOPT_SHOW_MARKDOWN, output);
 }
 
 /* --------------------------------------------------------------------- json */
@@ -422,7 +485,7 @@ static int write_json(const struct mo_comparison *comparison, struct memopt_outp
                   "memory", winner_of(comparison, comparison->smallest), "time_leaders",
                   names(comparison, comparison->leads_time), "memory_leaders",
                   names(comparison, comparison->leads_memory));
-    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
+    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     json_decref(root);
     if (text == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");

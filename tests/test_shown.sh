@@ -61,4 +61,22 @@ END
     clean "a process without its run directory" err
 fi
 
+# compare: the table keeps its columns, in text and in Markdown
+evil='a|b`c``<img src=x>[l](u)'
+printf '#!/bin/sh\nexit 0\n' >"$evil"
+chmod +x "$evil"
+printf '[memopt]\nallocator = libc\n' >"$evil.ini"
+printf '[memopt]\nallocator = libc\n' >"$bad.ini"
+for format in text markdown json; do
+    exits 0 "$memopt" compare -n 1 -a libc -c "./$evil.ini" -c "./$bad.ini" --format $format -- \
+        "./$evil" "$bad"
+    clean "compare, $format" out err
+    cp out compared.$format
+done
+says compared.markdown '| ./a\|b\`c\`\`\<img src=x\>\[l\]\(u\)'
+says compared.markdown '``` ./a|b`c``<img'
+ok "no markup is left outside of the command" sh -c \
+    'sed 1d compared.markdown | sed "s/\\\\./x/g" | grep -cE "[\`<>]|\]\(" | grep -qx 0'
+ok "no row has more columns" awk -F '|' '/^\|/ { gsub(/\\\|/, "x"); if (split($0, c, "|") != 11) exit 1 }' \
+    compared.markdown
 finish
