@@ -8,7 +8,12 @@ cli_memopt_SOURCES = \
 	cli/cmd_plugins.c \
 	cli/cmd_run.c \
 	cli/compare.h \
-	cli/compare_print.c \
+	cli/compare_candidates.c \
+	cli/compare_export.c \
+	cli/compare_judge.c \
+	cli/compare_run.c \
+	cli/compare_streams.c cli/compare_streams.h \
+	cli/compare_text.c \
 	cli/json.c cli/json.h \
 	cli/main.c \
 	cli/settings.c cli/settings.h

@@ -223,10 +223,12 @@ TESTS += tests/test_guard.sh
 endif
 EXTRA_DIST += tests/test_guard.sh
 if !ENABLE_TSAN
-TESTS += tests/test_cli.sh tests/test_compare.sh
+TESTS += tests/test_cli.sh tests/test_compare.sh tests/test_compare_runs.sh \
+	tests/test_compare_screen.sh
 endif
 EXTRA_DIST += tests/run_lib.sh tests/run_signals.py \
-	tests/test_cli.sh tests/test_compare.sh tests/test_run.sh
+	tests/test_cli.sh tests/test_compare.sh tests/test_compare_runs.sh \
+	tests/test_compare_screen.sh tests/test_run.sh
 
 # The command once more, with faults.
 check_PROGRAMS += tests/memopt_faults

@@ -566,10 +566,29 @@ static int examine(const char *path, int depth, struct mo_target *target,
     return examine("/bin/sh", depth + 1, target, error);
 }
 
+/* memopt run 'sort in.txt': what only a shell takes apart. */
+static void suggest_shell(const char *name, struct memopt_error *error) {
+    char quoted[256];
+    size_t used = 0;
+    if (name[strcspn(name, " \t\n|&;<>()$`*?~")] == '\0')
+        return;
+    for (const char *c = name; *c != '\0'; c++) {
+        size_t needed = *c == '\'' ? 4 : 1;
+        if (used + needed >= sizeof(quoted))
+            return;
+        memcpy(quoted + used, *c == '\'' ? "'\\''" : c, needed);
+        used += needed;
+    }
+    quoted[used] = '\0';
+    mo_error_hint(error, "a command line in one word needs a shell: sh -c '%s'", quoted);
+}
+
 int mo_target_find(const char *name, const char *search, struct mo_target *ret_target,
                    struct memopt_error *error) {
     struct mo_target target = {.needs_shell = 0};
     int r = find(name, search, target.path, error);
+    if (r == -ENOENT)
+        suggest_shell(name, error);
     if (r < 0)
         return r;
     r = examine(target.path, 0, &target, error);
