@@ -23,7 +23,7 @@ enum mo_metric {
     MO_METRIC_WALL, /* ns */
     MO_METRIC_CPU,  /* ns */
     MO_METRIC_PEAK, /* bytes, of the largest process */
-    MO_METRIC_REST, /* bytes, of the program's first process: core/launch/samples.h */
+    MO_METRIC_REST, /* bytes, of that process: core/launch/samples.h */
     MO_METRIC_MEAN, /* likewise */
     MO_METRIC_FAULTS,
     MO_METRICS,
@@ -132,7 +132,7 @@ void mo_candidate_failure(const struct mo_candidate *candidate, char *text, size
 /* What there is to say besides the figures, a sentence at a time. */
 enum mo_sentence {
     MO_SENTENCE_VERDICT,
-    MO_SENTENCE_FAR_OFF,
+    MO_SENTENCE_WARNING,
     MO_SENTENCE_FAILURE,
     MO_SENTENCE_NOTE,
 };

@@ -303,7 +303,7 @@ static int say_far_off(struct speech *speech) {
                      candidate->count, far == 1 ? "is" : "are", metrics[metric].name,
                      mo_compare_value(mo_candidate_extreme(candidate, metric, 1), metric).text,
                      mo_compare_value(mo_candidate_extreme(candidate, metric, -1), metric).text);
-            r = speech->say(speech->context, MO_SENTENCE_FAR_OFF, speech->text);
+            r = speech->say(speech->context, MO_SENTENCE_WARNING, speech->text);
         }
     return r;
 }
@@ -312,7 +312,7 @@ static int say_notes(struct speech *speech) {
     const struct mo_comparison *comparison = speech->comparison;
     int r = 0;
     if (comparison->waits)
-        r = speech->say(speech->context, MO_SENTENCE_NOTE,
+        r = speech->say(speech->context, MO_SENTENCE_WARNING,
                         "the program waits most of the time (wall is far above CPU): judged by "
                         "CPU time");
     for (size_t i = 0; i < comparison->count && r >= 0; i++) {

@@ -104,7 +104,7 @@ static void say_line(const char *line) {
 /* What the user needs to find out why: how it ended and what it said. */
 static void show_failure(const struct runs *runs, const char *what, const char *end) {
     hide_progress(runs);
-    mo_say(name, "%s: %s", what, end);
+    mo_say(name, "%s failed: %s", what, end);
     mo_streams_last_lines(&runs->streams, say_line);
 }
 
@@ -129,8 +129,10 @@ static int take_failure(struct runs *runs, struct mo_candidate *candidate, int w
     candidate->failed_warm_up += is_measured(runs) == 0;
     if (runs->options->ignore_failures)
         return 0;
-    show_failure(runs, candidate->label, end);
-    mo_say(name, "-i goes on after failures");
+    char what[sizeof(candidate->label) + 32];
+    snprintf(what, sizeof(what), "%s: the program", candidate->label);
+    show_failure(runs, what, end);
+    mo_say(name, "-i goes on after a failure, -k shows all of the program's output");
     return stop(runs, 1, "%s failed", candidate->label);
 }
 
@@ -138,6 +140,25 @@ static int take_failure(struct runs *runs, struct mo_candidate *candidate, int w
 
 static double or_nan(uint64_t value) {
     return value == MEMOPT_UNKNOWN ? NAN : (double)value;
+}
+
+/* Of the process that the peak is of, the largest one: a shell that waits for the program
+ * is at rest all the time. */
+static void take_sampled(const struct memopt_report *report, struct mo_candidate *candidate,
+                         size_t run) {
+    const struct memopt_process *largest = NULL;
+    uint64_t most = 0;
+    for (size_t i = 0; i < report->process_count; i++) {
+        const struct memopt_process *process = &report->processes[i];
+        uint64_t peak =
+            process->peak_rss != MEMOPT_UNKNOWN ? process->peak_rss : process->peak_rss_least;
+        if (peak == MEMOPT_UNKNOWN || (largest != NULL && peak <= most))
+            continue;
+        largest = process;
+        most = peak;
+    }
+    candidate->values[MO_METRIC_REST][run] = largest == NULL ? NAN : or_nan(largest->rss_rest);
+    candidate->values[MO_METRIC_MEAN][run] = largest == NULL ? NAN : or_nan(largest->rss_mean);
 }
 
 /* Takes what one run showed. */
@@ -172,16 +193,14 @@ static int take_figures(const struct runs *runs, struct mo_candidate *candidate,
                      "the program became one that isn't watched, or left without exit()");
         candidate->unfit |= stranger || went_away;
     }
+    if (r == 0)
+        r = mo_watch_report(runs->watch, report, error);
     if (r == 0 && is_measured(runs)) {
         size_t run = candidate->count++;
         candidate->values[MO_METRIC_WALL][run] = (double)report->wall_time;
         candidate->values[MO_METRIC_CPU][run] = (double)(report->user_time + report->system_time);
         candidate->values[MO_METRIC_PEAK][run] = or_nan(report->peak_rss);
-        struct mo_watch_rss rss = {MEMOPT_UNKNOWN, MEMOPT_UNKNOWN};
-        if (runs->watch != NULL)
-            mo_watch_rss(runs->watch, result->pid, &rss);
-        candidate->values[MO_METRIC_REST][run] = or_nan(rss.rest);
-        candidate->values[MO_METRIC_MEAN][run] = or_nan(rss.mean);
+        take_sampled(report, candidate, run);
         candidate->values[MO_METRIC_FAULTS][run] =
             (double)(result->usage.ru_minflt + result->usage.ru_majflt);
     }

@@ -358,7 +358,7 @@ static int print_intro(const struct screen *screen) {
 static int print_sentence(void *context, enum mo_sentence kind, const char *text) {
     static const char *const colours[] = {
         [MO_SENTENCE_VERDICT] = NULL,
-        [MO_SENTENCE_FAR_OFF] = YELLOW,
+        [MO_SENTENCE_WARNING] = YELLOW,
         [MO_SENTENCE_FAILURE] = RED,
         [MO_SENTENCE_NOTE] = NULL,
     };
@@ -370,7 +370,7 @@ static int print_legend(const struct screen *screen) {
         "±: the median distance of the runs from their median.",
         "x: relative to the first candidate.",
         "peak RSS: of the largest process.",
-        "at rest: the program's resident size in the last tenth of its run, of at least 20 "
+        "at rest: that process's resident size in the last tenth of its run, of at least 20 "
         "samples; mean: weighted by time.",
         "faults: page faults, minor and major.",
     };

@@ -99,7 +99,7 @@ case $LD_PRELOAD in *memopt-pool.so*) seq 1 30 | sed 's/^/complaint /' >&2; exit
 echo >>good
 SH
 exits 1 $compare -n 3 -a pool -- sh picky.sh
-says err "memopt compare: pool: exit status 4"
+says err "memopt compare: pool: the program failed: exit status 4"
 says err "complaint 30"
 says err "complaint 21"
 never err "complaint 20"
@@ -107,7 +107,7 @@ says err "-i goes on"
 ok "no more runs after the first failure" test "$(wc -l <good)" = 1
 ok "no table of nothing" test ! -s out
 exits 1 $compare -n 1 -a pool -- sh -c 'exit 3'
-says err "libc: exit status 3"
+says err "libc: the program failed: exit status 3"
 # what was measured before is printed
 cat >later.sh <<'SH'
 case $LD_PRELOAD in *memopt-pool.so*) echo >>late; [ "$(wc -l <late)" -lt 3 ] ;; esac
@@ -117,6 +117,12 @@ says out "failed in 1 of 2 runs: exit status 1"
 says out "not all was measured: pool failed"
 says out "median of 2 "
 says later.csv '"pool",2,1,exit status 1,,,'
+# ... so it is when the program can't be started any more
+cp "$(type -P true)" program
+exits 127 $compare -n 3 -a pool --prepare 'echo >>prepared; [ "$(wc -l <prepared)" -lt 6 ] || rm -f program' -- ./program
+says err "./program"
+says out "median of 1 to 2 runs each"
+says out "could not be started"
 # with -i all are run; a candidate that failed has no figures
 exits 1 $compare -i -n 3 -a pool -- sh picky.sh
 says out "failed in 3 of 3 runs: exit status 4"

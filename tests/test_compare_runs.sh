@@ -26,7 +26,7 @@ exits 0 $compare --prepare 'env >env' -n 1 -a pool -- true
 never env memopt-preload
 never env memopt-pool
 exits 1 $compare --prepare 'echo reason >&2; exit 7' -n 1 -a pool -- touch ran
-says err "--prepare: exit status 7"
+says err "--prepare failed: exit status 7"
 says err "reason"
 ok "no run after a failure to prepare" test ! -e ran
 

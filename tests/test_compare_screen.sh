@@ -119,6 +119,10 @@ for candidate in json.load(open("short.json"))["candidates"]:
 PY
 ok "the size at rest" "$python" rest.py
 
+# ... of the largest process, which the peak is of
+exits 0 $compare -n 1 -a pool --export rest.json -- sh -c './program long; exit 0'
+ok "the size at rest of a child" "$python" rest.py
+
 # ---- what is not known of one can't be won by another
 exits 0 $compare -n 4 --export peak.json -- true
 cat >peak.py <<'PY'
