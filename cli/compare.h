@@ -54,6 +54,7 @@ struct mo_compare_options {
 
 struct mo_candidate {
     char label[256]; /* the allocator, or the INI file as the user named it */
+    char base[256];  /* of the file, without ".ini"; else the label */
     char allocator[64];
     const char *file; /* -c, or NULL */
     struct mo_config *config;
@@ -110,6 +111,10 @@ int mo_comparison_has_runs(const struct mo_comparison *comparison);
 /* Fills in the winners: by wall or CPU time, by peak RSS and by RSS at rest, among those
  * whose every run was on their allocator and succeeded; nobody wins against nobody. */
 void mo_comparison_judge(struct mo_comparison *comparison);
+/* What people read: of a file, without folders and ".ini" where no other candidate is
+ * called so. */
+const char *mo_candidate_name(const struct mo_comparison *comparison,
+                              const struct mo_candidate *candidate);
 int mo_candidate_failed(const struct mo_candidate *candidate);
 int mo_candidate_has(const struct mo_candidate *candidate, enum mo_metric metric);
 /* NaN: not known. */
@@ -146,8 +151,9 @@ struct mo_word {
 };
 /* With its unit: "521 ms", "38.2 MiB", "6567"; "-": not known. */
 struct mo_word mo_compare_value(double value, enum mo_metric metric);
-/* What a metric is called above a column, in a sentence, in JSON, in CSV ("wall_time_ns"). */
-const char *mo_compare_title(enum mo_metric metric);
+/* What a metric is called above a column (a narrow one, too), in a sentence, in JSON, in
+ * CSV ("wall_time_ns"). */
+const char *mo_compare_title(enum mo_metric metric, int is_narrow);
 const char *mo_compare_name(enum mo_metric metric);
 const char *mo_compare_key(enum mo_metric metric);
 const char *mo_compare_csv_key(enum mo_metric metric);

@@ -28,6 +28,7 @@ static struct mo_candidate *add_candidate(struct mo_comparison *comparison, cons
     struct mo_candidate *candidate = &comparison->candidates[comparison->count];
     candidate->expected = expected;
     snprintf(candidate->label, sizeof(candidate->label), "%.*s", (int)length, label);
+    strcpy(candidate->base, candidate->label);
     for (size_t i = 0; i < MO_METRICS; i++)
         if ((candidate->values[i] = calloc(comparison->options->runs_max, sizeof(double))) ==
             NULL) {
@@ -58,6 +59,12 @@ static int list_candidates(struct mo_comparison *comparison) {
         if (candidate == NULL)
             return -ENOMEM;
         candidate->file = options->files[i];
+        const char *slash = strrchr(candidate->label, '/');
+        snprintf(candidate->base, sizeof(candidate->base), "%s",
+                 slash != NULL && slash[1] != '\0' ? slash + 1 : candidate->label);
+        char *suffix = strrchr(candidate->base, '.');
+        if (suffix != NULL && suffix > candidate->base && strcmp(suffix, ".ini") == 0)
+            *suffix = '\0';
     }
     if (r == 0 && options->allocators != NULL)
         r = add_list(comparison, options->allocators, 1);

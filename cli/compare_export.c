@@ -186,7 +186,7 @@ static int write_markdown_row(const struct mo_comparison *comparison,
     char failure[256];
     int r = output->printf(output, "\n| ");
     if (r >= 0)
-        r = write_shown(output, candidate->label);
+        r = write_shown(output, mo_candidate_name(comparison, candidate));
     if (r >= 0)
         r = output->printf(output, " |");
     if (mo_candidate_failed(candidate)) {

@@ -13,22 +13,22 @@
 #include <string.h>
 
 static const struct {
-    const char *title, *name, *key, *csv_key;
+    const char *title, *narrow, *name, *key, *csv_key;
 } metrics[MO_METRICS] = {
-    [MO_METRIC_WALL] = {"wall", "wall time", "wall_time", "wall_time_ns"},
-    [MO_METRIC_CPU] = {"CPU", "CPU time", "cpu_time", "cpu_time_ns"},
-    [MO_METRIC_PEAK] = {"peak RSS", "peak RSS", "peak_rss", "peak_rss_bytes"},
-    [MO_METRIC_REST] = {"at rest", "RSS at rest", "rss_rest", "rss_rest_bytes"},
-    [MO_METRIC_MEAN] = {"mean", "mean RSS", "rss_mean", "rss_mean_bytes"},
-    [MO_METRIC_FAULTS] = {"faults", "page faults", "page_faults", "page_faults"},
+    [MO_METRIC_WALL] = {"wall", "wall", "wall time", "wall_time", "wall_time_ns"},
+    [MO_METRIC_CPU] = {"CPU", "CPU", "CPU time", "cpu_time", "cpu_time_ns"},
+    [MO_METRIC_PEAK] = {"peak RSS", "peak", "peak RSS", "peak_rss", "peak_rss_bytes"},
+    [MO_METRIC_REST] = {"at rest", "rest", "RSS at rest", "rss_rest", "rss_rest_bytes"},
+    [MO_METRIC_MEAN] = {"mean", "mean", "mean RSS", "rss_mean", "rss_mean_bytes"},
+    [MO_METRIC_FAULTS] = {"faults", "faults", "page faults", "page_faults", "page_faults"},
 };
 
 const char mo_compare_rule[] =
     "a winner is at least 1 % better than every other candidate, and would be so by chance in "
     "at most 5 % of cases (Mann-Whitney)";
 
-const char *mo_compare_title(enum mo_metric metric) {
-    return metrics[metric].title;
+const char *mo_compare_title(enum mo_metric metric, int is_narrow) {
+    return is_narrow ? metrics[metric].narrow : metrics[metric].title;
 }
 const char *mo_compare_name(enum mo_metric metric) {
     return metrics[metric].name;
@@ -38,6 +38,15 @@ const char *mo_compare_key(enum mo_metric metric) {
 }
 const char *mo_compare_csv_key(enum mo_metric metric) {
     return metrics[metric].csv_key;
+}
+
+const char *mo_candidate_name(const struct mo_comparison *comparison,
+                              const struct mo_candidate *candidate) {
+    for (size_t i = 0; i < comparison->count; i++)
+        if (candidate != &comparison->candidates[i] &&
+            strcmp(candidate->base, comparison->candidates[i].base) == 0)
+            return candidate->label;
+    return candidate->base;
 }
 
 /* ---------------------------------------------------------------- numbers */
@@ -223,9 +232,10 @@ static void verdict_sentence(const struct mo_comparison *comparison, const char 
         const struct mo_candidate *candidate = &comparison->candidates[verdict->winner];
         double ratio = mo_comparison_ratio(comparison, candidate, verdict->metric);
         if (isnan(ratio))
-            snprintf(text, size, "%s: %s", by, candidate->label);
+            snprintf(text, size, "%s: %s", by, mo_candidate_name(comparison, candidate));
         else
-            snprintf(text, size, "%s: %s, %.2fx of %s", by, candidate->label, ratio, base->label);
+            snprintf(text, size, "%s: %s, %.2fx of %s", by,
+                     mo_candidate_name(comparison, candidate), ratio, base->label);
         return;
     }
     size_t used = (size_t)snprintf(text, size, "%s: no winner", by);
@@ -236,7 +246,8 @@ static void verdict_sentence(const struct mo_comparison *comparison, const char 
             const struct mo_candidate *candidate = &comparison->candidates[i];
             if (!is_fit(candidate) || mo_candidate_has(candidate, verdict->metric))
                 continue;
-            used += (size_t)snprintf(text + used, size - used, "%s%s", before, candidate->label);
+            used += (size_t)snprintf(text + used, size - used, "%s%s", before,
+                                     mo_candidate_name(comparison, candidate));
             before = ", ";
         }
         return;
@@ -253,7 +264,7 @@ static void verdict_sentence(const struct mo_comparison *comparison, const char 
         if (!verdict->leads[i])
             continue;
         used += (size_t)snprintf(text + used, size - used, "%s%s", before,
-                                 comparison->candidates[i].label);
+                                 mo_candidate_name(comparison, &comparison->candidates[i]));
         before = ", ";
     }
 }
@@ -299,8 +310,9 @@ static int say_far_off(struct speech *speech) {
                              metric != MO_METRIC_PEAK && metric != MO_METRIC_REST))
                 continue;
             snprintf(speech->text, sizeof(speech->text),
-                     "%s: %zu of %zu runs %s far off by %s: from %s to %s", candidate->label, far,
-                     candidate->count, far == 1 ? "is" : "are", metrics[metric].name,
+                     "%s: %zu of %zu runs %s far off by %s: from %s to %s",
+                     mo_candidate_name(comparison, candidate), far, candidate->count,
+                     far == 1 ? "is" : "are", metrics[metric].name,
                      mo_compare_value(mo_candidate_extreme(candidate, metric, 1), metric).text,
                      mo_compare_value(mo_candidate_extreme(candidate, metric, -1), metric).text);
             r = speech->say(speech->context, MO_SENTENCE_WARNING, speech->text);
@@ -313,13 +325,14 @@ static int say_notes(struct speech *speech) {
     int r = 0;
     if (comparison->waits)
         r = speech->say(speech->context, MO_SENTENCE_WARNING,
-                        "the program waits most of the time (wall is far above CPU): judged by "
-                        "CPU time");
+                        "wall time is far above CPU time (the program waits, or the machine is "
+                        "busy): judged by CPU time");
     for (size_t i = 0; i < comparison->count && r >= 0; i++) {
         const struct mo_candidate *candidate = &comparison->candidates[i];
         if (candidate->note[0] == '\0' || mo_candidate_failed(candidate))
             continue;
-        snprintf(speech->text, sizeof(speech->text), "%s%s: %s%s", candidate->label,
+        snprintf(speech->text, sizeof(speech->text), "%s%s: %s%s",
+                 mo_candidate_name(comparison, candidate),
                  candidate->left_out ? " was left out" : "", candidate->note,
                  candidate->unfit ? "; it can't win" : "");
         r = speech->say(speech->context, MO_SENTENCE_NOTE, speech->text);

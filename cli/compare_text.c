@@ -15,21 +15,24 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDEST = 78, NARROWEST = 20, CELL = 32 };
+enum { WIDEST = 78, NARROWEST = 20, ROOMY = 60, CELL = 32 };
 
 enum kind { VALUE, SPREAD, RATIO };
 
-/* From left to right; `rank`: who is given room first. */
+/* From left to right; `rank`: who is given room first. Of wall and CPU time that is the one
+ * that is judged. */
 static const struct {
     enum mo_metric metric;
     enum kind kind;
-    int rank;
+    int rank, rank_if_waits;
 } specs[] = {
-    {MO_METRIC_WALL, VALUE, 0},    {MO_METRIC_WALL, SPREAD, 7}, {MO_METRIC_WALL, RATIO, 2},
-    {MO_METRIC_CPU, VALUE, 6},     {MO_METRIC_CPU, RATIO, 9},   {MO_METRIC_PEAK, VALUE, 1},
-    {MO_METRIC_PEAK, RATIO, 3},    {MO_METRIC_REST, VALUE, 4},  {MO_METRIC_REST, RATIO, 5},
-    {MO_METRIC_MEAN, VALUE, 8},    {MO_METRIC_MEAN, RATIO, 10}, {MO_METRIC_FAULTS, VALUE, 11},
-    {MO_METRIC_FAULTS, RATIO, 12},
+    {MO_METRIC_WALL, VALUE, 0, 6},     {MO_METRIC_WALL, SPREAD, 7, 7},
+    {MO_METRIC_WALL, RATIO, 2, 9},     {MO_METRIC_CPU, VALUE, 6, 0},
+    {MO_METRIC_CPU, RATIO, 9, 2},      {MO_METRIC_PEAK, VALUE, 1, 1},
+    {MO_METRIC_PEAK, RATIO, 3, 3},     {MO_METRIC_REST, VALUE, 4, 4},
+    {MO_METRIC_REST, RATIO, 5, 5},     {MO_METRIC_MEAN, VALUE, 8, 8},
+    {MO_METRIC_MEAN, RATIO, 10, 10},   {MO_METRIC_FAULTS, VALUE, 11, 11},
+    {MO_METRIC_FAULTS, RATIO, 12, 12},
 };
 enum { COLUMNS = sizeof(specs) / sizeof(specs[0]) };
 
@@ -120,25 +123,11 @@ static void make_label(const char *label, int most, char *text, size_t size) {
     snprintf(text, size, "%s%.*s", width > most ? ".." : "", (int)size - 3, tail);
 }
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash == NULL || slash[1] == '\0' ? path : slash + 1;
-}
-
-/* Without the folders, where that is one candidate's alone. */
-static const char *short_name(const struct mo_comparison *comparison, size_t candidate) {
-    const char *label = comparison->candidates[candidate].label, *base = base_name(label);
-    for (size_t i = 0; i < comparison->count; i++)
-        if (i != candidate && strcmp(base_name(comparison->candidates[i].label), base) == 0)
-            return label;
-    return base;
-}
-
 static void make_labels(struct screen *screen) {
     int most = screen->width / 5 > 8 ? screen->width / 5 : 8;
     for (size_t i = 0; i < screen->comparison->count; i++) {
         const struct mo_candidate *candidate = &screen->comparison->candidates[i];
-        make_label(short_name(screen->comparison, i), most, screen->labels[i],
+        make_label(mo_candidate_name(screen->comparison, candidate), most, screen->labels[i],
                    sizeof(screen->labels[i]));
         if (!candidate->left_out && width_of(screen->labels[i]) > screen->label_width)
             screen->label_width = width_of(screen->labels[i]);
@@ -204,7 +193,8 @@ static void make_columns(struct screen *screen) {
         double size = unit_of(screen, specs[c].metric, &unit);
         int known = 0;
         if (specs[c].kind == VALUE) {
-            snprintf(column->title, CELL, "%s", mo_compare_title(specs[c].metric));
+            snprintf(column->title, CELL, "%s",
+                     mo_compare_title(specs[c].metric, screen->width < ROOMY));
             snprintf(column->unit, CELL, "%s", unit);
         }
         int width = width_of(column->title);
@@ -229,7 +219,9 @@ static int choose(struct screen *screen, int chosen[COLUMNS]) {
     for (int rank = 0; rank < (int)COLUMNS; rank++)
         for (size_t c = 0; c < COLUMNS; c++) {
             const struct column *column = &screen->columns[c];
-            if (specs[c].rank != rank || column->is_empty || column->is_printed)
+            int is_next =
+                rank == (screen->comparison->waits ? specs[c].rank_if_waits : specs[c].rank);
+            if (!is_next || column->is_empty || column->is_printed)
                 continue;
             if (count > 0 && column->width > room)
                 return count;
