@@ -172,7 +172,7 @@ static int write_cells(const struct mo_comparison *comparison, const struct mo_c
     double spread = mo_candidate_spread(candidate, metric);
     double ratio = mo_comparison_ratio(comparison, candidate, metric);
     char of_spread[32] = "", of_ratio[32] = "";
-    if (median > 0)
+    if (median > 0 && !isnan(spread))
         snprintf(of_spread, sizeof(of_spread), " ±%.1f%%", 100 * spread / median);
     if (!isnan(ratio))
         snprintf(of_ratio, sizeof(of_ratio), " %.2fx", ratio);

@@ -69,7 +69,7 @@ double mo_candidate_median(const struct mo_candidate *candidate, enum mo_metric 
 }
 
 double mo_candidate_spread(const struct mo_candidate *candidate, enum mo_metric metric) {
-    return mo_candidate_has(candidate, metric)
+    return mo_candidate_has(candidate, metric) && candidate->count > 1
                ? mo_spread(candidate->values[metric], candidate->count)
                : NAN;
 }

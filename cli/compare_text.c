@@ -176,8 +176,9 @@ static void make_cell(const struct screen *screen, const struct mo_candidate *ca
     if (kind == RATIO) {
         snprintf(cell, CELL, "%.2fx", value);
     } else if (kind == SPREAD) {
-        if (value > 0)
-            snprintf(cell, CELL, "±%.1f%%", 100 * mo_candidate_spread(candidate, metric) / value);
+        double spread = mo_candidate_spread(candidate, metric);
+        if (value > 0 && !isnan(spread))
+            snprintf(cell, CELL, "±%.1f%%", 100 * spread / value);
     } else {
         value /= unit;
         int decimals = metric == MO_METRIC_FAULTS || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
@@ -362,8 +363,8 @@ static int print_legend(const struct screen *screen) {
         "±: the median distance of the runs from their median.",
         "x: relative to the first candidate.",
         "peak RSS: of the largest process.",
-        "at rest: that process's resident size in the last tenth of its run, of at least 20 "
-        "samples; mean: weighted by time.",
+        "at rest: its resident size in the last tenth of its run, of at least 20 samples.",
+        "mean: its resident size, weighted by time.",
         "faults: page faults, minor and major.",
     };
     int r = screen->output->printf(screen->output, "\n");
