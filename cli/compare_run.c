@@ -17,6 +17,8 @@
 #include "core/launch/watch.h"
 #include "core/model/report.h"
 
+#include <memopt/show.h>
+
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
@@ -98,7 +100,9 @@ static void describe_end(int wait_status, char *text, size_t size) {
 }
 
 static void say_line(const char *line) {
-    mo_say(name, "    %s", line);
+    char shown[1024];
+    memopt_show(shown, sizeof(shown), line, 0);
+    mo_say(name, "    %s", shown);
 }
 
 /* What the user needs to find out why: how it ended and what it said. */
