@@ -73,7 +73,7 @@ for format in text markdown json; do
     clean "compare, $format" out err
     cp out compared.$format
 done
-says compared.markdown '| ./a\|b\`c\`\`\<img src=x\>\[l\]\(u\)'
+says compared.markdown '| a\|b\`c\`\`\<img src=x\>\[l\]\(u\)'
 says compared.markdown '``` ./a|b`c``<img'
 ok "no markup is left outside of the command" sh -c \
     'sed 1d compared.markdown | sed "s/\\\\./x/g" | grep -cE "[\`<>]|\]\(" | grep -qx 0'
