@@ -103,7 +103,7 @@ int mo_compare_write_json(const struct mo_comparison *comparison, struct memopt_
         mo_json_string(comparison->options->prepare), "exit_status", comparison->status, "input",
         comparison->input, "stopped", text_or_null(comparison->stopped), "rule", mo_compare_rule,
         "candidates", candidates, "winners", winners(comparison));
-    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
+    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     json_decref(root);
     if (text == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");

@@ -77,6 +77,6 @@ says compared.markdown '| a\|b\`c\`\`\<img src=x\>\[l\]\(u\)'
 says compared.markdown '``` ./a|b`c``<img'
 ok "no markup is left outside of the command" sh -c \
     'sed 1d compared.markdown | sed "s/\\\\./x/g" | grep -cE "[\`<>]|\]\(" | grep -qx 0'
-ok "no row has more columns" awk -F '|' '/^\|/ { gsub(/\\\|/, "x"); if (split($0, c, "|") != 11) exit 1 }' \
+ok "no row has more columns" awk -F '|' '/^\|/ { gsub(/\\\|/, "x"); n = split($0, c, "|"); if (all && n != all) exit 1; all = n }' \
     compared.markdown
 finish
