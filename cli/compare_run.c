@@ -38,7 +38,9 @@ struct runs {
     struct mo_comparison *comparison;
     const struct mo_compare_options *options;
     struct mo_streams streams;
-    struct mo_watch *watch; /* over the run that goes on, or NULL */
+    struct mo_watch *watch; /* of the run that is on, as the next two */
+    struct memopt_report *report;
+    struct mo_run *records; /* over the run that goes on, or NULL */
     struct mo_signals signals;
     size_t round; /* from 0; the first options->warm_ups are not measured */
 };
@@ -167,16 +169,9 @@ static void take_sampled(const struct memopt_report *report, struct mo_candidate
 
 /* Takes what one run showed. */
 static int take_figures(const struct runs *runs, struct mo_candidate *candidate,
-                        const struct mo_plan *plan, const struct mo_launch_result *result,
-                        struct memopt_error *error) {
-    struct memopt_report *report;
-    int r = mo_report_new(&report, error);
-    if (r < 0)
-        return r;
-    r = mo_report_begin(report, runs->comparison->argv, error);
-    if (r == 0)
-        r = mo_report_read_run(report, plan->session.directory, result->pid, candidate->config,
-                               error);
+                        const struct mo_launch_result *result, struct memopt_error *error) {
+    struct memopt_report *report = runs->report;
+    int r = mo_run_finish(runs->records, result->pid, error);
     /* its last ledger has no end, though the program has (and mo_report_end() will say so) */
     int went_away = r == 0 && report->process_count > 0 && WIFEXITED(result->wait_status) &&
                     report->processes[0].end == MEMOPT_END_UNKNOWN;
@@ -208,7 +203,6 @@ static int take_figures(const struct runs *runs, struct mo_candidate *candidate,
         candidate->values[MO_METRIC_FAULTS][run] =
             (double)(result->usage.ru_minflt + result->usage.ru_majflt);
     }
-    mo_report_free(report);
     return r;
 }
 
@@ -216,9 +210,34 @@ static int take_figures(const struct runs *runs, struct mo_candidate *candidate,
 
 static void tick(void *context, pid_t pid, uint64_t *interval) {
     const struct runs *runs = context;
+    struct memopt_error error = MEMOPT_ERROR_INIT;
     mo_streams_trim(&runs->streams);
     if (runs->watch != NULL)
         mo_watch_sample(runs->watch, pid, interval);
+    if (runs->records != NULL) /* what can't be read now is tried again at the end */
+        (void)mo_run_fold(runs->records, pid, &error);
+}
+
+/* What looks at the run and what it shows. */
+static int begin_report(struct runs *runs, const struct mo_candidate *candidate,
+                        const struct mo_plan *plan, struct memopt_error *error) {
+    int r = mo_watch_new(candidate->config, &runs->watch, error);
+    if (r == 0)
+        r = mo_report_new(&runs->report, error);
+    if (r == 0)
+        r = mo_report_begin(runs->report, runs->comparison->argv, error);
+    return r == 0 ? mo_run_open(runs->report, plan->session.directory, candidate->config,
+                                &runs->records, error)
+                  : r;
+}
+
+static void end_report(struct runs *runs) {
+    mo_watch_free(runs->watch);
+    mo_run_close(runs->records);
+    mo_report_free(runs->report);
+    runs->watch = NULL;
+    runs->records = NULL;
+    runs->report = NULL;
 }
 
 #define TICK UINT64_C(10000000) /* ns */
@@ -291,7 +310,7 @@ static int run_once(struct runs *runs, struct mo_candidate *candidate) {
         .environment = plan.environment.items,
     };
     struct mo_launch_result result;
-    int r = mo_watch_new(candidate->config, &runs->watch, &error);
+    int r = begin_report(runs, candidate, &plan, &error);
     if (r == 0)
         r = launch(runs, &what, &result, &error);
     if (r < 0) {
@@ -306,14 +325,13 @@ static int run_once(struct runs *runs, struct mo_candidate *candidate) {
         candidate->runs += is_measured(runs) != 0;
         if (is_failure(runs->comparison, result.wait_status)) {
             status = take_failure(runs, candidate, result.wait_status);
-        } else if (take_figures(runs, candidate, &plan, &result, &error) < 0) {
+        } else if (take_figures(runs, candidate, &result, &error) < 0) {
             hide_progress(runs);
             mo_say(name, "%s", error.message);
             status = stop(runs, MO_EXIT_FAILED, "memopt failed");
         }
     }
-    mo_watch_free(runs->watch);
-    runs->watch = NULL;
+    end_report(runs);
     mo_plan_free(&plan);
     return status;
 }
