@@ -139,7 +139,7 @@ ok "no winner by a size that is not known of all" "$python" peak.py
 # ---- colour: the winner, what is far off, failures; none in pipes or with NO_COLOR
 cat >loses.sh <<'SH'
 i=0
-case $LD_PRELOAD in *memopt-pool.so*) while [ $i -lt 100000 ]; do i=$((i + 1)); done ;; esac
+case $LD_PRELOAD in *memopt-pool.so*) while [ $i -lt 400000 ]; do i=$((i + 1)); done ;; esac
 SH
 red=$'\e\\[31m' green=$'\e\\[32m' yellow=$'\e\\[33m' # as patterns
 on 80 seen $compare -n 4 -a pool -- sh loses.sh

@@ -2,9 +2,11 @@
  * which it tells, when it asks for usable sizes, and what is left of it when tracking
  * stops. */
 #include "core/dispatch/dispatch.h"
+#include "core/ledger/reader.h"
 #include "core/ledger/writer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -126,7 +128,10 @@ static int start(void **state) {
         .directory = mkdtemp(directory), .binding = 2, .tracker_count = 1};
     plan.trackers[0].name = "counts";
     plan.trackers[0].ops = &ops;
-    if (plan.directory == NULL || mo_ledger_create(&plan, 0, NULL, NULL) < 0)
+    int at = plan.directory == NULL ? -1 : open(directory, O_RDONLY | O_DIRECTORY);
+    int made = at < 0 ? -1 : mo_ledgers_make(at, NULL);
+    close(at);
+    if (made < 0 || mo_ledger_create(&plan, 0, NULL, NULL) < 0)
         return -1;
     link_of_tracker.offset = mo_ledger_thread_offset(0);
     mo_dispatch_switch(&(struct mo_dispatch_plan){

@@ -1,9 +1,11 @@
 /* test_dispatch.c - the boot range, the switch to a backend, glibc's semantics
  * over a backend that has none of them, and what trackers are told. */
 #include "core/dispatch/dispatch.h"
+#include "core/ledger/reader.h"
 #include "core/ledger/writer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -261,6 +263,9 @@ static void trackers_see_every_block(void **state) {
     (void)state;
     char directory[] = "/tmp/memopt-test-XXXXXX";
     assert_non_null(mkdtemp(directory));
+    int at = open(directory, O_RDONLY | O_DIRECTORY);
+    assert_int_equal(mo_ledgers_make(at, NULL), 0);
+    close(at);
     struct mo_ledger_plan plan = {.directory = directory, .binding = 2, .tracker_count = 2};
     plan.trackers[0].name = "first";
     plan.trackers[0].ops = &first;

@@ -37,7 +37,10 @@ static void remove_if_left(int directory, const char *name) {
     int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return;
+    /* its writer may be on another machine, of whose lock nothing is known here */
+    enum { SETTLED = 60 };
     if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == geteuid() &&
+        time(NULL) - status.st_mtime > SETTLED &&
         flock(fd, LOCK_EX | LOCK_NB) == 0 && has_name(fd, directory, name))
         unlinkat(directory, name, 0);
     close(fd);

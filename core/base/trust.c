@@ -45,7 +45,10 @@ static int judge(int fd, const struct stat *status, const char *what, char why[M
     unsigned mode = status->st_mode & 07777;
     const char *writer = NULL;
     char group[64];
-    if (status->st_uid != 0 && status->st_uid != geteuid()) {
+    /* the owner of "/" is root even where a user namespace has another number for it */
+    struct stat root;
+    if (status->st_uid != 0 && status->st_uid != geteuid() &&
+        (lstat("/", &root) != 0 || status->st_uid != root.st_uid)) {
         name_of(fd, what, name, sizeof(name));
         snprintf(why, MO_TRUST_WHY, "%s belongs to user %u, neither you nor root", name,
                  status->st_uid);
@@ -64,7 +67,10 @@ static int judge(int fd, const struct stat *status, const char *what, char why[M
     if (writer == NULL)
         return 0;
     name_of(fd, what, name, sizeof(name));
-    snprintf(why, MO_TRUST_WHY, "%s can be written by %s (mode %04o)", name, writer, mode);
+    snprintf(why, MO_TRUST_WHY,
+             "%s can be written by %s (mode %04o); take that away, or copy it where only you can "
+             "write",
+             name, writer, mode);
     return -EPERM;
 }
 

@@ -4,7 +4,7 @@
  *
  * It is judged by owner and mode, not by place. The file, each directory above it up to
  * the root, and each symbolic link on the way must belong to the user (the effective user
- * id) or to root. Neither others may write them nor a group other than the owner's own,
+ * id) or to root, whose number the owner of "/" has in a user namespace. Neither others may write them nor a group other than the owner's own,
  * which is the one with the owner's number; a sticky directory may be written by anybody,
  * as nobody can take away there what is the user's or root's.
  *

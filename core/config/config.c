@@ -764,7 +764,9 @@ static void read_file(struct loader *loader, const char *path, enum way way) {
     char why[MO_TRUST_WHY];
     mo_auto_close int fd = open_file(path, way, why);
     if (why[0] != '\0') {
-        mo_note_once("'%s' is skipped: %s", path, why);
+        struct stat status; /* a directory is judged before what may not be in it */
+        if (lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR))
+            mo_note_once("'%s' is skipped: %s", path, why);
         return;
     }
     if (fd < 0 && way != WAY_NAMED && may_be_missing(path, -fd))

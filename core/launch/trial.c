@@ -100,11 +100,12 @@ int mo_try_plugin(const char *path, struct memopt_error *error) {
     int code = errno;
     close(ends[1]);
     ssize_t got = -1;
-    if (pid > 0) {
-        while ((got = read(ends[0], &loaded, 1)) < 0 && errno == EINTR)
-            ;
+    if (pid > 0) { /* not for whoever else has the pipe: a process that the plugin started */
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
             ;
+        int flags = fcntl(ends[0], F_GETFL);
+        if (flags >= 0 && fcntl(ends[0], F_SETFL, flags | O_NONBLOCK) == 0)
+            got = read(ends[0], &loaded, 1);
     }
     close(ends[0]);
     if (pid < 0)

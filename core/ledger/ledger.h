@@ -13,7 +13,9 @@
  * start that is the header and, with trackers, the first slots; the rest when it is needed.
  *
  * As long as a process has its record mapped, the kernel holds a lock on it: an open file
- * description lock on the record's first byte, which goes with the last mapping. So memopt
+ * description lock on the record's first byte, which goes with the last mapping of what was
+ * opened: the record's, and that of the file's first page, which a forked child keeps, so
+ * that its parent's record is over only when it is, too. So memopt
  * can tell, without asking who or where the process is, that nothing more will be written,
  * fold the record into the report and give its blocks back while the program runs
  * (core/model/run.c).

@@ -9,11 +9,15 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { ALIGN = 64 };
+/* No ledger is larger: 8 trackers with a megabyte a process, 4,096 threads with
+ * 64 KiB each. */
+#define SIZE_MAXIMUM ((uint64_t)512 << 20)
 static int bad(struct memopt_error *error, const char *what) {
     return mo_fail(error, -EBADMSG, "not a usable ledger: %s", what);
 }
@@ -197,11 +201,17 @@ int mo_ledgers_open(int directory, struct mo_ledgers_file *ret_file, struct memo
     if (file.fd < 0)
         return mo_fail(error, -errno, "'%s': %s", MO_LEDGERS_NAME, strerror(errno));
     int r = check_file(&file, error);
-    if (r < 0)
+    if (r < 0) {
         mo_ledgers_close(&file);
-    else
-        *ret_file = file;
-    return r;
+        return r;
+    }
+    uint64_t failed;
+    mo_ledgers_counts(&file, &failed);
+    /* tried where nothing is */
+    file.gives_back = fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)(file.size - MO_LEDGERS_PAGE), MO_LEDGERS_PAGE) == 0;
+    *ret_file = file;
+    return 0;
 }
 
 void mo_ledgers_close(struct mo_ledgers_file *file) {
@@ -210,25 +220,44 @@ void mo_ledgers_close(struct mo_ledgers_file *file) {
     *file = (struct mo_ledgers_file)MO_LEDGERS_FILE_NONE;
 }
 
-void mo_ledgers_counts(const struct mo_ledgers_file *file, uint64_t *ret_taken,
-                       uint64_t *ret_failed) {
+void mo_ledgers_counts(struct mo_ledgers_file *file, uint64_t *ret_failed) {
     struct mo_ledgers head;
-    *ret_taken = *ret_failed = 0;
+    file->taken = *ret_failed = 0;
     if (read_all(file->fd, 0, (unsigned char *)&head, sizeof(head)) < 0)
         return;
-    *ret_taken = atomic_load_explicit(&head.count, memory_order_relaxed);
+    file->taken = atomic_load_explicit(&head.count, memory_order_relaxed);
     *ret_failed = atomic_load_explicit(&head.failed, memory_order_relaxed);
 }
 
 /* Holes are passed over. Where the file system does not know them, everything up to the
  * file's end would be data: hence the count as well. */
 uint64_t mo_ledgers_next(const struct mo_ledgers_file *file, uint64_t place) {
-    uint64_t taken, failed, index = place < file->stride ? 1 : (place - 1) / file->stride + 1;
-    mo_ledgers_counts(file, &taken, &failed);
-    if (index > taken || index >= file->size / file->stride)
+    uint64_t index = place < file->stride ? 1 : (place - 1) / file->stride + 1;
+    if (index > file->taken || index >= file->size / file->stride)
         return UINT64_MAX;
     off_t data = lseek(file->fd, (off_t)(index * file->stride), SEEK_DATA);
-    return data < 0 ? UINT64_MAX : (uint64_t)data / file->stride * file->stride;
+    uint64_t found = data < 0 ? UINT64_MAX : (uint64_t)data / file->stride;
+    return found > file->taken ? UINT64_MAX : found * file->stride;
+}
+
+/* Only what has been written: whatever a record says of its size, no more is read of it than
+ * its writer has room for. The rest of `bytes` stays zero. */
+static int read_written(int fd, uint64_t place, unsigned char *bytes, size_t size) {
+    for (uint64_t at = 0; at < size;) {
+        off_t data = lseek(fd, (off_t)(place + at), SEEK_DATA);
+        if (data < 0)
+            return errno == ENXIO ? 0 : -errno;
+        uint64_t begin = (uint64_t)data - place;
+        off_t hole = lseek(fd, data, SEEK_HOLE);
+        uint64_t end = hole < 0 || (uint64_t)hole - place > size ? size : (uint64_t)hole - place;
+        if (begin >= size)
+            return 0;
+        int r = read_all(fd, place + begin, bytes + begin, (size_t)(end - begin));
+        if (r < 0)
+            return r;
+        at = end;
+    }
+    return 0;
 }
 
 /* How much of the record is used: the thread slots that never were are holes at its end,
@@ -245,37 +274,44 @@ static size_t used_size(const struct mo_ledger_header *head, uint64_t stride) {
 int mo_ledgers_read(const struct mo_ledgers_file *file, uint64_t place,
                     struct mo_ledger_copy *ret_ledger, struct memopt_error *error) {
     struct mo_ledger_header head;
-    unsigned char *bytes = NULL;
     int r = read_all(file->fd, place, (unsigned char *)&head, sizeof(head));
     if (r < 0)
         mo_fail(error, r, "%s", strerror(-r));
     else
         r = check_kind(&head, sizeof(head), error);
+    size_t size = r < 0 ? 0 : used_size(&head, file->stride);
+    if (r == 0 && size > SIZE_MAXIMUM)
+        r = bad(error, "larger than any ledger");
     if (r == 0) {
-        size_t size = used_size(&head, file->stride);
-        bytes = aligned_alloc(ALIGN, (size + ALIGN) & ~(size_t)(ALIGN - 1));
-        if (bytes == NULL)
+        /* zeros, which become memory where they are written to */
+        unsigned char *bytes =
+            mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (bytes == MAP_FAILED)
             return mo_fail(error, -ENOMEM, "out of memory");
-        r = read_all(file->fd, place, bytes, size);
+        r = read_written(file->fd, place, bytes, size);
         if (r < 0)
             mo_fail(error, r, "%s", strerror(-r));
         else
             r = mo_ledger_parse(bytes, size, ret_ledger, error);
+        if (r < 0)
+            munmap(bytes, size);
+        else
+            ret_ledger->mapped = 1;
     }
-    if (r < 0) {
-        free(bytes);
+    if (r < 0)
         mo_error_prefix(error, "record %llu", (unsigned long long)(place / file->stride));
-    }
     return r;
 }
 
+/* The header first: that it says `locked` shows that there was a lock. */
 int mo_ledgers_is_over(const struct mo_ledgers_file *file, uint64_t place) {
     struct mo_ledger_header head;
     struct flock lock = {
         .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)place, .l_len = 1};
-    return fcntl(file->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK &&
+    return file->gives_back &&
            read_all(file->fd, place, (unsigned char *)&head, sizeof(head)) == 0 &&
-           check_kind(&head, sizeof(head), NULL) == 0 && head.locked != 0;
+           check_kind(&head, sizeof(head), NULL) == 0 && head.locked != 0 &&
+           fcntl(file->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
 }
 
 void mo_ledgers_drop(const struct mo_ledgers_file *file, uint64_t place) {
@@ -284,7 +320,10 @@ void mo_ledgers_drop(const struct mo_ledgers_file *file, uint64_t place) {
 }
 
 void mo_ledger_release(struct mo_ledger_copy *ledger) {
-    free(ledger->bytes);
+    if (ledger->mapped)
+        munmap(ledger->bytes, ledger->size);
+    else
+        free(ledger->bytes);
     *ledger = (struct mo_ledger_copy){0};
 }
 

@@ -18,8 +18,9 @@
 
 struct mo_ledger_copy {
     struct mo_ledger_header header; /* strings ended, counts within bounds */
-    unsigned char *bytes;           /* the whole file as far as it is used */
+    unsigned char *bytes;           /* the whole record as far as it is used */
     size_t size;
+    int mapped; /* bytes are, and not malloc's */
     size_t heap_count;
     size_t thread_count; /* slots that are there, in use or not */
 };
@@ -28,6 +29,8 @@ struct mo_ledger_copy {
 struct mo_ledgers_file {
     int fd; /* -1: not open */
     uint64_t size, stride;
+    uint64_t taken; /* places, at the last mo_ledgers_counts() */
+    int gives_back; /* blocks can be given back; else records are read at the end only */
 };
 #define MO_LEDGERS_FILE_NONE                                                                       \
     { .fd = -1 }
@@ -40,12 +43,11 @@ int mo_ledgers_make(int directory, struct memopt_error *error);
 int mo_ledgers_open(int directory, struct mo_ledgers_file *ret_file, struct memopt_error *error);
 void mo_ledgers_close(struct mo_ledgers_file *file);
 
-/* How many places have been taken, and how many of them by processes that could not have a
- * record. Only what the programs say. */
-void mo_ledgers_counts(const struct mo_ledgers_file *file, uint64_t *ret_taken,
-                       uint64_t *ret_failed);
-/* The place of the first record at or after `place`, or UINT64_MAX: there is none. Begin
- * with 0; then with *the last one* + 1. Places that hold nothing are not visited. */
+/* How many places have been taken by now, and how many of them by processes that could not
+ * have a record. Only what the programs say. */
+void mo_ledgers_counts(struct mo_ledgers_file *file, uint64_t *ret_failed);
+/* The place of the first record at or after `place`, of those that were taken at the last
+ * count, or UINT64_MAX: there is none. Begin with 0; then with *the last one* + 1. Places that hold nothing are not visited. */
 uint64_t mo_ledgers_next(const struct mo_ledgers_file *file, uint64_t place);
 /* A copy of the record. -EBADMSG, -EPROTONOSUPPORT: it is none that can be read; the
  * message says where. */

@@ -127,20 +127,23 @@ static int is_nearly_full(int fd) {
     return space.f_bavail * size < mo_reserve(space.f_blocks * size);
 }
 
-/* 0 or an errno. */
-static int allocate(int fd, uint64_t start, uint64_t end) {
+/* 0 or an errno. `is_new`: nobody but the caller has the blocks, so that they may be written
+ * instead, where the file system can't do better. */
+static int allocate(int fd, uint64_t start, uint64_t end, bool is_new) {
     long code;
     do
         code = mo_kernel(SYS_fallocate, fd, 0, (long)start, (long)(end - start), 0, 0);
     while (code == -EINTR);
-    if (code != -EOPNOTSUPP)
+    if (code != -EOPNOTSUPP || !is_new)
         return (int)-code;
-    /* Written instead: beyond the limit the kernel sends SIGXFSZ, and the program would die
-     * of us. */
+    /* Beyond the limit the kernel sends SIGXFSZ, and the program would die of us. */
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && end > limit.rlim_cur)
         return EFBIG;
-    return posix_fallocate(fd, (off_t)start, (off_t)(end - start));
+    for (uint64_t at = start; at < end; at += PAGE)
+        if ((code = mo_kernel(SYS_pwrite64, fd, (long)"", 1, (long)at, 0, 0)) != 1)
+            return code < 0 ? (int)-code : ENOSPC;
+    return 0;
 }
 
 /* The run's file: the one that was opened first. Later its directory may be another one. */
@@ -203,9 +206,9 @@ static int take_place(int fd, const struct mo_ledger_header *header, uint32_t sl
     if (index >= shared->room || is_nearly_full(fd))
         code = ENOSPC;
     if (code == 0)
-        code = allocate(fd, place, place + PAGE);
+        code = allocate(fd, place, place + PAGE, true);
     if (code == 0 && header->tracker_count > 0)
-        code = allocate(fd, place + start, place + end);
+        code = allocate(fd, place + start, place + end, true);
     if (code != 0) {
         atomic_fetch_add(&shared->failed, 1);
         return mo_fail(error, -code, "cannot allocate %llu bytes for the ledger in '%s': %s",
@@ -407,7 +410,7 @@ static int back(uint64_t start, uint64_t end) {
     if (atomic_load(&shut_in))
         return EPERM;
     int fd = open_file();
-    int code = fd < 0 ? -fd : allocate(fd, base + start, base + end);
+    int code = fd < 0 ? -fd : allocate(fd, base + start, base + end, false);
     if (fd >= 0)
         mo_kernel_close(fd);
     if (code == 0)
@@ -678,7 +681,9 @@ static struct mo_ledger_header *begin_child(void) {
             leave_word(strerrordesc_np(-error.code)); /* that needs no descriptor */
         return NULL;
     }
-    memcpy(child, ledger, sizeof(*child));
+    /* the magic at last: until then it is no record, and nobody looks at `locked` */
+    enum { MAGIC = sizeof(child->magic) };
+    memcpy((char *)child + MAGIC, (char *)ledger + MAGIC, sizeof(*child) - MAGIC);
     child->locked = locked;
     atomic_store(&child->notes_used, 0);
     child->forked = 1;
@@ -687,6 +692,8 @@ static struct mo_ledger_header *begin_child(void) {
     child->figures = (struct mo_ledger_figures){.sequence = 0};
     child->end_time = 0;
     describe_process(child, known);
+    atomic_thread_fence(memory_order_release);
+    memcpy(child->magic, MO_LEDGER_MAGIC, MAGIC);
     base = place;
     return child;
 }

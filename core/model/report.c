@@ -122,11 +122,20 @@ static void *grow(struct memopt_report *report, void *array, size_t count, size_
 
 static void add_note(struct memopt_report *report, int level, int64_t pid, const char *format,
                      va_list arguments) {
+    /* A process's own come one after the other; a run may have a hundred thousand of all. */
+    enum { LOOK_BACK = 1024, MOST = 1 << 17 };
     struct mo_model *model = mo_model_of(report);
+    if (report->note_count >= MOST)
+        return;
     const char *text = report_vprintf(report, format, arguments);
     if (text == NULL)
         return;
-    for (size_t i = 0; i < report->note_count; i++)
+    if (report->note_count == MOST - 1) {
+        level = MEMOPT_NOTE_WARNING;
+        pid = 0;
+        text = "there are more notes than a report takes: the rest is left out";
+    }
+    for (size_t i = report->note_count, looked = 0; i-- > 0 && looked < LOOK_BACK; looked++)
         if (model->notes[i].pid == pid && strcmp(model->notes[i].text, text) == 0)
             return;
     struct memopt_note *notes =
@@ -191,8 +200,8 @@ void mo_report_retell_event(struct memopt_report *report, struct memopt_process 
     struct mo_model *model = mo_model_of(report);
     struct memopt_event_report *events =
         memopt_report_alloc(report, process->event_count * sizeof(*events));
-    const char **retold = grow(report, model->retold, model->retold_count, &model->retold_room,
-                               sizeof(*retold));
+    const char **retold =
+        grow(report, model->retold, model->retold_count, &model->retold_room, sizeof(*retold));
     const char *copy = mo_report_strdup(report, text);
     if (retold != NULL)
         model->retold = retold;

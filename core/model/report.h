@@ -51,7 +51,7 @@ static inline const char *mo_plural(uint64_t count) {
 }
 
 /* Adds a note; `pid` 0: memopt itself. A text that is there already for the
- * same process is not added twice. Out of memory: the note is lost. */
+ * same process, among the last ones, is not added twice. Out of memory: the note is lost. */
 void mo_report_note(struct memopt_report *report, int level, int64_t pid, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 

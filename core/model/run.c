@@ -30,6 +30,7 @@
 
 enum {
     EVENTS_MAXIMUM = 256, /* of a process; what is beyond is a note */
+    NOTES_MAXIMUM = 512,  /* of a process; what is beyond is left out */
     CHAINS = 4096,
     TEXTS = 256,
 };
@@ -259,12 +260,16 @@ static int read_process(struct mo_run *run, const struct mo_ledger_copy *ledger,
     char kind[MO_LEDGER_KIND];
     size_t cursor = 0;
     uint64_t time;
+    size_t notes = 0;
     for (const char *note;
-         r == 0 && (note = mo_ledger_note_next(ledger, &cursor, &level, kind, &time)) != NULL;) {
-        if (kind[0] == '\0' || process->event_count >= EVENTS_MAXIMUM)
+         r == 0 && notes < NOTES_MAXIMUM &&
+         (note = mo_ledger_note_next(ledger, &cursor, &level, kind, &time)) != NULL;) {
+        if (kind[0] == '\0' || process->event_count >= EVENTS_MAXIMUM) {
             mo_report_note(run->report, level, process->pid, "%s", note);
-        else
+            notes++;
+        } else {
             r = mo_report_event(run->report, process, time, kind, note, error);
+        }
     }
     if (r == 0)
         r = read_heaps(run, ledger, process, error);
@@ -712,8 +717,10 @@ static int read_record(struct mo_run *run, uint64_t place, int64_t main_pid,
     if (r == 0)
         r = read_process(run, &ledger, error);
     mo_ledger_release(&ledger);
-    if (r < 0)
+    if (r < 0) {
+        report->process_count = run->first + i; /* it may be read again */
         return r;
+    }
     chain(run, i);
     if (i < mo_run_rows || !may_be_merged(run, i, main_pid) ||
         merge(run, &run->model->processes[run->first + i]) < 0)
@@ -728,7 +735,10 @@ static int read_record(struct mo_run *run, uint64_t place, int64_t main_pid,
 int mo_run_fold(struct mo_run *run, int64_t main_pid, struct memopt_error *error) {
     struct memopt_error own = MEMOPT_ERROR_INIT;
     int r = 0;
-    for (uint64_t place = mo_ledgers_next(&run->file, 0); place != UINT64_MAX && r == 0;
+    uint64_t failed;
+    mo_ledgers_counts(&run->file, &failed);
+    for (uint64_t place = mo_ledgers_next(&run->file, 0);
+         place != UINT64_MAX && r == 0 && run->file.gives_back;
          place = mo_ledgers_next(&run->file, place + 1)) {
         if (!mo_ledgers_is_over(&run->file, place))
             continue;
@@ -783,7 +793,7 @@ static int sort(struct mo_run *run, struct memopt_error *error) {
 }
 
 /* Processes that could not have a record, and those that died before theirs was begun. */
-static int note_lost(struct mo_run *run, struct memopt_error *error) {
+static int note_lost(struct mo_run *run, uint64_t failed, struct memopt_error *error) {
     DIR *directory = opendir(run->directory);
     if (directory == NULL)
         return mo_fail(error, -errno, "run directory '%s': %s", run->directory, strerror(errno));
@@ -791,8 +801,7 @@ static int note_lost(struct mo_run *run, struct memopt_error *error) {
     while ((file = readdir(directory)) != NULL)
         note_missing(run, dirfd(directory), file->d_name);
     closedir(directory);
-    uint64_t taken, failed;
-    mo_ledgers_counts(&run->file, &taken, &failed);
+    uint64_t taken = run->file.taken;
     if (taken < failed || taken - failed <= run->read)
         return 0;
     uint64_t lost = taken - failed - run->read;
@@ -807,6 +816,8 @@ int mo_run_finish(struct mo_run *run, int64_t main_pid, struct memopt_error *err
     if (error == NULL)
         error = &own;
     int r = 0;
+    uint64_t failed;
+    mo_ledgers_counts(&run->file, &failed); /* of those that there are now, however many come */
     /* also what is still written to: by processes that outlive the program, mostly */
     for (uint64_t place = mo_ledgers_next(&run->file, 0); place != UINT64_MAX && r == 0;
          place = mo_ledgers_next(&run->file, place + 1))
@@ -818,7 +829,7 @@ int mo_run_finish(struct mo_run *run, int64_t main_pid, struct memopt_error *err
         r = settle_ends(run, main_pid, error);
     if (r == 0)
         r = add_merged(run, error);
-    return r == 0 ? note_lost(run, error) : r;
+    return r == 0 ? note_lost(run, failed, error) : r;
 }
 
 int mo_report_read_run(struct memopt_report *report, const char *directory, int64_t main_pid,

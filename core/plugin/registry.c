@@ -260,7 +260,8 @@ static int judge(const char *what, const char *path, int flags, struct memopt_er
         close(fd);
         return 1;
     }
-    if (why[0] != '\0')
+    struct stat status; /* a directory is judged before what may not be in it */
+    if (why[0] != '\0' && (lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR)))
         mo_note_once("the %s '%s' is skipped: %s", what, path, why);
     if (why[0] != '\0' || fd == -ENOENT || fd == -ENOTDIR || fd == -EACCES)
         return 0;

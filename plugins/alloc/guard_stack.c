@@ -119,8 +119,9 @@ static uintptr_t pc_of(const void *context) {
 }
 
 /* Stacks can be broken, and unwind tables of hand-written assembly wrong. A fault
- * in the unwinder (which is part of this module) ends the walk and no more. */
-static __thread jmp_buf *escape;
+ * in the unwinder (which is part of this module) ends the walk and no more. Volatile: the
+ * handler reads it. */
+static __thread jmp_buf *volatile escape;
 
 void guard_stack_try(void (*attempt)(void *opaque), void *opaque) {
     jmp_buf here, *outer = escape;

@@ -57,11 +57,21 @@ static void *use(void *result) {
     return nullptr;
 }
 
+// The run-time's thread-local data: where it was loaded later, the C library allocates it at
+// the first throw, and ends a program for which there is no memory.
+static void throw_once() {
+    try {
+        throw 1;
+    } catch (int) {
+    }
+}
+
 // A thread that has had a block; some libraries crash, by hand too, if its first fails.
 static pthread_barrier_t barrier;
 static void *use_in_thread(void *result) {
     kept = new char[100];
     delete[] kept;
+    throw_once();
     pthread_barrier_wait(&barrier);
     pthread_barrier_wait(&barrier);
     return use(result);
@@ -72,6 +82,7 @@ extern "C" int exhaust(int limit) {
     int ok = 0, in_thread = 0, status = 1;
     pthread_t thread;
     pthread_barrier_init(&barrier, nullptr, 2);
+    throw_once();
     pthread_create(&thread, nullptr, use_in_thread, &in_thread);
     pthread_barrier_wait(&barrier);
     if (limit) {
