@@ -22,6 +22,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -161,6 +162,12 @@ static void test_file(void **state) {
 }
 
 /* What a writer that was killed has left goes with the next one, and nothing else. */
+/* Makes a file as old as one must be to be taken for left behind. */
+static void age(const char *name) {
+    struct timespec times[2] = {{.tv_sec = time(NULL) - 3600}, {.tv_sec = time(NULL) - 3600}};
+    assert_int_equal(utimensat(AT_FDCWD, name, times, 0), 0);
+}
+
 static void test_left_over(void **state) {
     (void)state;
     struct mo_output *output;
@@ -174,6 +181,8 @@ static void test_left_over(void **state) {
         const char *target = in_folder ? "left/new" : "new";
         assert_int_equal(chdir(in_folder ? "left" : "."), 0);
         write_text(left, "half");
+        age(left);
+        write_text(".memopt-00000000000000dd", "somebody's, a moment ago");
         for (size_t i = 0; i < OTHERS; i++)
             write_text(others[i], "theirs");
         assert_int_equal(mkdir(".memopt-00000000000000aa", 0700), 0);
@@ -188,6 +197,7 @@ static void test_left_over(void **state) {
         assert_string_equal(read_text(target), "");
         assert_int_equal(chdir(in_folder ? "left" : "."), 0);
         assert_int_equal(access(left, F_OK), -1);
+        assert_int_equal(unlink(".memopt-00000000000000dd"), 0);
         for (size_t i = 0; i < OTHERS; i++)
             assert_int_equal(unlink(others[i]), 0);
         assert_int_equal(rmdir(".memopt-00000000000000aa"), 0);
@@ -208,6 +218,11 @@ static void test_left_over(void **state) {
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(names_in("."), before + 1);
+    DIR *names = opendir(".");
+    for (struct dirent *entry; (entry = readdir(names)) != NULL;)
+        if (strncmp(entry->d_name, ".memopt-", 8) == 0)
+            age(entry->d_name);
+    closedir(names);
     assert_int_equal(emit("new", "text", 1, NULL), 0);
     assert_int_equal(names_in("."), before + 1); /* "new" */
     unlink("new");
