@@ -583,12 +583,26 @@ static void test_bad_ledgers(void **state) {
     struct image image = make_image();
     image.header->version = 1;
     put_record(directory, 5, image.bytes, image.size);
+    /* says that it is large: nothing is read that was not written */
+    image.header->version = MO_LEDGER_VERSION;
+    image.header->size = UINT64_MAX;
+    image.header->thread_stride = 0;
+    put_record(directory, 6, image.bytes, image.size);
+    image.header->size = UINT64_C(500) << 20;
+    put_record(directory, 7, image.bytes, image.size);
     free(image.bytes);
     struct mo_config *config = config_of("");
     struct memopt_report *report = new_report();
     assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
     assert_int_equal(report->process_count, 1);
-    assert_int_equal(report->note_count, 3);
+    assert_int_equal(report->note_count, 5);
+    assert_non_null(note_with(report, "record 6: not a usable ledger"));
+    assert_non_null(note_with(report, "record 7: not a usable ledger: its thread slots are too"));
+#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    assert_true(usage.ru_maxrss < 400 << 10);
+#endif
     assert_non_null(note_with(report, "record 3: not a usable ledger"));
     assert_non_null(note_with(report, "record 5: written in ledger version 1"));
     assert_non_null(note_with(report, "2 processes died before memopt's record of them"));
