@@ -762,7 +762,7 @@ static void start_alone(void) {
 }
 
 /* The other thread's segments are empty: they go back, and any size can be had. */
-static void room_of_empty_body(void) {
+static __attribute__((unused)) void room_of_empty_body(void) {
     start_alone();
     fill_pieces();
     clear_pieces(0);
@@ -772,7 +772,7 @@ static void room_of_empty_body(void) {
 }
 
 /* Each still has a block: free slices are taken. */
-static void room_of_used_body(void) {
+static __attribute__((unused)) void room_of_used_body(void) {
     start_alone();
     fill_pieces();
     clear_pieces(1000);
@@ -784,7 +784,7 @@ static void room_of_used_body(void) {
 }
 
 /* The other thread has ended. */
-static void room_of_orphans_body(void) {
+static __attribute__((unused)) void room_of_orphans_body(void) {
     start_alone();
     in_thread(fill_and_keep, NULL);
     void *mine = own_malloc->malloc(1); /* takes over that shard; the next thread has its own */
@@ -795,7 +795,7 @@ static void room_of_orphans_body(void) {
 }
 
 /* Nobody has anything: NULL and ENOMEM, and afterwards all is well. */
-static void no_room_body(void) {
+static __attribute__((unused)) void no_room_body(void) {
     start_alone();
     fill_pieces();
     without_room(1);
@@ -1123,11 +1123,11 @@ int main(void) {
         {"fresh_pages", calloc_body},
         {"threads", threads_body},
         {"fork", fork_body},
+#ifndef MO_SANITIZED /* whose run-times need address space, too */
         {"room_of_empty", room_of_empty_body},
         {"room_of_used", room_of_used_body},
         {"room_of_orphans", room_of_orphans_body},
         {"no_room", no_room_body},
-#ifndef MO_SANITIZED
         {"failing_calls", faults_body},
         {"failing_first_call", first_fault_body},
         {"errno", errno_body},
