@@ -803,23 +803,33 @@ static void test_set_peak(void **state) {
         int all, main;                  /* what the kernel says */
         int own, other, least, is_exec; /* of the main process and of another */
         int want_all, want_main;
+        int seen; /* of the main process, from outside; 0: nothing */
     } rows[] = {
-        {500, 500, NONE, NONE, NONE, 0, 500, 500},
-        {500, NONE, NONE, 400, NONE, 0, 500, NONE}, /* may be a child's */
-        {NONE, NONE, NONE, 400, NONE, 0, 400, NONE},
-        {500, 500, 300, NONE, NONE, 0, 500, 300}, /* the ledger's is better */
-        {500, 500, NONE, NONE, 2 << 20, 0, NONE, 500},
-        {500, 500, NONE, NONE, 700, 0, 700, 500}, /* the same, counted otherwise */
-        {500, 500, NONE, NONE, 400, 0, 500, 500},
-        {500, 500, NONE, 800, 700, 0, 800, 500},
-        {500, 500, NONE, 400, NONE, 1, 500, NONE},
-        {NONE, NONE, NONE, NONE, NONE, 0, NONE, NONE},
+        {500, 500, NONE, NONE, NONE, 0, 500, 500, 0},
+        {500, NONE, NONE, 400, NONE, 0, 500, NONE, 0}, /* may be a child's */
+        {NONE, NONE, NONE, 400, NONE, 0, 400, NONE, 0},
+        {500, 500, 300, NONE, NONE, 0, 500, 300, 0}, /* the ledger's is better */
+        {500, 500, NONE, NONE, 2 << 20, 0, NONE, 500, 0},
+        {500, 500, NONE, NONE, 700, 0, 700, 500, 0}, /* the same, counted otherwise */
+        {500, 500, NONE, NONE, 400, 0, 500, 500, 0},
+        {500, 500, NONE, 800, 700, 0, 800, 500, 0},
+        {500, 500, NONE, 400, NONE, 1, 500, NONE, 0},
+        {NONE, NONE, NONE, NONE, NONE, 0, NONE, NONE, 0},
+        /* the kernel's maximum lags behind what was seen */
+        {500, 500, NONE, NONE, NONE, 0, 600, 600, 600},
+        {500, 500, NONE, NONE, NONE, 0, 500, 500, 400},
+        {500, 500, NONE, NONE, NONE, 0, 3 << 20, 3 << 20, 3 << 20},
+        {500, NONE, NONE, NONE, NONE, 0, 3 << 20, NONE, 3 << 20},
+        {500, 500, NONE, NONE, NONE, 1, 600, NONE, 600},
+        {NONE, NONE, NONE, NONE, NONE, 0, NONE, NONE, 600}, /* a bound only */
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct memopt_report *report = new_report();
         struct mo_model *model = mo_model_of(report);
         struct memopt_process *process = mo_model_add_process(model);
         assert_non_null(process);
+        if (rows[i].seen > 0)
+            process->peak_rss_least = (uint64_t)rows[i].seen;
         process->pid = A;
         process->is_main = 1;
         process->peak_rss = (uint64_t)(int64_t)rows[i].own;

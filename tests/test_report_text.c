@@ -118,12 +118,15 @@ static void test_least_peak(void **state) {
     report.processes = processes;
     report.process_count = 2;
     static const char *const texts[] = {
-        "  peak RSS      at least 2.00 MiB in the largest process\n",
+        "  peak RSS      at least 2.00 MiB in one of its processes\n",
         ": ended without saying how, peak RSS at least 2.00 MiB\n"};
     for (size_t i = 0; i < 2; i++) {
         sink_reset(&sink);
         assert_non_null(strstr(render(&report, 0, 2), texts[i]));
     }
+    processes[1].program = "/bin/\033[2J"; /* whose it is, if that is known */
+    sink_reset(&sink);
+    assert_non_null(strstr(render(&report, 0, 2), " at least 2.00 MiB in \\x1b[2J\n"));
     report.peak_rss = 5 << 20;
     processes[1].peak_rss = 3 << 20;
     sink_reset(&sink);
@@ -163,6 +166,27 @@ static void test_times(void **state) {
         if (strstr(render(&report, 0, 2), line) == NULL)
             fail_msg("%llu is not '%s' in '%s'", (unsigned long long)rows[i].nanoseconds,
                      rows[i].word, sink.text);
+    }
+}
+
+/* How CPU time divides is not known of a few ticks. */
+static void test_cpu_time(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t user, system;
+        const char *line;
+    } rows[] = {
+        {0, 0, "  time          0 us CPU\n"},
+        {2000, 4450000, "  time          4.45 ms CPU\n"},
+        {49999999, 0, "  time          50 ms CPU\n"},
+        {30000000, 20000000, "  time          50 ms CPU (30 ms user + 20 ms system)\n"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        sample_unknown(&report)->user_time = rows[i].user;
+        report.system_time = rows[i].system;
+        sink_reset(&sink);
+        if (strstr(render(&report, 0, 2), rows[i].line) == NULL)
+            fail_msg("row %zu: '%s'", i, sink.text);
     }
 }
 
@@ -283,6 +307,49 @@ static void test_many_children(void **state) {
     assert_null(strstr(sink.text, "more"));
 }
 
+/* A child on memopt's malloc of which no end is known may have been killed. */
+static void test_unknown_ends(void **state) {
+    (void)state;
+    static struct memopt_process processes[5];
+    static const struct {
+        int killed, lost, outside;
+        const char *heading;
+    } rows[] = {
+        {0, 0, 4, "  4 other processes:\n"},
+        {0, 1, 3, "  4 other processes, 1 that may have failed:\n"},
+        {0, 3, 0, "  4 other processes, 3 that may have failed:\n"},
+        {1, 2, 1, "  4 other processes, 1 failed, 2 that may have failed:\n"},
+    };
+    for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+        sample_unknown(&report);
+        for (int i = 0; i < 5; i++) {
+            mo_process_init(&processes[i]);
+            processes[i].pid = 1000 + i;
+            processes[i].program = "/bin/x";
+            processes[i].allocator = "pool";
+            processes[i].end = MEMOPT_END_EXIT;
+        }
+        for (int i = 0; i < rows[row].killed; i++) {
+            processes[4 - i].end = MEMOPT_END_SIGNAL;
+            processes[4 - i].end_value = 9;
+        }
+        for (int i = 0; i < rows[row].lost; i++)
+            processes[4 - rows[row].killed - i].end = MEMOPT_END_UNKNOWN;
+        for (int i = 0; i < rows[row].outside; i++) { /* memopt is not in it: never known */
+            processes[1 + i].end = MEMOPT_END_UNKNOWN;
+            processes[1 + i].allocator = NULL;
+        }
+        report.processes = processes;
+        report.process_count = 5;
+        sink_reset(&sink);
+        if (strstr(render(&report, 0, 2), rows[row].heading) == NULL)
+            fail_msg("row %zu: '%s'", row, sink.text);
+        /* the worst first */
+        const char *lost = strstr(sink.text, ": killed, or"), *well = strstr(sink.text, "1001 x");
+        assert_true(rows[row].lost == 0 || (lost != NULL && lost < well));
+    }
+}
+
 /* Wherever the output is full, the error comes back. */
 static void test_full_output(void **state) {
     (void)state;
@@ -368,8 +435,10 @@ int main(void) {
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_times),
+        cmocka_unit_test(test_cpu_time),
         cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_many_children),
+        cmocka_unit_test(test_unknown_ends),
         cmocka_unit_test(test_every_string_escaped),
         cmocka_unit_test(test_equal_notes),
         cmocka_unit_test(test_full_output),

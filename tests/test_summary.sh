@@ -44,10 +44,32 @@ if have $CC && $CC -O0 phases.c -o phases; then
     # too few looks: nothing is said of it
     exits 0 $run --json short.json -- true
     report short.json 'p[0]["rss_rest"] is None'
+    # a process that has ended has no size, and that is no size of 0
+    for _ in 1 2 3 4 5; do
+        exits 0 $run --json short.json -- sh -c 'true & (true) & true; wait'
+        never err " 0 B"
+        report short.json 'all(x["peak_rss"] != 0 and x["rss_mean"] != 0 for x in p)'
+    done
+    # no sample is above the peak
+    for file in main tree; do
+        report $file.json 'all(x["peak_rss"] is None or x["rss_mean"] is None or
+            x["peak_rss"] >= max(x["rss_mean"], x["rss_rest"] or 0) for x in p)'
+    done
     if $CC -O0 -static phases.c -o phases 2>/dev/null; then
         exits 0 $run --json static.json -- ./phases
         report static.json "$over_time"
+        # a child and a grandchild that go on as a program that memopt can't be in
+        exits 0 $run --json became.json -- sh -c 'sh -c "./phases; true"; ./phases & wait'
+        report became.json 'len(phases) == 2 and all(x["rss_mean"] for x in phases)'
+        report became.json '{y["end"] for x in phases for y in p
+            if y["pid"] == x["pid"] and y["binding"] != "none"} == {"exec"}'
+        never err "killed, or"
+        says err " phases: ended without saying how, peak RSS at least "
     fi
+    exits 0 $run --json inner.json -- $run -q -- sleep 0.4
+    report inner.json 'p[0]["program"].endswith("memopt")'
+    report inner.json '[y["end"] for x in p if x["program"].endswith("/sleep") for y in p
+        if y["pid"] == x["pid"] and y is not x] == ["exec"]'
 fi
 
 # ---- on a terminal: the order, and no line that is too long, at each width

@@ -23,6 +23,8 @@ static void make_room(struct mo_samples *samples) {
 }
 
 void mo_samples_add(struct mo_samples *samples, uint64_t time, uint64_t rss) {
+    if (rss == 0) /* it has ended, or is on its way into another program */
+        return;
     struct mo_sample sample = {time, rss};
     if (samples->all == 0)
         samples->first = sample;

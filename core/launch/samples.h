@@ -29,7 +29,7 @@ struct mo_samples {
     int missing; /* no memory for one: the median can't be said */
 };
 
-/* Not earlier than the one before. */
+/* Not earlier than the one before. A size of 0 is not a sample. */
 void mo_samples_add(struct mo_samples *samples, uint64_t time, uint64_t rss);
 uint64_t mo_samples_mean(const struct mo_samples *samples);
 uint64_t mo_samples_rest(const struct mo_samples *samples);

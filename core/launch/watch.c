@@ -35,7 +35,8 @@ enum { EARLY_SEARCHES = 32 };
 struct seen {
     pid_t pid, ppid;
     uint64_t start;          /* clock ticks since boot: tells a reused pid apart */
-    uint64_t peak;           /* bytes */
+    uint64_t peak;           /* bytes; 0: not known */
+    uint64_t looked;         /* when it was seen to run `program`; ns since the epoch */
     char *program, *command; /* may be NULL */
     struct mo_samples samples;
     int gone;
@@ -107,18 +108,18 @@ static int read_stat(pid_t pid, pid_t *ret_ppid, uint64_t *ret_start) {
     return 1;
 }
 
-/* The largest resident size until now, and the one of now. 0: a zombie, or gone. */
+/* The largest resident size until now, and the one of now. 0: a zombie, gone, or on its way
+ * into another program. */
 static int read_sizes(pid_t pid, uint64_t *ret_peak, uint64_t *ret_rss) {
     char text[4096];
     uint64_t peak, rss;
     read_proc(pid, "status", text, sizeof(text));
     const char *line = strstr(text, "\nVmHWM:");
-    if (line == NULL ||
-        sscanf(line, "\nVmHWM: %" SCNu64 " kB VmRSS: %" SCNu64, &peak, &rss) != 2)
+    if (line == NULL || sscanf(line, "\nVmHWM: %" SCNu64 " kB VmRSS: %" SCNu64, &peak, &rss) != 2)
         return 0;
     *ret_peak = peak * 1024;
     *ret_rss = rss * 1024;
-    return 1;
+    return rss > 0;
 }
 
 static int read_program(pid_t pid, char *text, size_t size) {
@@ -157,7 +158,7 @@ static uint64_t clock_of(clockid_t clock) {
 
 static void look(struct seen *seen) {
     char program[4096], later[4096];
-    uint64_t start, peak, rss;
+    uint64_t start, peak, rss, since = clock_of(CLOCK_REALTIME);
     pid_t ppid;
     seen->gone = !read_stat(seen->pid, &ppid, &start) || start != seen->start;
     if (seen->gone)
@@ -171,6 +172,7 @@ static void look(struct seen *seen) {
         return;
     if (program[0] != '\0')
         read_names(seen, program);
+    seen->looked = since;
     if (peak > seen->peak)
         seen->peak = peak;
     mo_samples_add(&seen->samples, time, rss);
@@ -319,23 +321,22 @@ static int is_unrecorded(const struct memopt_process *process) {
 }
 
 /* The last of the programs that this process was, if that is what was seen. Sets
- * *ret_is_there if there is any of this number. */
+ * *ret_last to the last one of this number, whatever was seen; NULL: none. */
 static struct memopt_process *find_process(struct mo_model *model, const struct seen *seen,
-                                           int *ret_is_there) {
+                                           struct memopt_process **ret_last) {
     struct memopt_process *last = NULL;
     for (size_t i = 0; i < model->report.process_count; i++) {
         struct memopt_process *process = &model->processes[i];
         if (process->pid != seen->pid)
             continue;
-        *ret_is_there = 1;
         if (last == NULL || last->start_time == MEMOPT_UNKNOWN ||
             process->start_time >= last->start_time)
             last = process;
     }
+    *ret_last = last;
     /* a path, not only what the user called it: what it was in the end */
     int is_known = last != NULL && last->program != NULL && last->program[0] == '/';
-    int is_other =
-        is_known && seen->program != NULL && strcmp(last->program, seen->program) != 0;
+    int is_other = is_known && seen->program != NULL && strcmp(last->program, seen->program) != 0;
     if (last == NULL || is_unrecorded(last))
         return is_other ? NULL : last;
     /* a number that was given again: what was seen began after what is known */
@@ -350,10 +351,19 @@ static int is_one_of_several(const struct mo_model *model, const struct memopt_p
     size_t count = 0;
     for (size_t i = 0; i < model->report.process_count; i++) {
         const struct memopt_process *other = &model->processes[i];
-        count += other->pid == process->pid && other->program != NULL &&
-                 process->program != NULL && strcmp(other->program, process->program) == 0;
+        count += other->pid == process->pid && other->program != NULL && process->program != NULL &&
+                 strcmp(other->program, process->program) == 0;
     }
     return count > 1;
+}
+
+/* Whether the process, whose record says nothing of its end, was later seen to run a program
+ * that left no record: memopt can't be in that one. */
+static int is_successor(const struct seen *seen, const struct memopt_process *last) {
+    return last != NULL && last->end == MEMOPT_END_UNKNOWN && !is_unrecorded(last) &&
+           last->start_time != MEMOPT_UNKNOWN && seen->looked > last->start_time &&
+           since_epoch(seen->start) <= last->start_time && seen->program != NULL &&
+           mo_is_other_program(last->program, seen->program);
 }
 
 int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
@@ -361,10 +371,12 @@ int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
     struct mo_model *model = mo_model_of(report);
     for (size_t i = 0; i < watch->count; i++) {
         const struct seen *seen = &watch->seen[i];
-        int is_there = 0;
-        struct memopt_process *process = find_process(model, seen, &is_there);
-        if (process == NULL && is_there)
+        struct memopt_process *last = NULL, *process = find_process(model, seen, &last);
+        int became = process == NULL && is_successor(seen, last);
+        if (process == NULL && last != NULL && !became)
             continue; /* of which of them it is can't be said */
+        if (became)
+            last->end = MEMOPT_END_EXEC;
         if (process == NULL) {
             process = mo_model_add_process(model);
             if (process == NULL)
@@ -372,9 +384,9 @@ int mo_watch_report(const struct mo_watch *watch, struct memopt_report *report,
             process->pid = seen->pid;
             process->ppid = seen->ppid;
             process->binding = "none";
-            process->start_time = since_epoch(seen->start);
+            process->start_time = became ? MEMOPT_UNKNOWN : since_epoch(seen->start);
         }
-        if (process->peak_rss == MEMOPT_UNKNOWN)
+        if (process->peak_rss == MEMOPT_UNKNOWN && seen->peak > 0)
             process->peak_rss_least = seen->peak;
         uint64_t mean = mo_samples_mean(&seen->samples);
         if (mean != MEMOPT_UNKNOWN && !is_one_of_several(model, process)) {

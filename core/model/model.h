@@ -35,6 +35,9 @@ int mo_model_is_retold(const struct mo_model *model, const char *text);
  * Pointers got earlier are then those of an outdated copy. */
 struct memopt_process *mo_model_add_process(struct mo_model *model);
 
+/* Whether two paths that were read of /proc/PID/exe are of programs of different names. */
+int mo_is_other_program(const char *before, const char *after);
+
 /* After how many rows a run's programs share some: MO_ROWS. Tests make it small. */
 extern size_t mo_run_rows;
 

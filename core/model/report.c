@@ -299,6 +299,10 @@ static uint64_t largest_rss(const struct mo_model *model, const struct rusage *u
     return largest == 0 ? MEMOPT_UNKNOWN : largest;
 }
 
+static uint64_t raised(uint64_t size, uint64_t least) {
+    return size != MEMOPT_UNKNOWN && size < least ? least : size;
+}
+
 void mo_report_set_peak(struct memopt_report *report, uint64_t peak_rss, uint64_t main_rss) {
     struct mo_model *model = mo_model_of(report);
     struct memopt_process *main = report->process_count > 0 ? model->processes : NULL;
@@ -308,6 +312,11 @@ void mo_report_set_peak(struct memopt_report *report, uint64_t peak_rss, uint64_
     /* of several programs that it was, one after the other, it may be any one's */
     if (main != NULL && main->is_main && main->peak_rss == MEMOPT_UNKNOWN && programs == 1)
         main->peak_rss = main_rss;
+    /* The kernel's maximum lags behind the size that it gives at any moment. */
+    if (main != NULL && main->is_main && main->peak_rss_least != MEMOPT_UNKNOWN) {
+        main->peak_rss = raised(main->peak_rss, main->peak_rss_least);
+        peak_rss = raised(peak_rss, main->peak_rss_least);
+    }
     uint64_t least = 0;
     for (size_t i = 0; i < report->process_count; i++) {
         const struct memopt_process *process = &model->processes[i];

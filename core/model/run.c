@@ -316,7 +316,7 @@ static int is_running(int64_t pid, uint64_t begun, char *program, size_t size) {
 /* Whether two paths that were read of /proc/PID/exe are of programs of different names.
  * Paths alone do not say it: a process in a chroot or in a name space of its own and
  * memopt have different ones for the same file. */
-static int is_other_program(const char *before, const char *after) {
+int mo_is_other_program(const char *before, const char *after) {
     static const char deleted[] = " (deleted)";
     if (before == NULL || before[0] == '\0' || after[0] == '\0' ||
         strlen(before) >= sizeof(((struct mo_ledger_header *)0)->exe) - 1) /* cut */
@@ -450,7 +450,7 @@ static int settle_ends(struct mo_run *run, int64_t main_pid, struct memopt_error
         } else if (next == count &&
                    is_running(process->pid, link->begun, program, sizeof(program))) {
             process->end = MEMOPT_END_RUNNING;
-            if (is_other_program(process->program, program)) {
+            if (mo_is_other_program(process->program, program)) {
                 process = add_successor(model, i, program, error);
                 if (process == NULL)
                     return -ENOMEM;
@@ -474,7 +474,7 @@ int mo_report_became(struct memopt_report *report, const char *program, const ch
         return 0;
     int has_name = name[0] != '\0' && model->main_name[0] != '\0';
     int renamed = has_name && strcmp(name, model->main_name) != 0;
-    if (is_other_program(main->program, program)) {
+    if (mo_is_other_program(main->program, program)) {
         mo_report_note(report, MEMOPT_NOTE_INFO, main->pid,
                        "the program became '%s', which left no record: of that one only the end "
                        "is known",

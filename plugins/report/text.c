@@ -544,6 +544,24 @@ static const char *peak_of_all(const struct memopt_report *report, uint64_t *ret
     return "at least ";
 }
 
+/* Which of several processes it is, where one is known to have had just that. */
+static void say_largest(struct facts *facts, const struct memopt_report *report, const char *bound,
+                        uint64_t peak) {
+    for (size_t i = 0; i < report->process_count; i++) {
+        const struct memopt_process *process = process_at(report, i);
+        uint64_t size;
+        char name[40];
+        peak_of(report, process, &size);
+        if (size != peak || process->program == NULL)
+            continue;
+        const char *program = base_name(process->program);
+        size_t shown = memopt_show(name, sizeof(name), program, 0);
+        fact(facts, "%s%s in %s%s", bound, SIZE(peak), name, program[shown] == '\0' ? "" : "...");
+        return;
+    }
+    fact(facts, "%s%s in one of its processes", bound, SIZE(peak));
+}
+
 /* Of one process, where the peak is that of the largest. */
 static void say_over_time(struct pen *pen, const struct memopt_report *report,
                           const struct memopt_process *process) {
@@ -596,6 +614,11 @@ static int has_failed(const struct memopt_process *process) {
            (process->end == MEMOPT_END_EXIT && process->end_value > 0);
 }
 
+/* With memopt's part in it, it would have said so of any exit. */
+static int may_have_failed(const struct memopt_process *process) {
+    return process->end == MEMOPT_END_UNKNOWN && process->allocator != NULL && !has_failed(process);
+}
+
 /* How much a child counts in a summary: what went wrong, then what may have, then, of many,
  * what was large. */
 static double weight(const struct memopt_report *report, const struct memopt_process *process,
@@ -603,7 +626,7 @@ static double weight(const struct memopt_report *report, const struct memopt_pro
     uint64_t peak;
     peak_of(report, process, &peak);
     double weight = known(peak) && are_many ? (double)peak : 0;
-    if (process->end == MEMOPT_END_UNKNOWN && process->allocator != NULL)
+    if (may_have_failed(process))
         weight += 1e19;
     return has_failed(process) ? weight + 1e20 : weight;
 }
@@ -635,7 +658,7 @@ static int is_child(const struct memopt_process *process) {
 }
 
 static void say_children(struct pen *pen, const struct memopt_report *report) {
-    size_t count = 0, failed = 0;
+    size_t count = 0, failed = 0, unclear = 0;
     uint64_t all = 0;
     for (size_t i = 1; i < report->process_count; i++) {
         const struct memopt_process *process = process_at(report, i);
@@ -645,6 +668,7 @@ static void say_children(struct pen *pen, const struct memopt_report *report) {
         count++;
         all += merged == 0 ? 1 : merged;
         failed += (size_t)has_failed(process); /* of those that are merged none has */
+        unclear += (size_t)may_have_failed(process);
     }
     if (count == 0)
         return;
@@ -652,9 +676,11 @@ static void say_children(struct pen *pen, const struct memopt_report *report) {
     say(pen, "  %s other process%s", COUNT(all), all == 1 ? "" : "es");
     if (failed > 0 && count > 1)
         say(pen, ", %s failed", COUNT(failed));
-    say(pen, count <= CHILDREN ? ":\n"
-             : failed > 0      ? "; those first, then the largest:\n"
-                               : ", the largest:\n");
+    if (unclear > 0 && count > 1)
+        say(pen, ", %s that may have failed", COUNT(unclear));
+    say(pen, count <= CHILDREN           ? ":\n"
+             : failed > 0 || unclear > 0 ? "; those first, then the largest:\n"
+                                         : ", the largest:\n");
     /* The heaviest not yet shown, again and again; of equals the first. */
     size_t shown[CHILDREN], n = 0;
     while (n < CHILDREN && n < count) {
@@ -681,6 +707,18 @@ static void say_children(struct pen *pen, const struct memopt_report *report) {
 
 /* -------------------------------------------------------------- the report */
 
+/* The kernel divides the time into user and system by what each tick found: of a few ticks
+ * that is no knowledge. */
+static void say_cpu_time(struct facts *facts, const struct memopt_report *report) {
+    enum { DIVIDED = 50000000 }; /* ns */
+    uint64_t all = report->user_time + report->system_time;
+    if (all < DIVIDED)
+        fact(facts, "%s CPU", TIME(all));
+    else
+        fact(facts, "%s CPU (%s user + %s system)", TIME(all), TIME(report->user_time),
+             TIME(report->system_time));
+}
+
 static void say_run(struct pen *pen, const struct memopt_report *report) {
     const struct memopt_process *main = report->process_count > 0 ? process_at(report, 0) : NULL;
     const char *name = report->argv != NULL && report->argv[0] != NULL ? report->argv[0]
@@ -702,14 +740,14 @@ static void say_run(struct pen *pen, const struct memopt_report *report) {
     if (known(report->wall_time))
         fact(&time, "%s wall", TIME(report->wall_time));
     if (known(report->user_time) && known(report->system_time))
-        fact(&time, "%s CPU (%s user + %s system)", TIME(report->user_time + report->system_time),
-             TIME(report->user_time), TIME(report->system_time));
+        say_cpu_time(&time, report);
     line(pen, "time", &time);
     uint64_t peak;
     const char *bound = peak_of_all(report, &peak);
-    if (known(peak))
-        fact(&rss, "%s%s%s", bound, SIZE(peak),
-             report->process_count > 1 ? " in the largest process" : "");
+    if (known(peak) && report->process_count > 1)
+        say_largest(&rss, report, bound, peak);
+    else if (known(peak))
+        fact(&rss, "%s%s", bound, SIZE(peak));
     line(pen, "peak RSS", &rss);
     if (main != NULL)
         say_over_time(pen, report, main);
