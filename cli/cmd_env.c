@@ -217,6 +217,8 @@ static int print_for(const struct mo_config_request *request, const struct forma
         r = print_whole(&changes, format, &error);
     for (size_t i = 0; i < changes.count && r == 0 && format->print != NULL; i++)
         format->print(&changes.items[i]);
+    if (r == 0 && changes.count == 0)
+        mo_say(name, "nothing to set: the C library's allocator with its defaults");
     if (r < 0)
         mo_say(name, "%s", error.message);
     free_changes(&changes);

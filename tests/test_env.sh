@@ -143,6 +143,9 @@ ok "run --exec: mmap_threshold" test "$("$memopt" run --exec $threshold -- ./map
 ok "without it" test "$(./mapped)" = 0
 exits 0 "$memopt" env -a libc
 ok "nothing for libc" test ! -s out
+says err "memopt env: nothing to set: the C library's allocator with its defaults"
+exits 0 "$memopt" env $threshold
+ok "something: no such word" test ! -s err
 
 # what can't be: one message, no output that might be evaluated
 for wrong in "-a guard" "-a arena" "-a nowhere" "--set memopt.trackers=stats" \
@@ -152,6 +155,24 @@ for wrong in "-a guard" "-a arena" "-a nowhere" "--set memopt.trackers=stats" \
     ok "env $wrong says why" test -s err
 done
 says err nowhere.ini
+# advice that can be followed, with the place that is at fault
+printf '\n[memopt]\ntrackers = stats\n' >memopt.ini
+for command in "env" "run --exec"; do
+    case $command in
+    env) program= status=1 ;;
+    *) program="-- true" status=125 ;;
+    esac
+    exits $status "$memopt" $command $program
+    says err "memopt.ini:3: trackers = stats needs dispatch, which memopt $command can't give; --set memopt.trackers= leaves it out"
+    exits 0 "$memopt" $command --set memopt.trackers= $program
+    exits $status "$memopt" $command -a guard --set memopt.trackers= $program
+    says err "allocator 'guard' works behind memopt's dispatch only: use memopt run"
+    never err "binding ="
+    exits $status "$memopt" $command --set heap.default.limit=1G --set memopt.trackers= $program
+    never err "binding = auto"
+    says err "memopt $command can only bind a program directly: use memopt run"
+done
+rm memopt.ini
 exits 2 "$memopt" env --format xml
 says err "'xml' is not a format"
 exits 2 "$memopt" env true
@@ -174,7 +195,7 @@ exits 143 sh -c '"$1" run --exec -- sh -c "kill \$\$"' sh "$memopt"
 exits 127 "$memopt" run --exec -- nowhere
 exits 126 "$memopt" run --exec -- /
 exits 125 "$memopt" run --exec -t stats -- true
-says err "can only bind a program directly"
+says err "trackers = stats needs dispatch, which memopt run --exec can't give"
 exits 125 "$memopt" run --exec -a guard -- true
 exits 125 "$memopt" run --exec --json x -- true
 says err "leave out --json"

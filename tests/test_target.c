@@ -584,7 +584,8 @@ static void test_binding(void **state) {
                                          cases[i].has_library,
                                          cases[i].links_malloc == NULL ? "" : cases[i].links_malloc,
                                          cases[i].part_of_new,
-                                         cases[i].own_call == NULL ? "" : cases[i].own_call};
+                                         cases[i].own_call == NULL ? "" : cases[i].own_call,
+                                         0};
         struct memopt_error error = MEMOPT_ERROR_INIT;
         enum mo_binding binding = A;
         int r = mo_choose_binding(&facts, &binding, &error);

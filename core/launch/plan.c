@@ -33,7 +33,7 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
     if (!(facts->flags & MEMOPT_ALLOCATOR_DIRECT))
         against = "this allocator works behind memopt's dispatch only";
     else if (facts->trackers > 0)
-        against = "a tracker has to see each call (leave it out with: -t '')";
+        against = "a tracker has to see each call (-t '' leaves it out)";
     else if (facts->heap_rules)
         against = "[heap.default] has settings that apply to each call";
     else if (!facts->has_library && facts->links_malloc[0] != '\0') {
@@ -45,10 +45,9 @@ int mo_choose_binding(const struct mo_binding_facts *facts, enum mo_binding *ret
         against = "the program has its own operator new, but not all forms of it, and the library "
                   "would bring the others";
     if (facts->wanted == MO_BINDING_DIRECT && against != NULL)
-        return mo_fail(error, -EINVAL,
-                       "binding = direct is impossible with allocator '%s': %s; use binding = auto "
-                       "or dispatch",
-                       facts->allocator, against);
+        return mo_fail(error, -EINVAL, "binding = direct is impossible with allocator '%s': %s%s",
+                       facts->allocator, against,
+                       facts->is_bare ? "" : "; use binding = auto or dispatch");
     if (facts->own_call != NULL && facts->own_call[0] != '\0' &&
         (facts->wanted == MO_BINDING_DISPATCH || against != NULL))
         return mo_fail(
@@ -440,7 +439,7 @@ static int follow_own_calls(struct mo_config *config, struct mo_plan *plan,
     return 0;
 }
 
-static int choose_binding(struct mo_config *config, struct mo_plan *plan,
+static int choose_binding(struct mo_config *config, struct mo_plan *plan, int is_bare,
                           struct memopt_error *error) {
     const struct mo_settings_memopt *settings = &plan->settings;
     const struct mo_plugin *allocator = plan->allocator;
@@ -458,6 +457,7 @@ static int choose_binding(struct mo_config *config, struct mo_plan *plan,
         .links_malloc = plan->target.links_malloc,
         .part_of_new = plan->target.part_of_new,
         .own_call = plan->target.obstacle == MO_OBSTACLE_NONE ? plan->target.own_call : "",
+        .is_bare = is_bare,
     };
     int r = mo_choose_binding(&facts, &plan->binding, error);
     return r < 0 ? mo_config_blame(config, "memopt", "binding", error) : 0;
@@ -507,7 +507,7 @@ int mo_plan_check(struct mo_config *config, struct memopt_error *error) {
     struct mo_plan plan = {.session = MO_SESSION_NONE};
     int r = choose_allocator(config, &plan, error);
     if (r == 0)
-        r = choose_binding(config, &plan, error);
+        r = choose_binding(config, &plan, 0, error);
     const char *name;
     for (size_t i = 0; r == 0 && (name = mo_config_section(config, "allocator.", i)) != NULL; i++) {
         struct mo_plugin *plugin;
@@ -520,8 +520,26 @@ int mo_plan_check(struct mo_config *config, struct memopt_error *error) {
 
 /* Directly: there is no run directory that the dispatch would find its settings in, and
  * nobody who would read what a tracker writes. */
-static int choose_bare(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
-    int r = choose_binding(config, plan, error);
+static int choose_bare(struct mo_config *config, struct mo_plan *plan, const char *command,
+                       struct memopt_error *error) {
+    if (!(plan->allocator->ops.allocator.flags & MEMOPT_ALLOCATOR_DIRECT)) {
+        mo_fail(error, -EINVAL,
+                "allocator '%s' works behind memopt's dispatch only: use memopt run",
+                plan->allocator->descriptor.name);
+        return mo_config_blame(config, "memopt", "allocator", error);
+    }
+    if (plan->settings.trackers.count > 0) {
+        mo_fail(error, -EINVAL,
+                "trackers = %s needs dispatch, which %s can't give; --set memopt.trackers= "
+                "leaves it out",
+                mo_config_get(config, "memopt", "trackers", NULL), command);
+        struct mo_origin origin;
+        mo_config_get(config, "memopt", "trackers", &origin);
+        /* elsewhere the setting is in the message */
+        return origin.kind == MO_ORIGIN_FILE ? mo_config_blame(config, "memopt", "trackers", error)
+                                             : error->code;
+    }
+    int r = choose_binding(config, plan, 1, error);
     if (r < 0 || plan->binding == MO_BINDING_DIRECT)
         return r;
     if (plan->settings.binding == MO_BINDING_DISPATCH) {
@@ -531,8 +549,8 @@ static int choose_bare(struct mo_config *config, struct mo_plan *plan, struct me
         return mo_config_blame(config, "memopt", "binding", error);
     }
     plan->settings.binding = MO_BINDING_DIRECT;
-    r = choose_binding(config, plan, error); /* says why it is not direct */
-    mo_error_hint(error, "'memopt env' and 'memopt run --exec' can only bind a program directly");
+    r = choose_binding(config, plan, 1, error); /* says why it is not direct */
+    mo_error_hint(error, "%s can only bind a program directly: use memopt run", command);
     return r;
 }
 
@@ -544,7 +562,7 @@ int mo_plan_variables(struct mo_config *config, memopt_setenv_fn set, void *cont
     struct mo_plan plan = {.session = MO_SESSION_NONE};
     int r = choose_allocator(config, &plan, error);
     if (r == 0)
-        r = choose_bare(config, &plan, error);
+        r = choose_bare(config, &plan, "memopt env", error);
     struct variables to = {set, context, has_tls_room(getenv("GLIBC_TUNABLES"))};
     return r < 0 ? r : ask_bare(&plan, &to, NULL, config, error);
 }
@@ -582,7 +600,8 @@ static int make(struct mo_config *config, char *const *argv, struct mo_plan *ret
     }
     r = follow_own_calls(config, &plan, error);
     if (r == 0)
-        r = (is_bare ? choose_bare : choose_binding)(config, &plan, error);
+        r = is_bare ? choose_bare(config, &plan, "memopt run --exec", error)
+                    : choose_binding(config, &plan, 0, error);
     if (r < 0)
         return r;
     mo_environment_init(&plan.environment, environ);

@@ -48,6 +48,7 @@ struct mo_binding_facts {
     const char *links_malloc; /* of the program: see mo_target */
     int part_of_new;          /* the same */
     const char *own_call;     /* the same */
+    int is_bare;              /* dispatch is not available */
 };
 /* Direct where nothing is asked for that takes a look at each call. -EINVAL:
  * direct was asked for and can't be; the message says why. */
