@@ -36,10 +36,10 @@ finds none 0
 says out "9 words, 8 different"
 never err "of a block"
 
-finds no-nul 139 "overflow: write 1 byte after the end of a block of 16 bytes" \
+finds no-nul 139 "overflow: write at offset 16, right past the end of a block of 16 bytes" \
     " copy_text " " new_word " " count_word " "accessed by thread" "allocated by thread"
 echo "seven letters" >text
-finds slack 134 "overflow: write 1 byte after the end of a block of 7 bytes" \
+finds slack 134 "overflow: write at offset 7, right past the end of a block of 7 bytes" \
     "found when it was freed" " copy_text " " free_word " "allocated by thread"
 finds use-after-free 139 "use-after-free: read at byte 0 of a block of 24 bytes" \
     " free_all " " free_word " " new_word " "freed by thread"
@@ -67,7 +67,7 @@ says out "2 words, 2 different"
 extra=(--set allocator.guard.sample_every=1000000)
 finds none 0
 says out "2 words, 2 different"
-finds slack 134 "overflow: write 1 byte after the end of a block of 7 bytes"
+finds slack 134 "overflow: write at offset 7, right past the end of a block of 7 bytes"
 
 # By which form a block was made and freed. In each row: the bug, what is said of it up
 # to the address, and after it.
@@ -128,7 +128,7 @@ if [ -n "$python" ] && "$python" -c 'import ctypes' 2>/dev/null; then
 import ctypes
 buffer = ctypes.create_string_buffer(4000)
 ctypes.memset(ctypes.addressof(buffer), 1, 4001)'
-    says err "overflow: write 1 byte after the end of a block of 4000 bytes"
+    says err "overflow: write at offset 4000, right past the end of a block of 4000 bytes"
 fi
 # ---- at exit: blocks that nobody frees, of the process that allocated them
 cat >late.c <<'END'
@@ -190,7 +190,7 @@ if have $CC && $CC -g -O0 -w late.c -o late -pthread; then
             # shellcheck disable=SC2086
             exits "$status" "$memopt" run -a guard $more --json late.json -- ./late "$how"
             if [ "$what" = said ]; then
-                says err "overflow: write 1 byte after the end of a block of 13 bytes"
+                says err "overflow: write at offset 13, right past the end of a block of 13 bytes"
                 says late.json "found at exit: it was never freed"
                 [ $names = 0 ] || says err "block at late.c:$line"
             elif [ "$what" = freed ]; then

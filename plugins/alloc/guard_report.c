@@ -49,6 +49,22 @@ static void put_distance(size_t distance) {
     guard_put(&text, "%u %s", distance, distance == 1 ? "byte" : "bytes");
 }
 
+/* Where an access outside of a block was: from its start, and how far from it. */
+static void put_outside(const struct guard_slot *slot, const char *where) {
+    if (where < slot->p) {
+        guard_put(&text, "at offset -%u, ", (size_t)(slot->p - where));
+        put_distance((size_t)(slot->p - where));
+        guard_put(&text, " before the start of ");
+    } else {
+        guard_put(&text, "at offset %u, ", (size_t)(where - slot->p));
+        if (where == slot->p + slot->size)
+            guard_put(&text, "right");
+        else
+            put_distance((size_t)(where - (slot->p + slot->size)));
+        guard_put(&text, " past the end of ");
+    }
+}
+
 /* ---------------------------------------------------------- found in a call */
 
 static void tell(const struct guard_slot *slot) {
@@ -141,13 +157,11 @@ static void put_damage(const struct guard_slot *slot, const char *where, const c
     if (where >= slot->p + slot->size) {
         kind = "overflow";
         guard_put(&text, "write ");
-        put_distance((size_t)(where - (slot->p + slot->size)) + 1);
-        guard_put(&text, " after the end of ");
+        put_outside(slot, where);
     } else if (where < slot->p) {
         kind = "underflow";
         guard_put(&text, "write ");
-        put_distance((size_t)(slot->p - where));
-        guard_put(&text, " before the start of ");
+        put_outside(slot, where);
     } else {
         kind = "use-after-free";
         guard_put(&text, "write at byte %u of ", (size_t)(where - slot->p));
@@ -219,12 +233,10 @@ int guard_report_fault(const siginfo_t *info, const void *context) {
     } else {
         kind = freed ? "use-after-free" : distance < 0 ? "underflow" : "overflow";
         guard_put(&text, "%s ", access);
-        if (distance == 0) {
+        if (distance == 0)
             guard_put(&text, "at byte %u of ", (size_t)(address - slot->p));
-        } else {
-            put_distance((size_t)(distance < 0 ? -distance : distance));
-            guard_put(&text, distance < 0 ? " before the start of " : " after the end of ");
-        }
+        else
+            put_outside(slot, address);
         put_block(slot);
         if (freed)
             guard_put(&text, " that was freed before");
