@@ -174,7 +174,7 @@ static int list_plugin(void *context, enum memopt_plugin_kind kind, const char *
             return 0;
     }
     struct tried tried;
-    try_plugin(kind, name, &tried);
+    try_plugin(kind, path, &tried);
     show_plugin(listing, kind, name, path, &tried);
     return 0;
 }
@@ -197,7 +197,11 @@ static int list(const struct mo_config_request *request, const char *only, int a
     struct memopt_error error;
     /* Where the plugins are may stand in a configuration that has errors in
      * other places: then the rest is still worth showing. */
-    if (mo_config_load(request, &config, &error) < 0)
+    int usable = mo_plugin_check_directories(&error) == 0;
+    if (!usable) /* said once, not of each value and plugin */
+        mo_say("plugins", "%s\nthe configuration is not read, so these are not its values",
+               error.message);
+    if (mo_config_load(request, &config, &error) < 0 && usable)
         mo_say("plugins", "the configuration has errors, so these are not its values\n%s",
                error.message);
     struct listing listing = {
@@ -205,10 +209,11 @@ static int list(const struct mo_config_request *request, const char *only, int a
     if (as_json)
         listing.json = json_array();
     int status = 0;
-    if (only != NULL && strchr(only, '/') != NULL)
+    if (only != NULL && strchr(only, '/') != NULL) {
         status = show_path(&listing, only);
-    else
+    } else {
         mo_plugin_each(list_plugin, &listing);
+    }
     if (status != 0) {
         json_decref(listing.json);
     } else if (only != NULL && listing.found == 0) {

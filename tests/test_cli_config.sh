@@ -242,6 +242,11 @@ echo nonsense >broken/alloc-broken.so
 MEMOPT_PLUGIN_PATH=$work/broken exits 0 $plugins broken
 says out "not available: "
 says out "$work/broken/alloc-broken.so"
+# a directory that can't be searched is said once, and memopt's own plugins are there
+MEMOPT_PLUGIN_PATH=broken exits 0 $plugins
+ok "said once: $(cat err)" test "$(cat out err | grep -c "MEMOPT_PLUGIN_PATH holds 'broken'")" = 1
+says out " libc "
+never out "not available: MEMOPT"
 cp broken/alloc-broken.so "$odd"
 MEMOPT_PLUGIN_PATH=$work/$odd exits 0 $plugins --json broken
 if [ -n "$python" ]; then

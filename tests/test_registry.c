@@ -282,9 +282,9 @@ static void test_files(void **state) {
     refuse("./alloc-x.so", -EINVAL,
            "plugin '@': a relative path is refused; give a plugin's name or its absolute path");
     refuse("No Name", -EINVAL,
-           "'@' is no plugin's name: at most 31 of a-z, 0-9 and '-', or an absolute path");
+           "'@' is not a valid plugin name: at most 31 of a-z, 0-9 and '-', or an absolute path");
     refuse("", -EINVAL,
-           "'@' is no plugin's name: at most 31 of a-z, 0-9 and '-', or an absolute path");
+           "'@' is not a valid plugin name: at most 31 of a-z, 0-9 and '-', or an absolute path");
     refuse(scratch_path("alloc-none.so"), -ENOENT,
            "plugin '@' cannot be opened: there is no such file");
     refuse(scratch, -EINVAL, "plugin '@' is not a file");

@@ -428,6 +428,16 @@ static int step_directory(void *context, const char *directory) {
     return 0;
 }
 
+static int visit_nothing(void *context, const char *directory) {
+    (void)context;
+    (void)directory;
+    return 0;
+}
+
+int mo_plugin_check_directories(struct memopt_error *error) {
+    return each_directory(visit_nothing, NULL, true, error);
+}
+
 int mo_plugin_each(mo_plugin_found_fn found, void *context) {
     struct step step = {0};
     for (;;) {
@@ -568,10 +578,11 @@ static int find_plugin(enum memopt_plugin_kind kind, const char *name, char path
         return 0;
     }
     if (!good_name(name, strlen(name)))
-        return mo_fail(error, -EINVAL,
-                       "'%s' is no plugin's name: at most %d of a-z, 0-9 and '-', or an absolute "
-                       "path",
-                       name, NAME_LIMIT);
+        return mo_fail(
+            error, -EINVAL,
+            "'%s' is not a valid plugin name: at most %d of a-z, 0-9 and '-', or an absolute "
+            "path",
+            name, NAME_LIMIT);
     struct search search = {.error = error};
     snprintf(search.file, sizeof(search.file), "%s%s.so", mo_plugin_kind_prefix(kind), name);
     int r = each_directory(search_directory, &search, true, error);

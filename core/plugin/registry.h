@@ -75,6 +75,9 @@ const char *mo_plugin_build_package(enum memopt_plugin_kind kind, const char *na
  * returns non-zero to stop, and that is returned. */
 typedef int (*mo_plugin_found_fn)(void *context, enum memopt_plugin_kind kind, const char *name,
                                   const char *path);
+/* Whether MEMOPT_PLUGIN_PATH and plugin_path can be used as they are; those of them that can't
+ * be are no reason for each() to stop, but are one for load() by name. */
+int mo_plugin_check_directories(struct memopt_error *error);
 int mo_plugin_each(mo_plugin_found_fn found, void *context);
 
 const char *mo_plugin_kind_name(enum memopt_plugin_kind kind);   /* "allocator", … */

@@ -63,7 +63,8 @@ static const struct memopt_option options[] = {
     OPTION(BOOL, retain, "keep addresses instead of unmapping them (unset: yes)"),
     OPTION(ENUM, dss, dss_words, "use of sbrk beside mmap (unset: secondary)"),
     OPTION(STRING, malloc_conf,
-           "more settings as MALLOC_CONF has them; works only under memopt run"),
+           "more settings as MALLOC_CONF has them; only from the environment that the program "
+           "starts with"),
     MEMOPT_OPT_END,
 };
 

@@ -50,11 +50,13 @@ static const struct memopt_option options[] = {
     OPTION(INT, eager_commit_delay, "0", "1024", "segments",
            "a thread's first segments are committed as needed (unset: 1)"),
     OPTION(INT, reserve_huge_os_pages, "0", "65536", "pages of 1 GiB",
-           "huge pages to reserve at start (unset: 0); works only under memopt run"),
+           "huge pages to reserve at start (unset: 0); only from the environment that the program "
+           "starts with"),
     OPTION(INT, use_numa_nodes, "0", "1024", "nodes",
            "NUMA nodes to use, 0: all there are (unset: 0)"),
     OPTION(SIZE, reserve_os_memory, "0", NULL,
-           "memory to reserve at start (unset: 0); works only under memopt run"),
+           "memory to reserve at start (unset: 0); only from the environment that the program "
+           "starts with"),
 #if HAVE_DECL_MI_OPTION_DECOMMIT_DELAY
     OPTION(BOOL, page_reset, "reset free pages at once (unset: no)"),
     OPTION(BOOL, allow_decommit, "decommit unused memory (unset: yes)"),
@@ -187,7 +189,7 @@ static void set_options(const struct memopt_host *host, const void *settings) {
     if (any && !same)
         host->note(MEMOPT_NOTE_WARNING,
                    "mimalloc: memopt was built for version %d and finds %d: options take effect "
-                   "only under memopt run",
+                   "only from the environment that the program starts with",
                    MI_MALLOC_VERSION, mi.version());
 }
 

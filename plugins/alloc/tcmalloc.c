@@ -33,14 +33,15 @@ static const struct memopt_option options[] = {
     MEMOPT_OPT_SIZE(struct settings, heap_limit, "heap_limit", NULL, "1MiB", NULL,
                     "the most the heap may hold, in whole MiB; more fails (unset: no limit)"),
     MEMOPT_OPT_NUMBER(struct settings, release_rate, "release_rate", NULL, "0", "10000", NULL,
-                      "how eagerly free pages are given back, 0: never (unset: 1); works only "
-                      "under memopt run"),
+                      "how eagerly free pages are given back, 0: never (unset: 1); only "
+                      "from the environment that the program starts with"),
     MEMOPT_OPT_INT(struct settings, transfer_num_objects, "transfer_num_objects", NULL, "1", "512",
                    "objects",
                    "the most objects moved at once between thread and central cache (unset: 32); "
-                   "works only under memopt run"),
+                   "only from the environment that the program starts with"),
     MEMOPT_OPT_BOOL(struct settings, skip_sbrk, "skip_sbrk", NULL,
-                    "take memory with mmap only (unset: no); works only under memopt run"),
+                    "take memory with mmap only (unset: no); only from the environment that the "
+                    "program starts with"),
     MEMOPT_OPT_END,
 };
 
