@@ -39,18 +39,20 @@ const char mo_run_usage[] =
     "Runs a program on another memory allocator and says what it did with its\n"
     "memory.\n"
     "\n"
-    "  -a, --allocator NAME    the program's malloc: a plugin's name or absolute path\n"
+    "  -a, --allocator NAME    the program's malloc: a plugin's name or its absolute\n"
+    "                          path\n"
     "  -c, --config FILE       read FILE instead of $MEMOPT_CONF\n"
     "      --exec              become the program: bound directly, no report\n"
     "  -h, --help              show this\n"
     "      --json FILE         write the report to FILE as JSON, too\n"
-    "      --profile NAME      a configuration that memopt brings, as with -c: low-rss,\n"
-    "                          throughput, training, debug, ci\n"
+    "      --profile NAME      a configuration that memopt brings, as with -c:\n"
+    "                          low-rss, throughput, training, debug, ci\n"
     "  -q, --quiet             print no summary and no notes\n"
-    "  -r, --reporters LIST    who writes the report: text, json, ...\n"
+    "  -r, --reporters LIST    who writes the report: text, json, ...; json writes\n"
+    "                          memopt-PID.json\n"
     "      --set SECTION.KEY=VALUE\n"
     "                          set one value of the configuration; may be repeated\n"
-    "  -t, --trackers LIST     what looks at each call: stats, ...; '' is none\n"
+    "  -t, --trackers LIST     what looks at each call: stats, ...; '' disables\n"
     "\n"
     "The exit status is the program's own, 128+N if signal N ended it, 125 if\n"
     "memopt itself failed, 126 if the program can't be executed, 127 if it is not\n"
@@ -155,7 +157,7 @@ static int parse_options(int argc, char *argv[], struct options *options) {
         return MO_EXIT_FAILED + 1;
     }
     if (optind >= argc)
-        return mo_wrong_usage(name, "which program?") + 1;
+        return mo_wrong_usage(name, "missing PROGRAM") + 1;
     if (options->exec && (options->reports || options->json != NULL))
         return mo_wrong_usage(name, "with --exec nobody is left to write a report: leave out %s",
                               options->json != NULL ? "--json" : "-r") +
@@ -312,6 +314,25 @@ static int text_goes_to_a_file(const struct run *run) {
     return output != NULL && strcmp(output, "stderr") != 0 && strcmp(output, "stdout") != 0;
 }
 
+/* Reports that go to a file of which nobody has said so. */
+static void say_defaults(const struct run *run) {
+    const struct mo_settings_memopt *settings = &run->plan.settings;
+    for (size_t i = 0; i < settings->reporters.count; i++) {
+        struct mo_plugin *plugin;
+        char section[128];
+        mo_auto_free char *path = NULL;
+        if (mo_plugin_load(MEMOPT_REPORTER, settings->reporters.items[i], &plugin, NULL) < 0)
+            continue;
+        snprintf(section, sizeof(section), "reporter.%s", plugin->descriptor.name);
+        struct mo_origin origin;
+        const char *output = mo_config_get(run->config, section, "output", &origin);
+        if (output != NULL && origin.kind == MO_ORIGIN_DEFAULT && strcmp(output, "stderr") != 0 &&
+            strcmp(output, "stdout") != 0 &&
+            mo_output_expand(output, run->report, &path, NULL) == 0)
+            mo_say(name, "report written to %s", path);
+    }
+}
+
 static void write_report(struct run *run) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     unsigned flags = run->options.quiet ? MO_REPORT_QUIET : 0;
@@ -320,6 +341,8 @@ static void write_report(struct run *run) {
         mo_say(name, "%s", error.message);
         /* a long run's summary must not be lost for want of a directory */
         text = text && !text_goes_to_a_file(run);
+    } else if (!run->options.quiet) {
+        say_defaults(run);
     }
     if (!run->options.quiet && !text &&
         mo_report_write_one(run->report, run->config, "text", "stderr", flags, &error) < 0)

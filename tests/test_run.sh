@@ -34,7 +34,23 @@ printf '\1\2\0\4\n' >garbage
 chmod +x garbage
 exits 126 $run -- ./garbage
 exits 125 $run
-says err "which program?"
+says err "missing PROGRAM"
+exits 0 $run -h
+ok "run -h has 80 columns" awk 'length($0) > 80 { exit 1 }' out
+# a file that nobody has named is
+for how in "-r json" "-r text,json"; do
+    exits 0 $run $how -- true
+    file=$(sed -n 's/^memopt run: report written to \(memopt-[0-9]*\.json\)$/\1/p' err)
+    ok "$how: said: $file" test -s "$file"
+    rm -f memopt-*.json
+done
+exits 0 $run -q -r json -- true
+ok "-q" test ! -s err
+rm -f memopt-*.json
+exits 0 $run -r json --set reporter.json.output=named.json -- true
+never err "report written"
+exits 0 $run -r text --json named.json -- true
+never err "report written"
 exits 125 $run -Z true
 says err "unknown option '-Z'"
 exits 125 $run -a
