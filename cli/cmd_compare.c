@@ -23,8 +23,8 @@
 const char mo_compare_usage[] =
     "usage: memopt compare [-ikv] [-a ALLOCATORS] [-c FILE] [-n RUNS] [-o FILE]\n"
     "                      [--export FILE] [--format FORMAT] [--prepare COMMAND]\n"
-    "                      [--profile NAME] [--set SECTION.KEY=VALUE] [--time DURATION]\n"
-    "                      [--warmup RUNS] [--] PROGRAM [ARGUMENT ...]\n"
+    "                      [--profile NAME] [--set SECTION.KEY=VALUE]\n"
+    "                      [--time DURATION] [--warmup RUNS] [--] PROGRAM [ARGUMENT ...]\n"
     "\n"
     "Runs a program over several allocators, in turn, and prints a table of what\n"
     "each cost: time, memory, page faults.\n"
@@ -32,20 +32,20 @@ const char mo_compare_usage[] =
     "  -a, --allocators LIST   which: names or absolute paths, separated by commas;\n"
     "                          without it libc, jemalloc, tcmalloc, mimalloc, pool,\n"
     "                          those that are available\n"
-    "  -c, --config FILE       a whole configuration as a candidate; may be repeated,\n"
-    "                          and -a then adds to it\n"
+    "  -c, --config FILE       a whole configuration as a candidate; may be\n"
+    "                          repeated, and -a then adds to it\n"
     "      --export FILE       write the table there too, as FILE.csv, FILE.json,\n"
     "                          FILE.md or FILE.txt says; may be repeated\n"
     "      --format FORMAT     text, json, markdown or csv; of other names, too\n"
     "  -h, --help              show this\n"
     "  -i, --ignore-failures   go on when the program fails\n"
     "  -k, --keep-output       leave the program's output visible, not discarded\n"
-    "  -n, --runs RUNS         measured runs of each candidate, 1 to 1000, or a range\n"
-    "                          such as 3-50; default 5\n"
+    "  -n, --runs RUNS         measured runs of each candidate, 1 to 1000, or a\n"
+    "                          range such as 3-50; default 5\n"
     "  -o, --output FILE       write the table there instead of standard output\n"
     "      --prepare COMMAND   run this by sh before each run, not measured\n"
-    "      --profile NAME      a configuration that memopt brings, as with -c: low-rss,\n"
-    "                          throughput, training, debug, ci\n"
+    "      --profile NAME      a configuration that memopt brings, as with -c:\n"
+    "                          low-rss, throughput, training, debug, ci\n"
     "      --set SECTION.KEY=VALUE\n"
     "                          set a value for all candidates; may be repeated\n"
     "      --time DURATION     of a range of runs, how long to go on after the first\n"
@@ -144,6 +144,28 @@ static int parse_time(const char *text, struct mo_compare_options *options) {
     return 0;
 }
 
+/* What would change no figure, or not the same for all candidates. */
+static int check_set(const char *assignment) {
+    static const struct {
+        const char *key, *why;
+    } rows[] = {
+        {"memopt.allocator", "-a names the allocators"},
+        {"memopt.trackers", "libc and those of -a run without trackers; compare a FILE that has "
+                            "some with -c FILE"},
+        {"memopt.binding", "libc and those of -a run with 'auto'; compare a FILE that has another "
+                           "one with -c FILE"},
+        {"memopt.reporters", "no reports are written; see --format and --export"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        size_t length = strlen(rows[i].key);
+        if (strncmp(assignment, rows[i].key, length) == 0 &&
+            (assignment[length] == '=' || assignment[length] == ' '))
+            return mo_wrong_usage(name, "--set %s is not for compare: %s", rows[i].key,
+                                  rows[i].why);
+    }
+    return 0;
+}
+
 /* What is valid by itself, but not together. */
 static int check_options(struct mo_compare_options *options) {
     int is_range = options->runs_min < options->runs_max;
@@ -231,6 +253,7 @@ static int parse_options(int argc, char *argv[], struct mo_compare_options *opti
         case OPTION_SET:
             if (options->set_count == MO_CANDIDATES)
                 return mo_wrong_usage(name, "more than %d times --set", MO_CANDIDATES) + 1;
+            r = check_set(optarg);
             options->sets[options->set_count++] = (struct mo_config_set){optarg, "--set"};
             break;
         case OPTION_TIME:

@@ -245,8 +245,9 @@ int mo_compare_write_markdown(const struct mo_comparison *comparison,
     int r = write_command(comparison, output);
     mo_comparison_runs(comparison, runs, sizeof(runs));
     if (r >= 0)
-        r = output->printf(output, ": median of %s run%s each, in turn\n\n| |", runs,
-                           strcmp(runs, "1") == 0 ? "" : "s");
+        r = strcmp(runs, "1") == 0
+                ? output->printf(output, ": 1 run each\n\n| |")
+                : output->printf(output, ": median of %s runs each, in turn\n\n| |", runs);
     for (enum mo_metric metric = 0; metric < MO_METRICS && r >= 0; metric++)
         if (known[metric])
             r = output->printf(output, " %s | |", mo_compare_name(metric));

@@ -224,7 +224,57 @@ void mo_candidate_failure(const struct mo_candidate *candidate, char *text, size
 
 /* --------------------------------------------------------------- sentences */
 
-/* "time: mimalloc, 0.89x of libc" or "time: no winner; a, b are too close". */
+/* Adds the names of those that lead, the best one first, each by its median. */
+static void add_leaders(const struct mo_comparison *comparison, const struct mo_verdict *verdict,
+                        char *text, size_t size) {
+    int done[MO_CANDIDATES] = {0};
+    size_t used = 0;
+    text[0] = '\0';
+    for (;;) {
+        size_t next = comparison->count;
+        double least = INFINITY;
+        for (size_t i = 0; i < comparison->count; i++) {
+            double median = mo_candidate_median(&comparison->candidates[i], verdict->metric);
+            if (verdict->leads[i] && !done[i] && median < least) {
+                next = i;
+                least = median;
+            }
+        }
+        if (next == comparison->count || used >= size)
+            return;
+        done[next] = 1;
+        used += (size_t)snprintf(text + used, size - used, "%s%s", used > 0 ? ", " : "",
+                                 mo_candidate_name(comparison, &comparison->candidates[next]));
+    }
+}
+
+/* Why none of those that lead has won. */
+static void say_close(const struct mo_comparison *comparison, const struct mo_verdict *verdict,
+                      char *text, size_t size) {
+    enum { MANY = 20 };
+    char leaders[1536];
+    size_t runs = SIZE_MAX;
+    double least = INFINITY, most = 0;
+    for (size_t i = 0; i < comparison->count; i++) {
+        const struct mo_candidate *candidate = &comparison->candidates[i];
+        double median = mo_candidate_median(candidate, verdict->metric);
+        if (!verdict->leads[i])
+            continue;
+        runs = candidate->count < runs ? candidate->count : runs;
+        least = fmin(least, median);
+        most = fmax(most, median);
+    }
+    add_leaders(comparison, verdict, leaders, sizeof(leaders));
+    if (runs < 3)
+        snprintf(text, size, "; it takes at least 3 runs to tell these apart: %s", leaders);
+    else if (least >= most * (1 - MO_CONTEST_LEAST))
+        snprintf(text, size, "; less than 1 %% apart: %s", leaders);
+    else
+        snprintf(text, size, "; too close to call: %s; their runs overlap%s", leaders,
+                 runs < MANY ? ": more runs (-n 20) may tell" : "");
+}
+
+/* "time: mimalloc, 0.89x of libc" or "time: no winner; too close to call: a, b". */
 static void verdict_sentence(const struct mo_comparison *comparison, const char *by,
                              const struct mo_verdict *verdict, char *text, size_t size) {
     const struct mo_candidate *base = mo_comparison_baseline(comparison);
@@ -239,8 +289,7 @@ static void verdict_sentence(const struct mo_comparison *comparison, const char 
         return;
     }
     size_t used = (size_t)snprintf(text, size, "%s: no winner", by);
-    const char *before = "; it is not known of ";
-    size_t least = SIZE_MAX;
+    const char *before = "; not known for ";
     if (verdict->unknown > 0) {
         for (size_t i = 0; i < comparison->count && used < size; i++) {
             const struct mo_candidate *candidate = &comparison->candidates[i];
@@ -252,21 +301,7 @@ static void verdict_sentence(const struct mo_comparison *comparison, const char 
         }
         return;
     }
-    if (verdict->taking_part < 2) {
-        snprintf(text + used, size - used, "; fewer than two candidates took part to the end");
-        return;
-    }
-    for (size_t i = 0; i < comparison->count; i++)
-        if (verdict->leads[i] && comparison->candidates[i].count < least)
-            least = comparison->candidates[i].count;
-    before = least < 3 ? "; fewer than 3 runs can't tell between " : "; too close to call between ";
-    for (size_t i = 0; i < comparison->count && used < size; i++) {
-        if (!verdict->leads[i])
-            continue;
-        used += (size_t)snprintf(text + used, size - used, "%s%s", before,
-                                 mo_candidate_name(comparison, &comparison->candidates[i]));
-        before = ", ";
-    }
+    say_close(comparison, verdict, text + used, size - used);
 }
 
 struct speech {
@@ -287,7 +322,15 @@ static int say_verdicts(struct speech *speech) {
         {"peak RSS", &comparison->peak, 1},
         {"RSS at rest", &comparison->rest, comparison->rest.taking_part > 0},
     };
+    size_t measured = 0;
     int r = 0;
+    for (size_t i = 0; i < comparison->count; i++)
+        measured += !comparison->candidates[i].left_out;
+    if (measured < 2)
+        return 0;
+    if (comparison->time.taking_part + comparison->time.unknown < 2)
+        return speech->say(speech->context, MO_SENTENCE_VERDICT,
+                           "no winner: fewer than two candidates took part to the end");
     for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]) && r >= 0; i++) {
         if (!verdicts[i].is_asked)
             continue;
@@ -309,15 +352,41 @@ static int say_far_off(struct speech *speech) {
             if (far == 0 || (metric != MO_METRIC_WALL && metric != comparison->time.metric &&
                              metric != MO_METRIC_PEAK && metric != MO_METRIC_REST))
                 continue;
+            double median = mo_candidate_median(candidate, metric);
+            double lowest = mo_candidate_extreme(candidate, metric, 1);
+            double highest = mo_candidate_extreme(candidate, metric, -1);
+            double farthest = median - lowest > highest - median ? lowest : highest;
             snprintf(speech->text, sizeof(speech->text),
-                     "%s: %zu of %zu runs %s far off by %s: from %s to %s",
+                     "%s: %zu of %zu runs had a %s %s%s, far from the median of %s",
                      mo_candidate_name(comparison, candidate), far, candidate->count,
-                     far == 1 ? "is" : "are", metrics[metric].name,
-                     mo_compare_value(mo_candidate_extreme(candidate, metric, 1), metric).text,
-                     mo_compare_value(mo_candidate_extreme(candidate, metric, -1), metric).text);
+                     metrics[metric].name, far == 1 ? "of " : "of, at the farthest, ",
+                     mo_compare_value(farthest, metric).text,
+                     mo_compare_value(median, metric).text);
             r = speech->say(speech->context, MO_SENTENCE_WARNING, speech->text);
         }
     return r;
+}
+
+/* What "-" means, where one figure is known and another of its kind is not. */
+static int say_unknown(struct speech *speech) {
+    const struct mo_comparison *comparison = speech->comparison;
+    for (enum mo_metric metric = 0; metric < MO_METRICS; metric++) {
+        int known = 0, unknown = 0;
+        for (size_t i = 0; i < comparison->count; i++) {
+            const struct mo_candidate *candidate = &comparison->candidates[i];
+            if (candidate->left_out || mo_candidate_failed(candidate) || candidate->count == 0)
+                continue;
+            if (mo_candidate_has(candidate, metric))
+                known = 1;
+            else
+                unknown = 1;
+        }
+        if (known && unknown)
+            return speech->say(speech->context, MO_SENTENCE_NOTE,
+                               "-: not known: the program is too short to be sampled, or smaller "
+                               "than memopt");
+    }
+    return 0;
 }
 
 static int say_notes(struct speech *speech) {
@@ -354,7 +423,9 @@ static int say_notes(struct speech *speech) {
 int mo_comparison_sentences(const struct mo_comparison *comparison, mo_sentence_fn say,
                             void *context) {
     struct speech speech = {.comparison = comparison, .say = say, .context = context};
-    int r = say_verdicts(&speech);
+    int r = say_unknown(&speech);
+    if (r >= 0)
+        r = say_verdicts(&speech);
     if (r >= 0)
         r = say_far_off(&speech);
     return r < 0 ? r : say_notes(&speech);

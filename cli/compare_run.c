@@ -163,8 +163,14 @@ static void take_sampled(const struct memopt_report *report, struct mo_candidate
         largest = process;
         most = peak;
     }
-    candidate->values[MO_METRIC_REST][run] = largest == NULL ? NAN : or_nan(largest->rss_rest);
-    candidate->values[MO_METRIC_MEAN][run] = largest == NULL ? NAN : or_nan(largest->rss_mean);
+    double rest = largest == NULL ? NAN : or_nan(largest->rss_rest);
+    double mean = largest == NULL ? NAN : or_nan(largest->rss_mean);
+    candidate->values[MO_METRIC_REST][run] = rest;
+    candidate->values[MO_METRIC_MEAN][run] = mean;
+    /* the kernel updates its maximum late; fmax() passes over a NaN */
+    double *peak = &candidate->values[MO_METRIC_PEAK][run];
+    if (!isnan(*peak))
+        *peak = fmax(*peak, fmax(rest, mean));
 }
 
 /* Takes what one run showed. */
@@ -290,6 +296,10 @@ static int run_once(struct runs *runs, struct mo_candidate *candidate) {
     enum mo_plan_failure failure;
     if (mo_plan_make(candidate->config, runs->comparison->argv, &plan, &failure, &error) < 0) {
         hide_progress(runs);
+        if (failure != MO_PLAN_MEMOPT) { /* it's the program, whatever the candidate */
+            mo_say(name, "%s", error.message);
+            return stop(runs, (int)failure, "the program could not be started");
+        }
         mo_say(name, "%s: %s", candidate->label, error.message);
         return stop(runs, (int)failure, "%s could not be started", candidate->label);
     }

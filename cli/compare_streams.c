@@ -135,8 +135,9 @@ void mo_streams_trim(const struct mo_streams *streams) {
 }
 
 void mo_streams_last_lines(const struct mo_streams *streams, void (*say)(const char *line)) {
-    enum { LINES = 10, MOST = 4096 };
-    char text[MOST + 1];
+    enum { LINES = 10, MOST = TRIM_TO };
+    static const char own[] = "memopt: "; /* how memopt's begin in the program */
+    static char text[MOST + 1];
     struct stat status;
     if (streams->errors < 0 || fstat(streams->errors, &status) != 0)
         return;
@@ -157,6 +158,13 @@ void mo_streams_last_lines(const struct mo_streams *streams, void (*say)(const c
     /* the first one begins somewhere in its middle */
     if (line == text && start > 0 && strchr(line, '\n') != NULL)
         line = strchr(line, '\n') + 1;
+    /* what memopt found comes before a list of places in the program */
+    for (char *first = text; first < line; first += strcspn(first, "\n") + 1)
+        if (strncmp(first, own, sizeof(own) - 1) == 0) {
+            first[strcspn(first, "\n")] = '\0';
+            say(first);
+            break;
+        }
     while (line != NULL) {
         char *end = strchr(line, '\n');
         if (end != NULL)

@@ -3,7 +3,8 @@
  *
  * No line is wider than the screen or WIDEST. Columns have an order in which they are
  * given room; those that find none are left out, or follow in tables of their own
- * (--verbose). A column has one unit for all its figures.
+ * (--verbose): then a value with its spread and ratio, never one of these alone. A column
+ * has one unit for all its figures.
  */
 #include "config.h"
 
@@ -213,20 +214,45 @@ static void make_columns(struct screen *screen) {
     }
 }
 
+/* Adds a value at column `c` with all that belongs to it, ratio first, that a table of its
+ * own has room for. How wide that is; more than `room`: it was not added. */
+static int choose_whole(const struct screen *screen, size_t c, int room, int chosen[COLUMNS]) {
+    static const enum kind order[] = {VALUE, RATIO, SPREAD};
+    int most = screen->width - screen->label_width, width = 0;
+    int whole[COLUMNS] = {0};
+    for (size_t k = 0; k < sizeof(order) / sizeof(order[0]); k++)
+        for (size_t i = 0; i < COLUMNS; i++) {
+            const struct column *column = &screen->columns[i];
+            if (specs[i].metric != specs[c].metric || specs[i].kind != order[k] ||
+                column->is_empty || (i != c && width + column->width > most))
+                continue;
+            width += column->width;
+            whole[i] = 1;
+        }
+    for (size_t i = 0; i < COLUMNS && width <= room; i++)
+        chosen[i] |= whole[i];
+    return width;
+}
+
 /* Chooses what there is room for beside the labels, at least one column; 0: no more. */
 static int choose(struct screen *screen, int chosen[COLUMNS]) {
     int room = screen->width - screen->label_width, count = 0;
+    int by_whole = screen->comparison->options->verbose;
     memset(chosen, 0, COLUMNS * sizeof(chosen[0]));
     for (int rank = 0; rank < (int)COLUMNS; rank++)
         for (size_t c = 0; c < COLUMNS; c++) {
             const struct column *column = &screen->columns[c];
             int is_next =
                 rank == (screen->comparison->waits ? specs[c].rank_if_waits : specs[c].rank);
-            if (!is_next || column->is_empty || column->is_printed)
+            if (!is_next || column->is_empty || column->is_printed ||
+                (by_whole && specs[c].kind != VALUE))
                 continue;
-            if (count > 0 && column->width > room)
+            int width = by_whole
+                            ? choose_whole(screen, c, count > 0 ? room : screen->width, chosen)
+                            : column->width;
+            if (count > 0 && width > room)
                 return count;
-            room -= column->width;
+            room -= width;
             chosen[c] = 1;
             count++;
         }
@@ -305,7 +331,9 @@ static int print_tables(struct screen *screen) {
                 r = print_failure(screen, candidate, screen->labels[i]);
         }
         for (size_t c = 0; c < COLUMNS; c++)
-            screen->columns[c].is_printed |= chosen[c];
+            for (size_t value = 0; value < COLUMNS; value++)
+                screen->columns[c].is_printed |=
+                    chosen[value] && specs[value].metric == specs[c].metric;
     }
     return r;
 }
@@ -340,11 +368,14 @@ static int print_command(const struct screen *screen) {
 
 static int print_intro(const struct screen *screen) {
     const struct mo_comparison *comparison = screen->comparison;
-    char runs[64], text[512];
+    char runs[64], warm_ups[64] = "", text[512];
     mo_comparison_runs(comparison, runs, sizeof(runs));
-    snprintf(text, sizeof(text),
-             "median of %s run%s each, in turn, after %zu to warm up; input: %s", runs,
-             strcmp(runs, "1") == 0 ? "" : "s", comparison->options->warm_ups, comparison->input);
+    int is_one = strcmp(runs, "1") == 0;
+    if (comparison->options->warm_ups > 0)
+        snprintf(warm_ups, sizeof(warm_ups), ", after %zu to warm up",
+                 comparison->options->warm_ups);
+    snprintf(text, sizeof(text), "%s%s run%s each%s%s; input: %s", is_one ? "" : "median of ", runs,
+             is_one ? "" : "s", is_one ? "" : ", in turn", warm_ups, comparison->input);
     return print_wrapped(screen, NULL, text, 0, 2);
 }
 

@@ -9,7 +9,9 @@ exits 0 $compare -n 1 -a libc,pool -- true
 says out "libc"
 says out "pool"
 says out "peak RSS"
-says out "fewer than 3 runs can't tell"
+says out "it takes at least 3 runs to tell these apart: "
+says out "1 run each, after 1 to warm up"
+never out "median of 1"
 never out "±" # of one run there is no spread
 never out "jemalloc"
 exits 0 $compare -n 1 -- true
@@ -20,7 +22,7 @@ exits 125 $compare -a '' -- true
 says err "-a names no allocator"
 exits 125 $compare -a ' ,' -- true
 exits 0 $compare -n 1 -a pool --format markdown -- true
-says out "\`true\`: median of 1 run each, in turn"
+says out "\`true\`: 1 run each"
 says out "| libc |"
 says out "|---|--:|"
 exits 0 $compare -n 3 -a pool --format json -o table.json -- sh -c 'exit 0'
@@ -127,7 +129,8 @@ says out "could not be started"
 # with -i all are run; a candidate that failed has no figures
 exits 1 $compare -i -n 3 -a pool -- sh picky.sh
 says out "failed in 3 of 3 runs: exit status 4"
-says out "ime: no winner; fewer than two candidates took part to the end"
+says out "no winner: fewer than two candidates took part to the end"
+ok "said once" test "$(grep -c "fewer than two" out)" = 1
 never err "complaint"
 cat >killed.sh <<'SH'
 case $LD_PRELOAD in *memopt-pool.so*) kill -SEGV $$ ;; esac
@@ -153,7 +156,41 @@ says out "the program's exit status was 3"
 says out "pool "
 never out "failed in"
 exits 127 $compare -n 1 -- nowhere
+says err "memopt compare: there is no program 'nowhere' on the path"
 exits 126 $compare -n 1 -- /
+never err "libc" # it is the program, not a candidate
+# all failed; one candidate: nobody to judge
+cat >fails.sh <<'SH'
+echo >>ran; [ "$(wc -l <ran)" = 1 ] # not the status of the first run
+SH
+exits 1 $compare -i -n 1 -a pool -- sh fails.sh
+ok "said once of all that failed" test "$(grep -c "fewer than two" out)" = 1
+exits 0 $compare -n 1 -a libc -- true
+never out "winner"
+never out "time:"
+# what memopt said first is shown before the last lines
+cat >fault.sh <<'SH'
+echo "memopt: sh[1]: use-after-free" >&2
+seq 1 200 | sed 's/^/    place /' >&2
+exit 1
+SH
+exits 1 $compare -n 1 -a libc -- sh fault.sh
+says err "    memopt: sh[1]: use-after-free"
+says err "place 191"
+never err "place 190"
+# ... but only once
+exits 1 $compare -n 1 -a libc -- sh -c 'echo "memopt: x[1]: overflow" >&2; exit 1'
+ok "once" test "$(grep -c overflow err)" = 1
+# settings that would change nothing
+for key in allocator trackers binding reporters; do
+    for equals in "=" " = "; do
+        exits 125 $compare -n 1 --set "memopt.$key${equals}x" -- touch set
+        says err "--set memopt.$key is not for compare: "
+    done
+done
+ok "refused before the runs" test ! -e set
+exits 0 $compare -h
+ok "usage in 80 columns" test "$(wc -L <out)" -le 80
 exits 125 $compare -a nosuch -- true
 says err "nosuch"
 for runs in 0 -1 x 1001 '' '5 ' 5- 5-3 0-3 1-1001 3-x; do
@@ -194,8 +231,7 @@ exits 0 $compare -n 4 -a pool -- sh away.sh true
 says out "libc: the program became one that isn't watched"
 says out "can't win"
 says out "pool: the program became one that isn't watched"
-says out "ime: no winner; fewer than two candidates took part to the end"
-says out "peak RSS: no winner; fewer than two"
+says out "no winner: fewer than two candidates took part to the end"
 cat >own.c <<'C'
 #include <stddef.h>
 static char heap[1 << 20]; static size_t used;
@@ -212,7 +248,7 @@ sleep 0.3
 SH
     exits 0 $compare -n 4 -a pool -- sh partly.sh
     says out "pool: its allocator was not seen in the program: this program brings a malloc"
-    says out "ime: no winner; fewer than two"
+    says out "no winner: fewer than two"
 fi
 
 # ---- a run that is far off is named, whatever the spread says
@@ -221,7 +257,7 @@ echo >>runs
 [ "$(wc -l <runs)" -ne 6 ] || sleep 3
 SH
 exits 0 $compare -n 5 -a pool -- sh once.sh
-ok "the slow run" grep -q "of 5 runs .* far off by wall time: from .* to 3[.0-9]* s" out
+ok "the slow run" grep -q "1 of 5 runs had a wall time of 3[.0-9]* s, far from the median of [0-9]" out
 
 # ---- interrupted: the program gets it; what was measured before is printed
 if [ -n "$python" ]; then
@@ -270,11 +306,11 @@ ok "no table of nothing" test ! -s out
 
 # ---- a full disk: the table is shown where there is room
 exits 125 $compare -n 1 -a pool -o /dev/full -- true
-says out "median of 1 run each"
+says out "1 run each"
 says err "/dev/full"
 $compare -n 1 -a pool -- true >/dev/full 2>err
 ok "standard output is full" test $? = 125
-says err "median of 1 run each"
+says err "1 run each"
 
 if [ -n "$python" ]; then
     cat >terminal.py <<'PY'

@@ -107,6 +107,12 @@ static void test_contest(void **state) {
     assert_int_equal(mo_contest(all, 3), -1);
     assert_true(!all[0].leads && all[1].leads && all[2].leads);
     assert_int_equal(mo_contest(all, 2), 1);
+    /* one that is behind by steady runs, but before another that leads by its median */
+    static const double steady[] = {85, 85, 86, 86, 86}, scattered[] = {79, 80, 90, 110, 120};
+    struct mo_contestant mixed[] = {{slow, 5, 0}, {scattered, 5, 0}, {steady, 5, 0}, {fast, 5, 0}};
+    assert_true(mo_is_better(fast, 5, steady, 5) && !mo_is_better(fast, 5, scattered, 5));
+    assert_int_equal(mo_contest(mixed, 4), -1);
+    assert_true(!mixed[0].leads && mixed[1].leads && mixed[2].leads && mixed[3].leads);
     /* one that takes no part neither wins nor stands in the way */
     all[3].count = 0;
     all[2].count = 0;

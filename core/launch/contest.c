@@ -86,6 +86,7 @@ int mo_is_better(const double *a, size_t a_count, const double *b, size_t b_coun
 
 int mo_contest(struct mo_contestant *contestants, size_t count) {
     size_t best = count, taking_part = 0, leaders = 0;
+    double last = -INFINITY; /* the highest median of those that lead */
     for (size_t i = 0; i < count; i++) {
         contestants[i].leads = 0;
         if (contestants[i].count == 0)
@@ -102,6 +103,13 @@ int mo_contest(struct mo_contestant *contestants, size_t count) {
             i == best || !mo_is_better(contestants[best].values, contestants[best].count,
                                        contestants[i].values, contestants[i].count);
         leaders += (size_t)contestants[i].leads;
+        if (contestants[i].leads)
+            last = fmax(last, mo_median(contestants[i].values, contestants[i].count));
     }
+    /* one with a lower median than another that leads can't be behind it */
+    for (size_t i = 0; i < count; i++)
+        if (contestants[i].count > 0 &&
+            mo_median(contestants[i].values, contestants[i].count) <= last)
+            contestants[i].leads = 1;
     return taking_part >= 2 && leaders == 1 ? (int)best : -1;
 }

@@ -36,7 +36,7 @@ int mo_is_better(const double *a, size_t a_count, const double *b, size_t b_coun
 struct mo_contestant {
     const double *values;
     size_t count; /* 0: takes no part */
-    int leads;    /* out: the best one and those it is not better than */
+    int leads;    /* out: the best one, those it is not better than, and all up to their medians */
 };
 /* Fills `leads`; the index of the winner, or -1 if there is none: fewer than two
  * take part, or more than one leads. */
