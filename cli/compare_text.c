@@ -247,9 +247,8 @@ static int choose(struct screen *screen, int chosen[COLUMNS]) {
             if (!is_next || column->is_empty || column->is_printed ||
                 (by_whole && specs[c].kind != VALUE))
                 continue;
-            int width = by_whole
-                            ? choose_whole(screen, c, count > 0 ? room : screen->width, chosen)
-                            : column->width;
+            int width = by_whole ? choose_whole(screen, c, count > 0 ? room : screen->width, chosen)
+                                 : column->width;
             if (count > 0 && width > room)
                 return count;
             room -= width;
