@@ -142,6 +142,14 @@ for candidate in json.load(open("short.json"))["candidates"]:
 PY
 ok "the size at rest" "$python" rest.py
 
+# ... and what "-" means, where it occurs
+cat >some.sh <<'SH'
+case $LD_PRELOAD in *memopt-pool.so*) exec ./program long ;; esac
+exec ./program
+SH
+exits 0 $compare -n 1 --warmup 0 -a pool -- sh some.sh
+says out "-: not known: the program is too short to be sampled, or smaller than memopt"
+
 # ... of the largest process, which the peak is of
 exits 0 $compare -n 1 -a pool --export rest.json -- sh -c './program long; exit 0'
 ok "the size at rest of a child" "$python" rest.py
@@ -171,7 +179,7 @@ echo >>runs
 [ "$(wc -l <runs)" -ne 6 ] || sleep 2
 SH
 on 80 seen $compare -n 5 -a pool -- sh once.sh
-ok "what is far off is yellow" grep -q "$yellow.*1 of 5 runs had" seen
+ok "what is far off is yellow" grep -q "$yellow.* of 5 runs had a" seen
 NO_COLOR=1 on 80 seen $compare -i -n 1 -a pool -- sh crashes.sh
 never seen $'\e'
 exits 1 $compare -i -n 1 -a pool -- sh crashes.sh
