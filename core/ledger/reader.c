@@ -271,6 +271,20 @@ static size_t used_size(const struct mo_ledger_header *head, uint64_t stride) {
     return (size_t)size;
 }
 
+/* Many: zeros that become memory where they are written to. Few: of malloc's, as most records
+ * are, of which there may be thousands a second. */
+static unsigned char *zeros(size_t size, int *ret_is_mapped) {
+    enum { FEW = 96 << 10 };
+    *ret_is_mapped = size > FEW;
+    if (*ret_is_mapped) {
+        void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return map == MAP_FAILED ? NULL : map;
+    }
+    size = (size + ALIGN) & ~(size_t)(ALIGN - 1);
+    unsigned char *bytes = aligned_alloc(ALIGN, size);
+    return bytes == NULL ? NULL : memset(bytes, 0, size);
+}
+
 int mo_ledgers_read(const struct mo_ledgers_file *file, uint64_t place,
                     struct mo_ledger_copy *ret_ledger, struct memopt_error *error) {
     struct mo_ledger_header head;
@@ -283,20 +297,21 @@ int mo_ledgers_read(const struct mo_ledgers_file *file, uint64_t place,
     if (r == 0 && size > SIZE_MAXIMUM)
         r = bad(error, "larger than any ledger");
     if (r == 0) {
-        /* zeros, which become memory where they are written to */
-        unsigned char *bytes =
-            mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (bytes == MAP_FAILED)
+        int is_mapped;
+        unsigned char *bytes = zeros(size, &is_mapped);
+        if (bytes == NULL)
             return mo_fail(error, -ENOMEM, "out of memory");
         r = read_written(file->fd, place, bytes, size);
         if (r < 0)
             mo_fail(error, r, "%s", strerror(-r));
         else
             r = mo_ledger_parse(bytes, size, ret_ledger, error);
-        if (r < 0)
+        if (r == 0)
+            ret_ledger->mapped = is_mapped;
+        else if (is_mapped)
             munmap(bytes, size);
         else
-            ret_ledger->mapped = 1;
+            free(bytes);
     }
     if (r < 0)
         mo_error_prefix(error, "record %llu", (unsigned long long)(place / file->stride));
