@@ -325,11 +325,11 @@ static void test_runs_as_another(void **state) {
     snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
     ssize_t length = readlink("/proc/self/exe", before, sizeof(before) - 1);
     before[length] = '\0';
-    do { /* until it has executed it */
+    do { /* until it has executed it; under valgrind it is not `before` until then */
         usleep(1000);
         length = readlink(path, program, sizeof(program) - 1);
         program[length > 0 ? length : 0] = '\0';
-    } while (strcmp(before, program) == 0);
+    } while (strcmp(before, program) == 0 || strstr(program, "valgrind") != NULL);
     write_ledger(&(struct row){A, 1, 1, 0, 0, 7}, 1);
     write_ledger(&(struct row){pid, 2, 0, 0, 0, begun}, 2); /* of /usr/bin/true */
     struct mo_config *config = config_of("");

@@ -68,8 +68,10 @@ if have $CC && $CC -O0 phases.c -o phases; then
     fi
     exits 0 $run --json inner.json -- $run -q -- sleep 0.4
     report inner.json 'p[0]["program"].endswith("memopt")'
-    report inner.json '[y["end"] for x in p if x["program"].endswith("/sleep") for y in p
-        if y["pid"] == x["pid"] and y is not x] == ["exec"]'
+    if [ -z "${SANITIZE_CFLAGS// /}" ]; then # a sanitized memopt has no record of its own
+        report inner.json '[y["end"] for x in p if x["program"].endswith("/sleep") for y in p
+            if y["pid"] == x["pid"] and y is not x] == ["exec"]'
+    fi
 fi
 
 # ---- on a terminal: the order, and no line that is too long, at each width
