@@ -5,8 +5,8 @@ set -eu
 top_srcdir=${top_srcdir:-.}
 top_builddir=${top_builddir:-.}
 case ${SANITIZE_CFLAGS-} in
-*thread*) # which knows nothing of a plugin that is built without it
-    echo "not under ThreadSanitizer"
+*thread* | *address*) # which know nothing of a plugin that is built without them
+    echo "not under a sanitizer"
     exit 77
     ;;
 esac

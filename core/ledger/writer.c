@@ -692,8 +692,9 @@ static struct mo_ledger_header *begin_child(void) {
     child->figures = (struct mo_ledger_figures){.sequence = 0};
     child->end_time = 0;
     describe_process(child, known);
-    atomic_thread_fence(memory_order_release);
-    memcpy(child->magic, MO_LEDGER_MAGIC, MAGIC);
+    uint64_t magic;
+    memcpy(&magic, MO_LEDGER_MAGIC, sizeof(magic));
+    __atomic_store_n((uint64_t *)(void *)child->magic, magic, __ATOMIC_RELEASE);
     base = place;
     return child;
 }
