@@ -2,6 +2,7 @@
 #include "core/launch/session.h"
 #include "core/base/error.h"
 #include "core/base/reserve.h"
+#include "core/base/trust.h"
 #include "core/base/rundir.h"
 #include "core/ledger/ledger.h"
 
@@ -29,28 +30,6 @@ enum { MODE = 0711 };
  * this left is the last resort. */
 #define ROOM (UINT64_C(8) << 20)
 
-/* Whether nobody but the user and root can put another directory where `base` is, or into
- * it under a name that is there: the owner of a directory can, and who may write to it, unless
- * it is sticky. The owner of "/" is root even where a user namespace has another number for
- * it. Links have been resolved. */
-static int is_safe(const char *base) {
-    char path[PATH_MAX];
-    struct stat root, status;
-    if (lstat("/", &root) != 0)
-        return 0;
-    for (size_t length = 1;; length++) {
-        if (base[length] != '/' && base[length] != '\0' && length > 1)
-            continue;
-        snprintf(path, sizeof(path), "%.*s", (int)length, base);
-        if (lstat(path, &status) != 0 || !S_ISDIR(status.st_mode) ||
-            (status.st_uid != 0 && status.st_uid != root.st_uid && status.st_uid != geteuid()) ||
-            ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (status.st_mode & S_ISVTX) == 0))
-            return 0;
-        if (base[length] == '\0')
-            return 1;
-    }
-}
-
 /* Gives the directory the name that says which one it is. */
 static int add_suffix(struct mo_session *session) {
     struct stat status;
@@ -75,8 +54,12 @@ static int create_in(const char *base, struct mo_session *ret_session) {
         return -EINVAL;
     if (realpath(base, real) == NULL)
         return -errno;
-    if (!is_safe(real))
-        return -EPERM;
+    /* who could replace the directory could choose what code the program's children load */
+    char why[MO_TRUST_WHY];
+    int fd = mo_trust_open(real, O_DIRECTORY, why);
+    if (fd < 0)
+        return fd;
+    close(fd);
     if (snprintf(session.directory, sizeof(session.directory), "%s/" PREFIX "%u-XXXXXX",
                  strcmp(real, "/") == 0 ? "" : real,
                  (unsigned)geteuid()) >= (int)sizeof(session.directory) - NAME_MAX)

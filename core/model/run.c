@@ -376,6 +376,16 @@ static struct memopt_process *take_predecessor(struct mo_run *run, int64_t pid, 
     return NULL;
 }
 
+/* Leaves the i-th to be found, if its end is not known. */
+static void wait_for_successor(struct mo_run *run, size_t i) {
+    const struct memopt_process *process = &run->model->processes[run->first + i];
+    size_t *newest = &run->chains[(uint64_t)process->pid % CHAINS];
+    if (process->end != MEMOPT_END_UNKNOWN)
+        return;
+    run->links[i].next = *newest;
+    *newest = i + 1;
+}
+
 /* Looks for the process that executed this program, and leaves it to be found. */
 static void chain(struct mo_run *run, size_t i) {
     struct memopt_process *process = &run->model->processes[run->first + i];
@@ -389,73 +399,34 @@ static void chain(struct mo_run *run, size_t i) {
             link->whole = 1;
         }
     }
-    if (process->end == MEMOPT_END_UNKNOWN) {
-        size_t *newest = &run->chains[(uint64_t)process->pid % CHAINS];
-        link->next = *newest;
-        *newest = i + 1;
-    }
+    wait_for_successor(run, i);
 }
 
-/* For each of the run's processes the next one of the same number, or `count`; as indices
- * of the report's. NULL: out of memory. */
-static size_t *list_later(const struct mo_run *run, size_t count) {
-    enum { HEADS = 65536 };
-    size_t first = run->first, *heads = calloc(HEADS, sizeof(*heads)),
-           *later = malloc((count - first + 1) * sizeof(*later)),
-           *same_hash = malloc((count - first + 1) * sizeof(*same_hash));
-    for (size_t i = count; later != NULL && same_hash != NULL && heads != NULL && i-- > first;) {
-        int64_t pid = run->model->processes[i].pid;
-        size_t *head = &heads[(uint64_t)pid % HEADS], at = *head; /* index + 1 */
-        while (at != 0 && run->model->processes[at - 1].pid != pid)
-            at = same_hash[at - 1 - first];
-        later[i - first] = at == 0 ? count : at - 1;
-        same_hash[i - first] = *head;
-        *head = i + 1;
-    }
-    if (same_hash == NULL || heads == NULL) {
-        free(later);
-        later = NULL;
-    }
-    free(same_hash);
-    free(heads);
-    return later;
-}
-
-/* What became of processes whose exit hook did not run and that had no successor when their
- * records were read, and which is the main one. */
+/* What became of processes whose exit hook did not run, and which is the main one. They are
+ * in the order of their starts now: a successor that was read before its predecessor finds it. */
 static int settle_ends(struct mo_run *run, int64_t main_pid, struct memopt_error *error) {
     struct mo_model *model = run->model;
     const struct link *links = run->links;
     size_t first = run->first, count = model->report.process_count, main = count;
-    mo_auto_free size_t *later_ones = list_later(run, count);
-    if (later_ones == NULL)
-        return no_memory(error);
+    memset(run->chains, 0, sizeof(run->chains));
+    for (size_t i = first; i < count; i++)
+        chain(run, i - first);
     for (size_t i = first; i < count; i++) {
         struct memopt_process *process = &model->processes[i];
-        const struct link *link = &links[i - first];
+        char program[4096];
         if (main_pid == 0)
             main_pid = process->pid;
         if (process->pid == main_pid)
             main = i; /* the last program it became */
-        if (process->end != MEMOPT_END_UNKNOWN)
+        if (process->end != MEMOPT_END_UNKNOWN ||
+            !is_running(process->pid, links[i - first].begun, program, sizeof(program)))
             continue;
-        size_t next = later_ones[i - first];
-        char program[4096];
-        const struct link *later = next == count ? NULL : &links[next - first];
-        /* the process was there before this record: it has executed the later program */
-        if (later != NULL && !later->forked && later->process_start != 0 &&
-            later->process_start <= link->begun) {
-            process->end = MEMOPT_END_EXEC;
-            process->end_time = model->processes[next].start_time;
-        } else if (next == count &&
-                   is_running(process->pid, link->begun, program, sizeof(program))) {
+        process->end = MEMOPT_END_RUNNING;
+        if (mo_is_other_program(process->program, program)) {
+            process = add_successor(model, i, program, error);
+            if (process == NULL)
+                return -ENOMEM;
             process->end = MEMOPT_END_RUNNING;
-            if (mo_is_other_program(process->program, program)) {
-                process = add_successor(model, i, program, error);
-                if (process == NULL)
-                    return -ENOMEM;
-                process->end = MEMOPT_END_RUNNING;
-            }
         }
     }
     if (main == count)
@@ -542,17 +513,7 @@ static void add_to_row(struct memopt_process *row, const struct memopt_process *
     row->has_counts = row->has_counts && process->has_counts;
     struct memopt_counts *sum = &row->counts;
     const struct memopt_counts *more = &process->counts;
-    sum->allocations += more->allocations;
-    sum->frees += more->frees;
-    sum->reallocations += more->reallocations;
-    sum->zeroed += more->zeroed;
-    sum->aligned += more->aligned;
-    sum->failures += more->failures;
-    sum->bytes_requested += more->bytes_requested;
-    sum->bytes_allocated += more->bytes_allocated;
-    sum->bytes_freed += more->bytes_freed;
-    sum->live_bytes += more->live_bytes;
-    sum->live_blocks += more->live_blocks;
+    memopt_counts_add(sum, more);
     if (more->peak_bytes > sum->peak_bytes) {
         sum->peak_bytes = more->peak_bytes;
         sum->peak_error = more->peak_error;
@@ -621,14 +582,8 @@ static void merge_rest(struct mo_run *run, int64_t main_pid) {
         return;
     model->report.process_count = run->first + kept;
     memset(run->chains, 0, sizeof(run->chains));
-    for (size_t i = 0; i < kept; i++) {
-        const struct memopt_process *process = &model->processes[run->first + i];
-        size_t *newest = &run->chains[(uint64_t)process->pid % CHAINS];
-        if (process->end != MEMOPT_END_UNKNOWN)
-            continue;
-        run->links[i].next = *newest;
-        *newest = i + 1;
-    }
+    for (size_t i = 0; i < kept; i++)
+        wait_for_successor(run, i);
 }
 
 /* What was allocated since, for a process that has no row: texts that may be found again

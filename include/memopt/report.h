@@ -58,6 +58,22 @@ struct memopt_counts {
     uint64_t peak_error; /* peak_bytes may be off by this much either way; 0: exact */
 };
 
+/* Adds `more` to `sum`, but for the peaks, which have no sum. They may be anything (a ledger is
+ * what a program left behind): nothing overflows. */
+static inline void memopt_counts_add(struct memopt_counts *sum, const struct memopt_counts *more) {
+    sum->allocations += more->allocations;
+    sum->frees += more->frees;
+    sum->reallocations += more->reallocations;
+    sum->zeroed += more->zeroed;
+    sum->aligned += more->aligned;
+    sum->failures += more->failures;
+    sum->bytes_requested += more->bytes_requested;
+    sum->bytes_allocated += more->bytes_allocated;
+    sum->bytes_freed += more->bytes_freed;
+    sum->live_bytes = (int64_t)((uint64_t)sum->live_bytes + (uint64_t)more->live_bytes);
+    sum->live_blocks = (int64_t)((uint64_t)sum->live_blocks + (uint64_t)more->live_blocks);
+}
+
 struct memopt_thread {
     int64_t tid; /* 0: all threads that have ended */
     struct memopt_counts counts;

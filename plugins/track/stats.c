@@ -288,20 +288,6 @@ static struct memopt_counts counts_of(const struct thread *thread, const struct 
     return counts;
 }
 
-static void add_counts(struct memopt_counts *sum, const struct memopt_counts *more) {
-    sum->allocations += more->allocations;
-    sum->frees += more->frees;
-    sum->reallocations += more->reallocations;
-    sum->zeroed += more->zeroed;
-    sum->aligned += more->aligned;
-    sum->failures += more->failures;
-    sum->bytes_requested += more->bytes_requested;
-    sum->bytes_allocated += more->bytes_allocated;
-    sum->bytes_freed += more->bytes_freed;
-    sum->live_bytes = (int64_t)((uint64_t)sum->live_bytes + (uint64_t)more->live_bytes);
-    sum->live_blocks = (int64_t)((uint64_t)sum->live_blocks + (uint64_t)more->live_blocks);
-}
-
 static int64_t plus(int64_t a, int64_t b) {
     return (int64_t)((uint64_t)a + (uint64_t)b);
 }
@@ -368,7 +354,7 @@ static int stats_report(const struct memopt_host *host, const void *settings,
         struct bin own[BINS] = {{0}};
         add_histogram(&thread, own);
         struct memopt_counts counts = counts_of(&thread, own);
-        add_counts(&sum, &counts);
+        memopt_counts_add(&sum, &counts);
         for (size_t b = 0; b < BINS; b++) {
             all[b].allocations += own[b].allocations;
             all[b].bytes += own[b].bytes;
