@@ -166,11 +166,16 @@ ok "no winner by a size that is not known of all" "$python" peak.py
 
 # ---- colour: the winner, what is far off, failures; none in pipes or with NO_COLOR
 cat >loses.sh <<'SH'
-i=0
-case $LD_PRELOAD in *memopt-pool.so*) while [ $i -lt 400000 ]; do i=$((i + 1)); done ;; esac
+i=0 most=50000
+case $LD_PRELOAD in *memopt-pool.so*) most=300000 ;; esac
+while [ $i -lt $most ]; do i=$((i + 1)); done
 SH
 red=$'\e\\[31m' green=$'\e\\[32m' yellow=$'\e\\[33m' # as patterns
-on 80 seen $compare -n 4 -a pool -- sh loses.sh
+# (what is far off on a busy machine goes before the winner's colour)
+for _ in 1 2 3 4 5; do
+    on 80 seen $compare -n 4 -a pool -- sh loses.sh
+    grep -q "libc: .* far from the median" seen || break
+done
 ok "the winner is green" grep -q "^libc .*$green" seen
 on 80 seen $compare -i -n 1 -a pool -- sh crashes.sh
 ok "failures are red" grep -q "^pool .*${red}failed in" seen
