@@ -11,8 +11,8 @@
 #include "cli/settings.h"
 
 #include "core/base/error.h"
-#include "core/config/option.h"
-#include "core/model/output.h"
+#include "core/option/option.h"
+#include "core/render/output.h"
 
 #include <errno.h>
 #include <getopt.h>

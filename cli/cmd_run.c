@@ -13,11 +13,11 @@
 #include "cli/settings.h"
 
 #include "core/base/error.h"
-#include "core/launch/faults.h"
-#include "core/launch/lsan.h"
+#include "core/import/faults.h"
+#include "core/import/lsan.h"
 #include "core/launch/plan.h"
 #include "core/launch/watch.h"
-#include "core/model/output.h"
+#include "core/render/output.h"
 #include "core/model/report.h"
 
 #include <errno.h>

@@ -8,23 +8,24 @@ core_program_sources = \
 	core/base/sanitizer.h \
 	core/base/sysmem.c core/base/sysmem.h core/base/text.h \
 	core/base/trust.c core/base/trust.h \
-	core/config/option.c core/config/option.h \
-	core/config/flat.c core/config/flat.h \
 	core/config/sections.c \
+	core/option/flat.c core/option/flat.h \
+	core/option/option.c core/option/option.h \
 	core/plugin/registry.c core/plugin/registry.h \
 	core/ledger/ledger.h \
 	core/ledger/writer.c core/ledger/writer.h
 
 core_memopt_sources = \
 	core/base/newfile.c core/base/newfile.h \
+	core/base/proc.c core/base/proc.h \
 	core/config/config.c core/config/config.h \
 	core/ledger/reader.c core/ledger/reader.h \
+	core/import/run.c \
 	core/model/arena.c core/model/arena.h \
 	core/model/model.h \
-	core/model/output.c core/model/output.h \
 	core/model/report.c core/model/report.h \
-	core/model/run.c \
-	core/model/write.c
+	core/render/output.c core/render/output.h \
+	core/render/write.c
 
 # Only the shim has a hot path.
 core_dispatch_sources = \
@@ -53,15 +54,16 @@ libmemopt_la_SOURCES = \
 	core/heap/heap.c core/heap/heap.h \
 	core/heap/library.c \
 	core/heap/list.c \
-	core/heap/report.c
+	core/heap/spill.c core/heap/spill.h \
+	core/render/program.c
 libmemopt_la_CFLAGS = $(AM_CFLAGS)
 libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) -Wl,-z,nodelete \
 	-Wl,--version-script=$(srcdir)/core/heap/libmemopt.map
 libmemopt_la_DEPENDENCIES = core/libcore-own.la core/heap/libmemopt.map
 libmemopt_la_LIBADD = core/libcore-own.la
 EXTRA_DIST += core/heap/libmemopt.map
-include core/heap/pools.mk
-include core/heap/pressure.mk
+include core/pressure/local.mk
+include core/pool/local.mk
 include core/object/local.mk
 include core/train/local.mk
 include core/store/local.mk
@@ -70,11 +72,11 @@ include core/optim/local.mk
 # What starts programs and watches them from outside: the memopt command only.
 noinst_LTLIBRARIES += core/libcore-launch.la
 core_libcore_launch_la_SOURCES = \
+	core/import/faults.c core/import/faults.h \
+	core/import/lsan.c core/import/lsan.h \
 	core/launch/contest.c core/launch/contest.h \
 	core/launch/environment.c core/launch/environment.h \
-	core/launch/faults.c core/launch/faults.h \
 	core/launch/launch.c core/launch/launch.h \
-	core/launch/lsan.c core/launch/lsan.h \
 	core/launch/plan.c core/launch/plan.h \
 	core/launch/samples.c core/launch/samples.h \
 	core/launch/session.c core/launch/session.h \

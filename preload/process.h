@@ -15,7 +15,7 @@
 #ifndef MO_PRELOAD_PROCESS_H
 #define MO_PRELOAD_PROCESS_H
 
-#include "core/config/flat.h"
+#include "core/option/flat.h"
 #include "core/plugin/registry.h"
 
 /* As the ledger's binding has it. */

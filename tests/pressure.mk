@@ -1,4 +1,4 @@
-# Tests of purge hints, the pressure ladder, spilling (core/heap).
+# Tests of purge hints, the pressure ladder (core/pressure), spilling (core/heap).
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_purge_hint
 TESTS += tests/test_purge_hint
@@ -7,12 +7,12 @@ tests_test_purge_hint_SOURCES = tests/test_purge_hint.c tests/heap_child.h
 tests_test_purge_hint_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 tests_test_purge_hint_LDADD = libmemopt.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
 
-check_PROGRAMS += tests/test_kernel
-TESTS += tests/test_kernel
-valgrind_tests += tests/test_kernel
-tests_test_kernel_SOURCES = tests/test_kernel.c core/heap/kernel.c
-tests_test_kernel_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_kernel_LDADD = $(CMOCKA_LIBS)
+check_PROGRAMS += tests/test_proc
+TESTS += tests/test_proc
+valgrind_tests += tests/test_proc
+tests_test_proc_SOURCES = tests/test_proc.c core/base/proc.c
+tests_test_proc_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_proc_LDADD = $(CMOCKA_LIBS)
 
 check_PROGRAMS += tests/test_pressure
 TESTS += tests/test_pressure

@@ -1,5 +1,5 @@
 # Tests of core/store. The library's own objects, so that faults reach them.
-store_sources = core/base/dtype.c core/store/header.c core/store/layout.c core/store/reader.c \
+store_sources = core/tensor/dtype.c core/store/header.c core/store/layout.c core/store/reader.c \
 	core/store/writer.c
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_store

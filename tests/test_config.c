@@ -5,7 +5,7 @@
  * the test can write (TEST_ETC). */
 #define _GNU_SOURCE
 #include "core/config/config.h"
-#include "core/config/flat.h"
+#include "core/option/flat.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* test_lsan.c - the logs of sanitizers: core/launch/lsan.h. */
-#include "core/launch/lsan.h"
+/* test_lsan.c - the logs of sanitizers: core/import/lsan.h. */
+#include "core/import/lsan.h"
 
 #include <inttypes.h>
 #include <setjmp.h>

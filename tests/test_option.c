@@ -1,7 +1,7 @@
 /* test_option.c - option types: what is read, what is refused and in which
  * words, printing and comparing; the program's own INI reader. */
-#include "core/config/flat.h"
-#include "core/config/option.h"
+#include "core/option/flat.h"
+#include "core/option/option.h"
 
 #include <errno.h>
 #include <locale.h>

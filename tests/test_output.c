@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "core/model/output.h"
+#include "core/render/output.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -4,7 +4,7 @@ if HAVE_CMOCKA
 check_PROGRAMS += tests/test_train
 TESTS += tests/test_train
 valgrind_tests += tests/test_train
-tests_test_train_SOURCES = tests/test_train.c tests/report_faults.h core/base/dtype.c \
+tests_test_train_SOURCES = tests/test_train.c tests/report_faults.h core/tensor/dtype.c \
 	core/train/batch.c core/train/checkpoint.c core/train/run.c
 tests_test_train_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_train_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)

@@ -32,7 +32,7 @@
 #ifndef MO_CONFIG_CONFIG_H
 #define MO_CONFIG_CONFIG_H
 
-#include "core/config/option.h"
+#include "core/option/option.h"
 
 #include <stdio.h>
 
@@ -219,7 +219,7 @@ struct mo_settings_store {
 /* The whole effective configuration as an INI that load() would read back to
  * the same: it has refused values that can't be. Every value on one line,
  * `[section]` and `key = value` only: the shim reads this form with a reader of
- * its own (core/config/flat.h). */
+ * its own (core/option/flat.h). */
 int mo_config_write(const struct mo_config *config, FILE *stream, struct memopt_error *error);
 
 #endif

@@ -20,7 +20,7 @@
 #include "core/heap/heap.h"
 
 #include "core/base/error.h"
-#include "core/heap/pressure.h"
+#include "core/pressure/pressure.h"
 #include "core/heap/spill.h"
 
 #include <errno.h>

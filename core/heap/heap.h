@@ -7,9 +7,9 @@
  *   checked.c  any of them under a memory checker: red zones, poisoned when freed
  *   backend.c  allocator plugins, opened once a process
  *   library.c  configuration, the list of heaps, open and destroy, fork, exit
- *   report.c   memopt_report()
+ *   core/render/program.c memopt_report()
  *   spill.c    blocks in mappings of a file
- *   pressure.h purge hints and the pressure ladder
+ *   core/pressure purge hints and the pressure ladder
  *
  * A heap has one of three kinds of raw operations (struct mo_heap_ops): those of
  * the backend's own heaps, a list over the backend's malloc, or the backend's
@@ -142,7 +142,7 @@ struct memopt_heap {
 
     _Atomic uint64_t failed, invalid_frees, purges, purged_bytes;
     _Atomic uint64_t events[MO_HEAP_EVENTS]; /* by step */
-    int watch_stages;                        /* the pressure ladder's, see ladder.c */
+    int watch_stages;                        /* the pressure ladder's, see core/pressure/monitor.c */
     int watch_level;
     struct mo_spill *spill; /* or NULL */
     struct mo_ledger_heap own;

@@ -8,7 +8,7 @@
 #include "config.h"
 
 #include "core/heap/heap.h"
-#include "core/heap/pressure.h"
+#include "core/pressure/pressure.h"
 #include "core/heap/spill.h"
 
 #include "core/base/error.h"

@@ -12,7 +12,7 @@
 
 #include "core/base/error.h"
 #include "core/base/preload.h"
-#include "core/launch/lsan.h"
+#include "core/import/lsan.h"
 #include "core/launch/trial.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  * Some programs can't be preloaded, and ld.so or their own run-time would say
  * nothing, print a riddle or stop them. They are recognised from the file
  * alone, so that memopt can say so in one sentence and do the best that is left
- * (core/launch/watch.h, core/launch/lsan.h).
+ * (core/launch/watch.h, core/import/lsan.h).
  *
  * Vocabulary
  *   program   what the user named; path: the file execve() gets

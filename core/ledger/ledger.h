@@ -18,7 +18,7 @@
  * that its parent's record is over only when it is, too. So memopt
  * can tell, without asking who or where the process is, that nothing more will be written,
  * fold the record into the report and give its blocks back while the program runs
- * (core/model/run.c).
+ * (core/import/run.c).
  *
  * A record:
  *

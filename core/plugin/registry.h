@@ -23,7 +23,7 @@
 #ifndef MO_PLUGIN_REGISTRY_H
 #define MO_PLUGIN_REGISTRY_H
 
-#include "core/config/option.h"
+#include "core/option/option.h"
 
 #include <memopt/plugin.h>
 

@@ -1,6 +1,6 @@
 # Stores of tensors: safetensors.
 libmemopt_la_SOURCES += \
-	core/base/dtype.c \
+	core/tensor/dtype.c \
 	core/store/header.c core/store/header.h \
 	core/store/layout.c core/store/layout.h \
 	core/store/reader.c \

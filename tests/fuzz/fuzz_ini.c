@@ -2,7 +2,7 @@
  * written, and must load and be written again to the same; the reader inside
  * the program must take it too. What does not load must say why. */
 #include "core/config/config.h"
-#include "core/config/flat.h"
+#include "core/option/flat.h"
 
 #include <stdlib.h>
 #include <string.h>

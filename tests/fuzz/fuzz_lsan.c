@@ -1,6 +1,6 @@
-/* fuzz_lsan.c - any bytes as a sanitizer's log: core/launch/lsan.h. What comes
+/* fuzz_lsan.c - any bytes as a sanitizer's log: core/import/lsan.h. What comes
  * out must be bounded strings and sums that are no smaller than their parts. */
-#include "core/launch/lsan.h"
+#include "core/import/lsan.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  * its text. What parses is printed, and must parse again to an equal value;
  * what doesn't must say why, leave the field alone and be refused by the
  * validate-only form as well. */
-#include "core/config/flat.h"
-#include "core/config/option.h"
+#include "core/option/flat.h"
+#include "core/option/option.h"
 
 #include <stdio.h>
 #include <stdlib.h>

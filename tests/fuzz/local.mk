@@ -33,10 +33,10 @@ tests_fuzz_fuzz_safetensors_CFLAGS = $(AM_CFLAGS)
 tests_fuzz_fuzz_safetensors_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_safetensors_LDADD = core/libcore-own.la
 
-fuzz_targets += tests/fuzz/fuzz_kernel
-noinst_PROGRAMS += tests/fuzz/fuzz_kernel
-tests_fuzz_fuzz_kernel_SOURCES = tests/fuzz/fuzz_kernel.c core/heap/kernel.c
-tests_fuzz_fuzz_kernel_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+fuzz_targets += tests/fuzz/fuzz_proc
+noinst_PROGRAMS += tests/fuzz/fuzz_proc
+tests_fuzz_fuzz_proc_SOURCES = tests/fuzz/fuzz_proc.c core/base/proc.c
+tests_fuzz_fuzz_proc_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 
 fuzz_targets += tests/fuzz/fuzz_optim
 noinst_PROGRAMS += tests/fuzz/fuzz_optim
@@ -49,6 +49,6 @@ print-fuzz-targets:
 fuzz-targets: $(fuzz_targets)
 PHONY_TARGETS += print-fuzz-targets fuzz-targets
 EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/ini.dict \
-	tests/fuzz/fuzz_elf.c tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_kernel.c tests/fuzz/fuzz_ledger.c \
+	tests/fuzz/fuzz_elf.c tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_proc.c tests/fuzz/fuzz_ledger.c \
 	tests/fuzz/fuzz_lsan.c tests/fuzz/fuzz_optim.c tests/fuzz/fuzz_option.c \
 	tests/fuzz/fuzz_safetensors.c tests/fuzz/safetensors.dict

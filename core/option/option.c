@@ -7,7 +7,7 @@
  *   4. the table of types, and what callers use
  */
 #define _GNU_SOURCE /* strtod_l, secure_getenv */
-#include "core/config/option.h"
+#include "core/option/option.h"
 
 #include "core/base/error.h"
 #include "core/base/sysmem.h"

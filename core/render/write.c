@@ -5,7 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/model/model.h"
-#include "core/model/output.h"
+#include "core/render/output.h"
 #include "core/plugin/registry.h"
 
 #include <errno.h>

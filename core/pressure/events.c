@@ -1,8 +1,8 @@
 /*
- * pressure.c - events and consumers of the pressure ladder (see pressure.h), and
+ * events.c - events and consumers of the pressure ladder (see pressure.h), and
  * the little that its parts share.
  */
-#include "core/heap/pressure.h"
+#include "core/pressure/pressure.h"
 
 #include "core/base/error.h"
 

@@ -1,46 +1,46 @@
 /*
- * kernel.h - what the kernel says of memory: /proc and the cgroup file systems.
+ * proc.h - what the kernel says of memory: /proc and the cgroup file systems.
  *
  * The parsers take text that ends with a NUL, read no further, accept only whole
  * decimal numbers that fit, and touch their outputs only on success (0; else
  * -EINVAL). The readers read a bounded part of a file into the caller's buffer
  * and allocate nothing: they are for moments when there is no memory.
  *
- * Used by core/heap's purge hints and pressure ladder. Any thread.
+ * Used by core/pressure, core/render and core/import. Any thread.
  */
-#ifndef MO_HEAP_KERNEL_H
-#define MO_HEAP_KERNEL_H
+#ifndef MO_BASE_PROC_H
+#define MO_BASE_PROC_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 /* Bytes. */
-struct mo_kernel_process {
+struct mo_proc_memory {
     uint64_t mapped;   /* counts against RLIMIT_AS */
     uint64_t resident; /* RSS */
     uint64_t file;     /* of it, what files (and shared memory) hold */
 };
 /* /proc/self/statm */
-int mo_kernel_parse_statm(const char *text, uint64_t page, struct mo_kernel_process *ret);
+int mo_proc_parse_statm(const char *text, uint64_t page, struct mo_proc_memory *ret);
 /* Part of the last ten seconds in which some task waited for memory, 0 to 1:
  * /proc/pressure/memory, memory.pressure. */
-int mo_kernel_parse_psi(const char *text, double *ret_some);
+int mo_proc_parse_psi(const char *text, double *ret_some);
 /* A file of one number; "max" is UINT64_MAX. */
-int mo_kernel_parse_value(const char *text, uint64_t *ret_value);
+int mo_proc_parse_value(const char *text, uint64_t *ret_value);
 /* The number behind `key` at the beginning of a line, and blanks: memory.stat,
  * /proc/meminfo ("MemTotal:", in KiB). */
-int mo_kernel_parse_key(const char *text, const char *key, uint64_t *ret_value);
+int mo_proc_parse_key(const char *text, const char *key, uint64_t *ret_value);
 /* /proc/self/cgroup: the path of the hierarchy that has `controller`; "" is
  * version 2's. */
-int mo_kernel_parse_cgroup(const char *text, const char *controller, char *ret_path, size_t size);
+int mo_proc_parse_cgroup(const char *text, const char *controller, char *ret_path, size_t size);
 /* /proc/self/mountinfo: where the hierarchy with `controller` is mounted ("":
  * version 2), and which of its directories is there. */
-int mo_kernel_parse_mount(const char *text, const char *controller, char *ret_root,
+int mo_proc_parse_mount(const char *text, const char *controller, char *ret_root,
                           size_t root_size, char *ret_point, size_t point_size);
 
 /* At most size - 1 bytes of the file, and a NUL. Returns how many, or -errno. */
-int mo_kernel_read(const char *path, char *buffer, size_t size);
+int mo_proc_read(const char *path, char *buffer, size_t size);
 /* This process's; `proc` is "/proc" or a directory in its place. 0 or -errno. */
-int mo_kernel_process(const char *proc, struct mo_kernel_process *ret);
+int mo_proc_read_memory(const char *proc, struct mo_proc_memory *ret);
 
 #endif

@@ -15,8 +15,8 @@
  * tests/test_option.c and a line in memopt.ini(5). tests/test_option.c fails
  * while a type of the enum has no vtable.
  */
-#ifndef MO_CONFIG_OPTION_H
-#define MO_CONFIG_OPTION_H
+#ifndef MO_OPTION_OPTION_H
+#define MO_OPTION_OPTION_H
 
 #include <memopt/plugin.h>
 

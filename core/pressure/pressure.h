@@ -2,18 +2,16 @@
  * pressure.h - inside libmemopt: what purge hints and the pressure ladder share
  * (memopt/pressure.h is what is promised).
  *
- *   purge.c     purge hints
- *   pressure.c  events, the callback, consumers; the lock, clock and threads
- *   ladder.c    the watch over the process
+ *   hint.c      purge hints
+ *   events.c    events, the callback, consumers; the lock, clock and threads
+ *   monitor.c   the watch over the process
  *   sources.c   what the watch looks at
- *   kernel.c    what the kernel says of memory
- *   spill.c     blocks in mappings of a file
  *
  * Lock order: the library's mutex, fork hooks, mo_pressure_lock, a heap's. No
  * function of the program's is called with mo_pressure_lock held.
  */
-#ifndef MO_HEAP_PRESSURE_H
-#define MO_HEAP_PRESSURE_H
+#ifndef MO_PRESSURE_PRESSURE_H
+#define MO_PRESSURE_PRESSURE_H
 
 #include "core/heap/heap.h"
 
@@ -22,7 +20,7 @@
 /* Over the lists and small figures of hints and of the ladder; short. */
 extern pthread_mutex_t mo_pressure_lock;
 
-/* ------------------------------------------------------------- pressure.c */
+/* ------------------------------------------------------------- events.c */
 
 /* A step was taken: to the statistics, the callback and the report. The time is
  * filled in. */
@@ -43,7 +41,7 @@ void mo_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64
 /* A joinable thread that gets no signals. 0 or -errno. */
 int mo_thread_start(pthread_t *ret_thread, void *(*body)(void *), void *context);
 
-/* ------------------------------------------------------ purge.c, ladder.c */
+/* ------------------------------------------------------ hint.c, monitor.c */
 
 /* Purges one heap after the other, each backend that has no heaps to tell apart
  * but once. Begin with {.count = 0}. */

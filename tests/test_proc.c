@@ -1,10 +1,10 @@
 /*
- * test_kernel.c - what is read of /proc and of cgroups: right samples, malformed
+ * test_proc.c - what is read of /proc and of cgroups: right samples, malformed
  * ones (which change nothing), and files that are not there.
  */
 #include "config.h"
 
-#include "core/heap/kernel.h"
+#include "core/base/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,8 +39,8 @@ static void statm(void **state) {
         {"9007199254740992 5 2", -EINVAL, 0, 0, 0}, /* times the page */
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct mo_kernel_process process = {1, 2, 3};
-        assert_int_equal(mo_kernel_parse_statm(cases[i].text, 4096, &process), cases[i].code);
+        struct mo_proc_memory process = {1, 2, 3};
+        assert_int_equal(mo_proc_parse_statm(cases[i].text, 4096, &process), cases[i].code);
         if (cases[i].code == 0) {
             assert_int_equal(process.mapped, cases[i].mapped);
             assert_int_equal(process.resident, cases[i].resident);
@@ -77,7 +77,7 @@ static void psi(void **state) {
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         double some = 42;
-        int code = mo_kernel_parse_psi(cases[i].text, &some);
+        int code = mo_proc_parse_psi(cases[i].text, &some);
         assert_int_equal(code, cases[i].some < 0 ? -EINVAL : 0);
         double wanted = cases[i].some < 0 ? 42 : cases[i].some;
         if (some < wanted - 1e-9 || some > wanted + 1e-9)
@@ -109,7 +109,7 @@ static void values(void **state) {
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         uint64_t value = 7;
-        assert_int_equal(mo_kernel_parse_value(cases[i].text, &value), cases[i].code);
+        assert_int_equal(mo_proc_parse_value(cases[i].text, &value), cases[i].code);
         assert_true(value == (cases[i].code == 0 ? cases[i].value : 7));
     }
 }
@@ -129,7 +129,7 @@ static void keys(void **state) {
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         uint64_t value = 7;
-        assert_int_equal(mo_kernel_parse_key(text, cases[i].key, &value), cases[i].code);
+        assert_int_equal(mo_proc_parse_key(text, cases[i].key, &value), cases[i].code);
         assert_true(value == (cases[i].code == 0 ? cases[i].value : 7));
     }
 }
@@ -158,7 +158,7 @@ static void cgroups(void **state) {
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char path[32] = "before";
-        int code = mo_kernel_parse_cgroup(cases[i].text, cases[i].controller, path, sizeof(path));
+        int code = mo_proc_parse_cgroup(cases[i].text, cases[i].controller, path, sizeof(path));
         assert_int_equal(code, cases[i].path == NULL ? -EINVAL : 0);
         assert_string_equal(path, cases[i].path == NULL ? "before" : cases[i].path);
     }
@@ -187,22 +187,22 @@ static void mounts(void **state) {
     for (size_t i = 0; i < COUNT(cases); i++) {
         strcpy(root, "r");
         strcpy(point, "p");
-        int code = mo_kernel_parse_mount(text, cases[i].controller, root, sizeof(root), point,
+        int code = mo_proc_parse_mount(text, cases[i].controller, root, sizeof(root), point,
                                          sizeof(point));
         assert_int_equal(code, cases[i].root == NULL ? -EINVAL : 0);
         assert_string_equal(root, cases[i].root == NULL ? "r" : cases[i].root);
         assert_string_equal(point, cases[i].root == NULL ? "p" : cases[i].point);
     }
-    assert_int_equal(mo_kernel_parse_mount(text, "memory", root, 3, point, sizeof(point)), -EINVAL);
-    assert_int_equal(mo_kernel_parse_mount(text, "memory", root, sizeof(root), point, 3), -EINVAL);
+    assert_int_equal(mo_proc_parse_mount(text, "memory", root, 3, point, sizeof(point)), -EINVAL);
+    assert_int_equal(mo_proc_parse_mount(text, "memory", root, sizeof(root), point, 3), -EINVAL);
     /* every beginning of it, ended where the memory ends */
     for (size_t length = 0; length < sizeof(text); length++) {
         char *part = malloc(length + 1);
         assert_non_null(part);
         memcpy(part, text, length);
         part[length] = '\0';
-        mo_kernel_parse_mount(part, "memory", root, sizeof(root), point, sizeof(point));
-        mo_kernel_parse_cgroup(part, "memory", root, sizeof(root));
+        mo_proc_parse_mount(part, "memory", root, sizeof(root), point, sizeof(point));
+        mo_proc_parse_cgroup(part, "memory", root, sizeof(root));
         free(part);
     }
 }
@@ -213,19 +213,19 @@ static void files(void **state) {
     assert_non_null(mkdtemp(directory));
     snprintf(path, sizeof(path), "%s/self", directory);
     assert_int_equal(mkdir(path, 0700), 0);
-    struct mo_kernel_process process;
-    assert_int_equal(mo_kernel_process(directory, &process), -ENOENT);
+    struct mo_proc_memory process;
+    assert_int_equal(mo_proc_read_memory(directory, &process), -ENOENT);
     snprintf(path, sizeof(path), "%s/self/statm", directory);
     int fd = open(path, O_CREAT | O_WRONLY, 0600);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, "3 2 1 0 0 0 0\n", 14), 14);
     close(fd);
-    assert_int_equal(mo_kernel_process(directory, &process), 0);
+    assert_int_equal(mo_proc_read_memory(directory, &process), 0);
     assert_int_equal(process.resident, 2 * sysconf(_SC_PAGESIZE));
     char four[4];
-    assert_int_equal(mo_kernel_read(path, four, sizeof(four)), 3); /* as much as fits */
+    assert_int_equal(mo_proc_read(path, four, sizeof(four)), 3); /* as much as fits */
     assert_string_equal(four, "3 2");
-    assert_int_equal(mo_kernel_read(directory, four, sizeof(four)), -EISDIR);
+    assert_int_equal(mo_proc_read(directory, four, sizeof(four)), -EISDIR);
     unlink(path);
     snprintf(path, sizeof(path), "%s/self", directory);
     rmdir(path);
@@ -233,8 +233,8 @@ static void files(void **state) {
     char endless[600];
     memset(endless, 'x', sizeof(endless));
     endless[599] = '\0';
-    assert_int_equal(mo_kernel_process(endless, &process), -ENAMETOOLONG);
-    assert_int_equal(mo_kernel_process("/proc", &process), 0);
+    assert_int_equal(mo_proc_read_memory(endless, &process), -ENAMETOOLONG);
+    assert_int_equal(mo_proc_read_memory("/proc", &process), 0);
     assert_true(process.resident > 0 && process.mapped >= process.resident);
 }
 

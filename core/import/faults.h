@@ -9,8 +9,8 @@
  * The former become "#N FUNCTION at FILE:LINE", or "#N FUNCTION (PATH)"; the latter go
  * where a module's frames have names. What can't be named stays as it is.
  */
-#ifndef MO_LAUNCH_FAULTS_H
-#define MO_LAUNCH_FAULTS_H
+#ifndef MO_IMPORT_FAULTS_H
+#define MO_IMPORT_FAULTS_H
 
 #include <memopt/report.h>
 

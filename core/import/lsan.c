@@ -1,7 +1,7 @@
 /* lsan.c - see lsan.h. */
 #include "config.h"
 
-#include "core/launch/lsan.h"
+#include "core/import/lsan.h"
 
 #include "core/base/error.h"
 #include "core/model/model.h"

@@ -5,8 +5,8 @@
  * The text of a log is anything a program wrote; the parser is bounded and
  * fuzzed (tests/fuzz/fuzz_lsan.c). Used by the memopt command only.
  */
-#ifndef MO_LAUNCH_LSAN_H
-#define MO_LAUNCH_LSAN_H
+#ifndef MO_IMPORT_LSAN_H
+#define MO_IMPORT_LSAN_H
 
 #include <memopt/report.h>
 

@@ -2,10 +2,10 @@
  * flat.h - reads the INI that mo_config_write() wrote, inside the watched
  * program: no library, no malloc, the text is changed in place.
  */
-#ifndef MO_CONFIG_FLAT_H
-#define MO_CONFIG_FLAT_H
+#ifndef MO_OPTION_FLAT_H
+#define MO_OPTION_FLAT_H
 
-#include "core/config/option.h"
+#include "core/option/option.h"
 
 /* One `key = value`, in the order of the file; the strings point into the text. */
 struct mo_flat_entry {

@@ -1,15 +1,15 @@
 /*
- * purge.c - purge hints: see memopt/pressure.h.
+ * hint.c - purge hints: see memopt/pressure.h.
  *
  * A step is an atomic addition; everything rarer is under mo_pressure_lock. A
  * purge runs outside it, marked by `busy`, so that a hint has one at a time and
  * others pass by. For every heap the library's mutex is held instead, as in
  * memopt_heap_each(): the heaps can't go away meanwhile.
  */
-#include "core/heap/pressure.h"
+#include "core/pressure/pressure.h"
 
 #include "core/base/error.h"
-#include "core/heap/kernel.h"
+#include "core/base/proc.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -84,8 +84,8 @@ static int purge_visited(void *context, struct memopt_heap *heap,
 }
 
 static uint64_t resident(void) {
-    struct mo_kernel_process process;
-    return mo_kernel_process("/proc", &process) < 0 ? MEMOPT_UNKNOWN : process.resident;
+    struct mo_proc_memory process;
+    return mo_proc_read_memory("/proc", &process) < 0 ? MEMOPT_UNKNOWN : process.resident;
 }
 
 /* With `busy` set by the caller. */

@@ -1,5 +1,5 @@
 /*
- * report.c - memopt_report(): this process's own report, in the process (see
+ * program.c - memopt_report(): this process's own report, in the process (see
  * heap.h).
  *
  * Under `memopt run` the process's ledger has more than libmemopt knows (what

@@ -2,10 +2,10 @@
  * sources.h - what the watch over the process looks at: where the figures are, and
  * what they say now (memopt/pressure.h explains each).
  *
- * Used by ladder.c, by one thread at a time. Reading allocates nothing.
+ * Used by monitor.c, by one thread at a time. Reading allocates nothing.
  */
-#ifndef MO_HEAP_SOURCES_H
-#define MO_HEAP_SOURCES_H
+#ifndef MO_PRESSURE_SOURCES_H
+#define MO_PRESSURE_SOURCES_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* output.c - see output.h. */
 #include "config.h"
 
-#include "core/model/output.h"
+#include "core/render/output.h"
 
 #include "core/base/error.h"
 #include "core/base/newfile.h"

@@ -1,5 +1,5 @@
-/* kernel.c - see kernel.h. */
-#include "core/heap/kernel.h"
+/* proc.c - see proc.h. */
+#include "core/base/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,14 +49,14 @@ static int copy_word(const char *at, const char *ends, char *ret, size_t size) {
 
 /* --------------------------------------------------------------- parsers */
 
-int mo_kernel_parse_statm(const char *text, uint64_t page, struct mo_kernel_process *ret) {
+int mo_proc_parse_statm(const char *text, uint64_t page, struct mo_proc_memory *ret) {
     uint64_t pages[3];
     for (size_t i = 0; i < 3; i++) {
         text = skip_blanks(text);
         if (take_number(&text, &pages[i]) < 0 || __builtin_mul_overflow(pages[i], page, &pages[i]))
             return -EINVAL;
     }
-    *ret = (struct mo_kernel_process){
+    *ret = (struct mo_proc_memory){
         .mapped = pages[0],
         .resident = pages[1],
         .file = pages[2] < pages[1] ? pages[2] : pages[1], /* read at different moments */
@@ -65,7 +65,7 @@ int mo_kernel_parse_statm(const char *text, uint64_t page, struct mo_kernel_proc
 }
 
 /* "some avg10=1.23 avg60=0.00 avg300=0.00 total=0" */
-int mo_kernel_parse_psi(const char *text, double *ret_some) {
+int mo_proc_parse_psi(const char *text, double *ret_some) {
     for (const char *line = text; line != NULL; line = next_line(line)) {
         static const char head[] = "some avg10=";
         if (strncmp(line, head, sizeof(head) - 1) != 0)
@@ -88,7 +88,7 @@ int mo_kernel_parse_psi(const char *text, double *ret_some) {
     return -EINVAL;
 }
 
-int mo_kernel_parse_value(const char *text, uint64_t *ret_value) {
+int mo_proc_parse_value(const char *text, uint64_t *ret_value) {
     if (strcmp(text, "max") == 0 || strcmp(text, "max\n") == 0) {
         *ret_value = UINT64_MAX;
         return 0;
@@ -100,7 +100,7 @@ int mo_kernel_parse_value(const char *text, uint64_t *ret_value) {
     return 0;
 }
 
-int mo_kernel_parse_key(const char *text, const char *key, uint64_t *ret_value) {
+int mo_proc_parse_key(const char *text, const char *key, uint64_t *ret_value) {
     size_t length = strlen(key);
     for (const char *line = text; line != NULL; line = next_line(line))
         if (strncmp(line, key, length) == 0 && (line[length] == ' ' || line[length] == '\t')) {
@@ -129,7 +129,7 @@ static int in_list(const char *list, const char *ends, const char *word) {
 }
 
 /* "4:memory:/path", "0::/path" */
-int mo_kernel_parse_cgroup(const char *text, const char *controller, char *ret_path, size_t size) {
+int mo_proc_parse_cgroup(const char *text, const char *controller, char *ret_path, size_t size) {
     for (const char *line = text; line != NULL; line = next_line(line)) {
         const char *list = line + strcspn(line, ":\n");
         if (*list != ':')
@@ -169,7 +169,7 @@ static int unescape(char *text) {
 }
 
 /* "36 31 0:34 ROOT POINT options [optional ...] - TYPE SOURCE SUPER,OPTIONS" */
-int mo_kernel_parse_mount(const char *text, const char *controller, char *ret_root,
+int mo_proc_parse_mount(const char *text, const char *controller, char *ret_root,
                           size_t root_size, char *ret_point, size_t point_size) {
     for (const char *line = text; line != NULL; line = next_line(line)) {
         const char *fields[5];
@@ -210,7 +210,7 @@ int mo_kernel_parse_mount(const char *text, const char *controller, char *ret_ro
 
 /* --------------------------------------------------------------- readers */
 
-int mo_kernel_read(const char *path, char *buffer, size_t size) {
+int mo_proc_read(const char *path, char *buffer, size_t size) {
     int fd;
     do
         fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -234,12 +234,12 @@ int mo_kernel_read(const char *path, char *buffer, size_t size) {
     return code < 0 ? code : (int)used;
 }
 
-int mo_kernel_process(const char *proc, struct mo_kernel_process *ret) {
+int mo_proc_read_memory(const char *proc, struct mo_proc_memory *ret) {
     char path[512], text[256];
     if (snprintf(path, sizeof(path), "%s/self/statm", proc) >= (int)sizeof(path))
         return -ENAMETOOLONG;
-    int code = mo_kernel_read(path, text, sizeof(text));
+    int code = mo_proc_read(path, text, sizeof(text));
     if (code < 0)
         return code;
-    return mo_kernel_parse_statm(text, (uint64_t)sysconf(_SC_PAGESIZE), ret);
+    return mo_proc_parse_statm(text, (uint64_t)sysconf(_SC_PAGESIZE), ret);
 }

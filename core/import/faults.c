@@ -2,7 +2,7 @@
 #define _GNU_SOURCE /* asprintf */
 #include "config.h"
 
-#include "core/launch/faults.h"
+#include "core/import/faults.h"
 
 #include "core/base/error.h"
 #include "core/model/model.h"

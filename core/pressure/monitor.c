@@ -1,5 +1,5 @@
 /*
- * ladder.c - the watch over the process: reads the sources, knows their levels,
+ * monitor.c - the watch over the process: reads the sources, knows their levels,
  * takes the steps and takes them back (memopt/pressure.h says which and when).
  *
  *   1. levels
@@ -18,10 +18,10 @@
  * library's mutex is held while the heaps are walked, as in memopt_heap_each();
  * a list needs none.
  */
-#include "core/heap/pressure.h"
+#include "core/pressure/pressure.h"
 
 #include "core/base/error.h"
-#include "core/heap/sources.h"
+#include "core/pressure/sources.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -11,8 +11,8 @@
  * A write never raises SIGXFSZ or SIGPIPE: it fails. Used by core/model and
  * the command for everything it writes into files.
  */
-#ifndef MO_MODEL_OUTPUT_H
-#define MO_MODEL_OUTPUT_H
+#ifndef MO_RENDER_OUTPUT_H
+#define MO_RENDER_OUTPUT_H
 
 #include <memopt/plugin.h>
 

@@ -1,6 +1,6 @@
 /* flat.c - see flat.h. What it reads was written by mo_config_write(), so it
  * refuses anything else instead of guessing. */
-#include "core/config/flat.h"
+#include "core/option/flat.h"
 
 #include "core/base/error.h"
 

@@ -1,7 +1,7 @@
 /* sources.c - see sources.h. */
-#include "core/heap/sources.h"
+#include "core/pressure/sources.h"
 
-#include "core/heap/kernel.h"
+#include "core/base/proc.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,8 +19,8 @@ static int join(char *ret, size_t size, const char *a, const char *b) {
 static int read_value(const char *directory, size_t length, const char *name, uint64_t *ret) {
     char path[MO_SOURCE_PATH + 64], text[64];
     snprintf(path, sizeof(path), "%.*s/%s", (int)length, directory, name);
-    int code = mo_kernel_read(path, text, sizeof(text));
-    return code < 0 ? code : mo_kernel_parse_value(text, ret);
+    int code = mo_proc_read(path, text, sizeof(text));
+    return code < 0 ? code : mo_proc_parse_value(text, ret);
 }
 
 /* Bytes of the cgroup that the kernel could do without: pages of files. */
@@ -31,11 +31,11 @@ static uint64_t file_pages(const struct mo_sources *sources, size_t length) {
     char path[MO_SOURCE_PATH + 64], text[16 * 1024];
     uint64_t sum = 0;
     snprintf(path, sizeof(path), "%.*s/memory.stat", (int)length, sources->cgroup);
-    if (mo_kernel_read(path, text, sizeof(text)) < 0)
+    if (mo_proc_read(path, text, sizeof(text)) < 0)
         return 0;
     for (size_t i = 0; i < 2; i++) {
         uint64_t value;
-        if (mo_kernel_parse_key(text, keys[sources->cgroup_version][i], &value) == 0 &&
+        if (mo_proc_parse_key(text, keys[sources->cgroup_version][i], &value) == 0 &&
             __builtin_add_overflow(sum, value, &sum))
             return 0;
     }
@@ -84,21 +84,21 @@ static void read_cgroup(const struct mo_sources *sources, struct mo_reading *rea
 }
 
 void mo_source_read(const struct mo_sources *sources, int source, struct mo_reading *reading) {
-    struct mo_kernel_process process;
+    struct mo_proc_memory process;
     struct rlimit limit;
     char text[512];
     double some;
     reading->used = reading->limit = 0;
     switch (source) {
     case MO_SOURCE_RSS:
-        if (mo_kernel_process(sources->proc, &process) < 0)
+        if (mo_proc_read_memory(sources->proc, &process) < 0)
             break;
         reading->used = process.resident - process.file;
         reading->limit = sources->budget;
         break;
     case MO_SOURCE_ADDRESS:
         if (getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
-            mo_kernel_process(sources->proc, &process) < 0)
+            mo_proc_read_memory(sources->proc, &process) < 0)
             break;
         reading->used = process.mapped;
         reading->limit = limit.rlim_cur;
@@ -107,8 +107,8 @@ void mo_source_read(const struct mo_sources *sources, int source, struct mo_read
         read_cgroup(sources, reading);
         break;
     case MO_SOURCE_PSI:
-        if (mo_kernel_read(sources->psi, text, sizeof(text)) < 0 ||
-            mo_kernel_parse_psi(text, &some) < 0)
+        if (mo_proc_read(sources->psi, text, sizeof(text)) < 0 ||
+            mo_proc_parse_psi(text, &some) < 0)
             break;
         reading->used = (uint64_t)(some * MO_SOURCE_MILLION + 0.5);
         reading->limit = MO_SOURCE_MILLION;
@@ -122,9 +122,9 @@ static int find_group(const struct mo_sources *sources, const char *mounts, cons
     char path[MO_SOURCE_PATH], text[8 * 1024], group[MO_SOURCE_PATH / 2], root[MO_SOURCE_PATH / 2];
     char point[MO_SOURCE_PATH / 2];
     if (join(path, sizeof(path), sources->proc, "/self/cgroup") < 0 ||
-        mo_kernel_read(path, text, sizeof(text)) < 0 ||
-        mo_kernel_parse_cgroup(text, controller, group, sizeof(group)) < 0 ||
-        mo_kernel_parse_mount(mounts, controller, root, sizeof(root), point, sizeof(point)) < 0)
+        mo_proc_read(path, text, sizeof(text)) < 0 ||
+        mo_proc_parse_cgroup(text, controller, group, sizeof(group)) < 0 ||
+        mo_proc_parse_mount(mounts, controller, root, sizeof(root), point, sizeof(point)) < 0)
         return -ENOENT;
     /* In a container the mount shows a part of the hierarchy, or the path is
      * relative to a root that this process can't see. */
@@ -149,7 +149,7 @@ static void find_files(struct mo_sources *sources) {
         sources->psi[0] = '\0';
     char *mounts = malloc(MOUNTS_SIZE);
     if (mounts == NULL || join(path, sizeof(path), sources->proc, "/self/mountinfo") < 0 ||
-        mo_kernel_read(path, mounts, MOUNTS_SIZE) < 0) {
+        mo_proc_read(path, mounts, MOUNTS_SIZE) < 0) {
         free(mounts);
         return;
     }
@@ -177,8 +177,8 @@ static uint64_t machine_memory(const char *proc) {
     char path[MO_SOURCE_PATH], text[1024];
     uint64_t kib;
     if (join(path, sizeof(path), proc, "/meminfo") < 0 ||
-        mo_kernel_read(path, text, sizeof(text)) < 0 ||
-        mo_kernel_parse_key(text, "MemTotal:", &kib) < 0 || kib > UINT64_MAX / 1024)
+        mo_proc_read(path, text, sizeof(text)) < 0 ||
+        mo_proc_parse_key(text, "MemTotal:", &kib) < 0 || kib > UINT64_MAX / 1024)
         return 0;
     return kib * 1024;
 }
