@@ -15,10 +15,11 @@
 #include "core/base/error.h"
 #include "core/import/faults.h"
 #include "core/import/lsan.h"
+#include "core/import/run.h"
 #include "core/launch/plan.h"
 #include "core/launch/watch.h"
 #include "core/render/output.h"
-#include "core/model/report.h"
+#include "core/render/render.h"
 
 #include <errno.h>
 #include <getopt.h>

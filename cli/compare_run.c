@@ -13,9 +13,9 @@
 #include "cli/compare_streams.h"
 
 #include "core/base/error.h"
+#include "core/import/run.h"
 #include "core/launch/plan.h"
 #include "core/launch/watch.h"
-#include "core/model/report.h"
 
 #include <memopt/show.h>
 

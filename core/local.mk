@@ -20,12 +20,12 @@ core_memopt_sources = \
 	core/base/proc.c core/base/proc.h \
 	core/config/config.c core/config/config.h \
 	core/ledger/reader.c core/ledger/reader.h \
-	core/import/run.c \
 	core/model/arena.c core/model/arena.h \
 	core/model/model.h \
+	core/model/process.c core/model/process.h \
 	core/model/report.c core/model/report.h \
 	core/render/output.c core/render/output.h \
-	core/render/write.c
+	core/render/render.h core/render/write.c
 
 # Only the shim has a hot path.
 core_dispatch_sources = \
@@ -72,8 +72,6 @@ include core/optim/local.mk
 # What starts programs and watches them from outside: the memopt command only.
 noinst_LTLIBRARIES += core/libcore-launch.la
 core_libcore_launch_la_SOURCES = \
-	core/import/faults.c core/import/faults.h \
-	core/import/lsan.c core/import/lsan.h \
 	core/launch/contest.c core/launch/contest.h \
 	core/launch/environment.c core/launch/environment.h \
 	core/launch/launch.c core/launch/launch.h \
@@ -84,7 +82,16 @@ core_libcore_launch_la_SOURCES = \
 	core/launch/trial.c core/launch/trial.h \
 	core/launch/watch.c core/launch/watch.h
 core_libcore_launch_la_CFLAGS = $(AM_CFLAGS)
-core_libcore_launch_la_LIBADD = core/libcore-symbol.la
+core_libcore_launch_la_LIBADD = core/libcore-import.la
+
+# What a run left behind becomes a report: the memopt command only.
+noinst_LTLIBRARIES += core/libcore-import.la
+core_libcore_import_la_SOURCES = \
+	core/import/faults.c core/import/faults.h \
+	core/import/lsan.c core/import/lsan.h \
+	core/import/run.c core/import/run.h
+core_libcore_import_la_CFLAGS = $(AM_CFLAGS)
+core_libcore_import_la_LIBADD = core/libcore-symbol.la
 
 # Names of functions: the memopt command only.
 noinst_LTLIBRARIES += core/libcore-symbol.la

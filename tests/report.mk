@@ -44,5 +44,5 @@ tests_test_output_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 tests_test_model_SOURCES = tests/test_model.c tests/report_faults.h tests/report_ledger.h
 tests_test_model_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_model_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
-tests_test_model_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+tests_test_model_LDADD = core/libcore-import.la core/libcore-own.la $(CMOCKA_LIBS)
 endif

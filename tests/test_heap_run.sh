@@ -130,6 +130,14 @@ check "report under a run" 0 $run -t stats "$program" report
 [ "$(grep -Ec "^ *heap 'a' .* on libc$" "$dir/err")" -eq 2 ] || fail "$name: not two reports"
 [ "$(grep -Ec 'allocations +[0-9]' "$dir/err")" -eq 2 ] || fail "$name: not two counts"
 hasnt err 'exit status [1-9]'
+# each report from inside is of its own process's record: of a child, and of a process that
+# was another program before
+check "reports of a child and after exec" 0 $run -q -t stats sh -c '"$1" report && exec "$1" report' \
+    sh "$program"
+[ "$(grep -Ec '^memopt: heap_program: still running, on libc' "$dir/err")" -eq 2 ] ||
+    fail "$name: not two reports"
+[ "$(grep -Ec 'allocations +[0-9]' "$dir/err")" -eq 2 ] || fail "$name: not two counts"
+hasnt err 'other process'
 
 [ $failures -eq 0 ] || exit 1
 echo "all passed"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The layers: every #include between folders must be allowed by the table in
-# ARCHITECTURE.md, and every folder with C files must be in it.
+# ARCHITECTURE.md, and every folder with C files must be in it. And what is linked.
 
 set -u
 : "${top_srcdir:?}"
@@ -39,6 +39,20 @@ while IFS= read -r file; do
             bad "$file includes '$header': $folder may not use $layer"
     done < <(sed -nE 's/^ *# *include *["<]([^">]*)[">].*/\1/p' "$file")
 done < <(find include core plugins preload cli examples -name '*.[ch]' | sort)
+# Nor does libmemopt carry what only the memopt command may have.
+library=${top_builddir:-}/.libs/libmemopt.so
+if [ -f "$library" ]; then
+    names() { nm --defined-only "$@" 2>/dev/null | sed -nE 's/^[0-9a-f]+ [TtDdBbRr] (mo_[a-z0-9_]+)$/\1/p' | sort -u; }
+    only=$(names "$top_builddir"/core/import/.libs/*.o "$top_builddir"/core/symbol/.libs/*.o \
+        "$top_builddir"/core/launch/.libs/*.o "$top_builddir"/core/import/*.o \
+        "$top_builddir"/core/symbol/*.o "$top_builddir"/core/launch/*.o)
+    [ "$(wc -l <<<"$only")" -ge 20 ] || bad "no objects of core/import and core/launch were seen"
+    both=$(comm -12 <(echo "$only") <(names "$library"))
+    [ -z "$both" ] || bad "libmemopt.so has of core/import, core/symbol or core/launch: $both"
+    has=$(names "$library" | grep -c '^mo_report_')
+    [ "$has" -ge 5 ] || bad "libmemopt.so's symbols can't be seen"
+fi
+
 [ $includes -ge 100 ] || bad "only $includes includes were seen"
 
 [ $fails = 0 ] && echo "$rows layers, $includes includes"

@@ -6,10 +6,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "core/import/run.h"
 #include "core/ledger/writer.h"
 #include "core/model/model.h"
-#include "core/model/report.h"
 #include "core/plugin/registry.h"
+#include "core/render/render.h"
 
 #include <errno.h>
 #include <fcntl.h>

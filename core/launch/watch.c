@@ -4,6 +4,7 @@
 #include "core/launch/watch.h"
 
 #include "core/base/error.h"
+#include "core/import/run.h"
 #include "core/launch/samples.h"
 #include "core/model/model.h"
 

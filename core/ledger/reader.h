@@ -7,7 +7,7 @@
  * checked against it once, in mo_ledger_parse(), and every string is ended.
  * Numbers are handed on as they are: they may be nonsense, not dangerous.
  *
- * Used by core/model in the memopt command; never in the watched program.
+ * Used by core/import, core/model and core/render; never by the shim or the agent.
  */
 #ifndef MO_LEDGER_READER_H
 #define MO_LEDGER_READER_H

@@ -2,7 +2,7 @@
  * model.h - what the parts of core/model share: a report that is being built.
  *
  * struct memopt_report is all that reporters see; the builder around it knows
- * how much room its arrays have. Used by core/model and, for what
+ * how much room its arrays have. Used by core/model, core/import, core/render and, for what
  * it sees from outside, by core/launch.
  */
 #ifndef MO_MODEL_MODEL_H
@@ -34,11 +34,5 @@ int mo_model_is_retold(const struct mo_model *model, const char *text);
 /* A new process at the end of the report's, all unknown; NULL: out of memory.
  * Pointers got earlier are then those of an outdated copy. */
 struct memopt_process *mo_model_add_process(struct mo_model *model);
-
-/* Whether two paths that were read of /proc/PID/exe are of programs of different names. */
-int mo_is_other_program(const char *before, const char *after);
-
-/* After how many rows a run's programs share some: MO_ROWS. Tests make it small. */
-extern size_t mo_run_rows;
 
 #endif

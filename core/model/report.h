@@ -1,18 +1,14 @@
 /*
- * report.h - making the report of a run: its memory, its parts, its outputs.
+ * report.h - making the report of a run: its memory, its parts.
  *
- * The memopt command (and libmemopt's memopt_report()) goes through it in this
- * order:
+ * The memopt command goes through it in this order:
  *
  *     mo_report_new(&report, &error);
  *     mo_report_collect_notes(report);        what plugins say from now on
  *     mo_report_begin(report, argv, &error);  before the program is started
- *     mo_run_open(report, directory, config, &run, &error);
- *     ... run, with mo_run_fold() now and then ...
- *     mo_run_finish(run, pid, &error);
- *     mo_report_became(report, program, name, wait_status, &error);
+ *     ... run; core/import fills in what the run left behind ...
  *     mo_report_end(report, pid, wait_status, &rusage, wall, &error);
- *     mo_report_write(report, config, 0, &error);
+ *     ... core/render runs the reporters ...
  *     mo_report_free(report);
  *
  * What a step can't find out stays MEMOPT_UNKNOWN, NaN or NULL; the caller may
@@ -75,36 +71,6 @@ void mo_report_collect_notes(struct memopt_report *report);
 /* What is about to be run: copies argv, takes the working directory and time. */
 int mo_report_begin(struct memopt_report *report, char *const *argv, struct memopt_error *error);
 
-/* The programs of a run become the report's processes: the main one (`main_pid`, 0: the
- * earliest) first, then by start. `config` names the trackers and their settings.
- *
- * While the run lives, fold() takes the records to which nothing more will be written and
- * gives their room back; call it several times a second. finish() takes the rest, of
- * processes that still run as well. A record that can't be read is a warning in the report
- * and is left out; no record at all is not an error (process_count stays 0). The first
- * MO_ROWS programs, the main one and those that did not end well have a row each; the
- * others have one a program name. Fails if the directory can't be read or memory is
- * short. The report and the configuration must live longer than the run. */
-enum { MO_ROWS = 65536 };
-struct mo_run;
-int mo_run_open(struct memopt_report *report, const char *directory, struct mo_config *config,
-                struct mo_run **ret_run, struct memopt_error *error);
-int mo_run_fold(struct mo_run *run, int64_t main_pid, struct memopt_error *error);
-int mo_run_finish(struct mo_run *run, int64_t main_pid, struct memopt_error *error);
-void mo_run_close(struct mo_run *run); /* NULL: nothing */
-
-/* open, finish, close */
-int mo_report_read_run(struct memopt_report *report, const char *directory, int64_t main_pid,
-                       struct mo_config *config, struct memopt_error *error);
-
-/* Whether the main process went on, by exec, as a program that memopt is not in: its
- * ledger says then neither how it ended nor of a program that came after. `program`:
- * what /proc/PID/exe was when it was last looked at, `name`: the kernel's name of it at
- * its end; "" if not known. That program becomes the main process of the report, which
- * mo_report_end() gives its end, and notes say what is known. */
-int mo_report_became(struct memopt_report *report, const char *program, const char *name,
-                     int wait_status, struct memopt_error *error);
-
 /* What wait4() said of the main process, which is added if it left no ledger
  * (`pid` and argv[0] are then all that is known). `usage` may be NULL. */
 int mo_report_end(struct memopt_report *report, int64_t pid, int wait_status,
@@ -116,22 +82,5 @@ int mo_report_end(struct memopt_report *report, int64_t pid, int wait_status,
  * report->peak_rss becomes unknown if another process is
  * known to have been larger, but not how large. */
 void mo_report_set_peak(struct memopt_report *report, uint64_t peak_rss, uint64_t main_rss);
-
-enum {
-    MO_REPORT_QUIET = 1, /* leave out reporters whose output is stderr */
-};
-/* Runs the reporters that `reporters` names, each into its `output`. All of
- * them run even if one fails; error->message then has a line for each that did,
- * and the first one's code is returned. */
-int mo_report_write(struct memopt_report *report, struct mo_config *config, unsigned flags,
-                    struct memopt_error *error);
-/* Whether what the configured reporters write could be created, as far as that
- * can be told before the run; the message is as mo_report_write()'s. */
-int mo_report_check_outputs(struct memopt_report *report, struct mo_config *config,
-                            struct memopt_error *error);
-/* One reporter, by name or path; `output` NULL: the one that is configured. */
-int mo_report_write_one(struct memopt_report *report, struct mo_config *config,
-                        const char *reporter, const char *output, unsigned flags,
-                        struct memopt_error *error);
 
 #endif

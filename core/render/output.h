@@ -8,7 +8,7 @@
  * another has 0600, as reports hold command lines. Links are not followed. Devices and pipes
  * are written directly, but for another user's pipe in a sticky directory.
  *
- * A write never raises SIGXFSZ or SIGPIPE: it fails. Used by core/model and
+ * A write never raises SIGXFSZ or SIGPIPE: it fails. Used by core/render and
  * the command for everything it writes into files.
  */
 #ifndef MO_RENDER_OUTPUT_H

@@ -2,14 +2,15 @@
  * program.c - memopt_report(): this process's own report, in the process (see
  * heap.h).
  *
- * Under `memopt run` the process's ledger has more than libmemopt knows (what
+ * Under `memopt run` the process's record has more than libmemopt knows (what
  * trackers counted): it is read as the memopt command would. Either way the
  * figures of the backend, of the process and of its heaps are those of now.
  */
 #include "core/heap/heap.h"
 
 #include "core/base/error.h"
-#include "core/model/report.h"
+#include "core/model/process.h"
+#include "core/render/render.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -141,6 +142,46 @@ static int add_heap(void *context, struct memopt_heap *heap,
     return 0;
 }
 
+/* This process's record becomes the report's process. A program that it was before execve()
+ * had its own place in the run's file, and an earlier one. */
+static int read_record(struct memopt_report *report, const char *directory,
+                       struct memopt_error *error) {
+    struct mo_ledgers_file file;
+    struct mo_ledger_copy own = {0}, record;
+    struct mo_process_reader *reader = NULL;
+    struct memopt_error why = MEMOPT_ERROR_INIT;
+    uint64_t failed;
+    mo_auto_close int fd = open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return mo_fail(error, -errno, "run directory '%s': %s", directory, strerror(errno));
+    int code = mo_ledgers_open(fd, &file, error);
+    if (code < 0) {
+        mo_error_prefix(error, "run directory '%s'", directory);
+        return code;
+    }
+    mo_ledgers_counts(&file, &failed);
+    for (uint64_t place = mo_ledgers_next(&file, 0); place != UINT64_MAX && code != -ENOMEM;
+         place = mo_ledgers_next(&file, place + 1)) {
+        code = mo_ledgers_read(&file, place, &record, &why);
+        if (code < 0)
+            continue; /* another's, or one that is of no use */
+        if (record.header.pid != getpid()) {
+            mo_ledger_release(&record);
+            continue;
+        }
+        mo_ledger_release(&own);
+        own = record;
+    }
+    mo_ledgers_close(&file);
+    code = code == -ENOMEM ? no_memory(error) : 0;
+    if (code == 0 && own.bytes != NULL &&
+        (code = mo_process_reader_new(report, mo_library_config("memopt"), &reader, error)) == 0)
+        code = mo_process_read(reader, &own, error);
+    mo_process_reader_free(reader);
+    mo_ledger_release(&own);
+    return code;
+}
+
 /* What is known without a ledger. */
 static int describe(struct memopt_report *report, struct memopt_process *process,
                     struct memopt_error *error) {
@@ -148,7 +189,6 @@ static int describe(struct memopt_report *report, struct memopt_process *process
     mo_process_init(process);
     process->pid = getpid();
     process->ppid = getppid();
-    process->is_main = 1;
     process->binding = "none";
     ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
     exe[n < 0 ? 0 : n] = '\0';
@@ -216,16 +256,13 @@ static int fill(struct memopt_report *report, struct memopt_error *error) {
     struct memopt_process *process = memopt_report_alloc(report, sizeof(*process));
     if (process == NULL)
         return no_memory(error);
-    if (mo_library_is_run()) {
-        code = mo_report_read_run(report, services->run_directory, getpid(),
-                                  mo_library_config("memopt"), error);
-        if (code < 0)
-            return code;
-    }
-    if (report->process_count > 0 && report->processes[0].pid == getpid())
+    if (mo_library_is_run() && (code = read_record(report, services->run_directory, error)) < 0)
+        return code;
+    if (report->process_count > 0)
         *process = report->processes[0];
     else if ((code = describe(report, process, error)) < 0)
         return code;
+    process->is_main = 1;
     report->processes = process;
     report->process_count = 1;
 

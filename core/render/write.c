@@ -1,7 +1,7 @@
-/* write.c - runs the reporters. */
+/* write.c - see render.h. */
 #include "config.h"
 
-#include "core/model/report.h"
+#include "core/render/render.h"
 
 #include "core/base/error.h"
 #include "core/model/model.h"
