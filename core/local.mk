@@ -48,12 +48,14 @@ core_libcore_own_la_LIBADD = $(INIH_LIBS)
 lib_LTLIBRARIES += libmemopt.la
 libmemopt_la_SOURCES = \
 	core/base/poison.c core/base/poison.h \
+	core/base/thread.c core/base/thread.h \
 	core/heap/backend.c \
 	core/heap/checked.c \
 	core/heap/count.c \
 	core/heap/heap.c core/heap/heap.h \
 	core/heap/library.c \
 	core/heap/list.c \
+	core/heap/steps.c \
 	core/heap/spill.c core/heap/spill.h \
 	core/render/program.c
 libmemopt_la_CFLAGS = $(AM_CFLAGS)

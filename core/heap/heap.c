@@ -20,7 +20,6 @@
 #include "core/heap/heap.h"
 
 #include "core/base/error.h"
-#include "core/pressure/pressure.h"
 #include "core/heap/spill.h"
 
 #include <errno.h>
@@ -309,12 +308,12 @@ static void *take_step(struct memopt_heap *heap, struct request *request, int st
          * and having it purged at every refusal would be slow. */
         event.freed = step == MEMOPT_PRESSURE_PURGE
                           ? mo_heap_purge(heap, request->reason == MEMOPT_LIMIT_BACKEND)
-                          : mo_pressure_consult(&event);
+                          : mo_step_consult(&event);
         p = try_once(heap, request);
     }
     event.after = live_bytes(heap);
     event.served = p != NULL;
-    mo_pressure_say(&event);
+    mo_step_say(&event);
     return p;
 }
 
@@ -322,7 +321,7 @@ static __attribute__((noinline)) void *give_up(struct memopt_heap *heap,
                                                const struct request *request) {
     struct memopt_pressure_event event = event_of(heap, request, MEMOPT_PRESSURE_FAIL);
     event.after = event.before;
-    mo_pressure_say(&event);
+    mo_step_say(&event);
     return refuse(heap, request);
 }
 

@@ -6,17 +6,16 @@
  *   list.c     heaps over a backend that has none: every block in a list
  *   checked.c  any of them under a memory checker: red zones, poisoned when freed
  *   backend.c  allocator plugins, opened once a process
+ *   steps.c    what follows when a step is taken: counted, told, reported; consumers
  *   library.c  configuration, the list of heaps, open and destroy, fork, exit
- *   core/render/program.c memopt_report()
  *   spill.c    blocks in mappings of a file
- *   core/pressure purge hints and the pressure ladder
  *
  * A heap has one of three kinds of raw operations (struct mo_heap_ops): those of
  * the backend's own heaps, a list over the backend's malloc, or the backend's
  * malloc as it is (the default heap, which is never destroyed). Under a memory
  * checker those of checked.c stand before them.
  *
- * Lock order: stdio's list (core/base/forkorder.h), the library's mutex, hooks, mo_pressure_lock, a
+ * Lock order: stdio's list (core/base/forkorder.h), the library's mutex, hooks, mo_steps_lock, a
  * heap's hook_lock, its checked_lock, its shards, the backend. No lock is held while a function of
  * the program's runs, but the library's during memopt_heap_each(). Memory: a heap is one private
  * mapping, gone after destroy: use after destroy faults.
@@ -29,6 +28,7 @@
 #include "core/plugin/registry.h"
 
 #include <memopt/memopt.h>
+#include <memopt/pressure.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -185,6 +185,22 @@ void mo_count_fork_child(void); /* all other threads are gone */
  * to its limit and steps, in no block. 0 or -ENOMEM. */
 int mo_heap_charge(struct memopt_heap *heap, size_t bytes);
 void mo_heap_uncharge(struct memopt_heap *heap, size_t bytes);
+
+/* ----------------------------------------------------------------- steps.c */
+
+/* Over the callback and the consumers; short. */
+extern pthread_mutex_t mo_steps_lock;
+
+/* A step was taken: to the statistics, the callback and the report. The time is
+ * filled in. */
+void mo_step_say(struct memopt_pressure_event *event);
+/* The consumers that `event` concerns (without a heap: all); returns what they say
+ * they freed. */
+uint64_t mo_step_consult(struct memopt_pressure_event *event);
+/* The heap goes. */
+void mo_step_forget(const struct memopt_heap *heap);
+/* Fills the counts of steps. */
+void mo_step_counts(struct memopt_pressure_statistics *stats);
 
 /* --------------------------------------------------------------- checked.c */
 

@@ -8,7 +8,6 @@
 #include "config.h"
 
 #include "core/heap/heap.h"
-#include "core/pressure/pressure.h"
 #include "core/heap/spill.h"
 
 #include "core/base/error.h"
@@ -571,7 +570,7 @@ int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
     while (*at != heap)
         at = &(*at)->next;
     *at = heap->next;
-    mo_pressure_forget(heap);
+    mo_step_forget(heap);
     for (struct mo_fork_hooks *hooks = fork_hooks; hooks != NULL; hooks = hooks->next)
         if (hooks->heap_ends != NULL)
             hooks->heap_ends(heap);
@@ -658,7 +657,7 @@ static void before_fork(void) {
         return;
     walking_fork = pthread_mutex_lock(&lock) == EDEADLK;
     each_hook(0, 0);
-    pthread_mutex_lock(&mo_pressure_lock);
+    pthread_mutex_lock(&mo_steps_lock);
     each_lock(pthread_mutex_lock);
     each_spill_before();
     mo_backends_before_fork();
@@ -670,7 +669,7 @@ static void after_fork_parent(void) {
     mo_backends_after_fork(0);
     each_spill_after(0);
     each_lock(pthread_mutex_unlock);
-    pthread_mutex_unlock(&mo_pressure_lock);
+    pthread_mutex_unlock(&mo_steps_lock);
     each_hook(1, 0);
     if (!walking_fork)
         mo_library_leave();
@@ -682,9 +681,7 @@ static void after_fork_child(void) {
     mo_backends_after_fork(1);
     each_spill_after(1);
     each_lock(pthread_mutex_unlock);
-    mo_purge_fork_child();
-    mo_ladder_fork_child();
-    pthread_mutex_unlock(&mo_pressure_lock);
+    pthread_mutex_unlock(&mo_steps_lock);
     each_hook(1, 1);
     /* An error-checking mutex knows its owner by a number that is another one in
      * the child. */

@@ -17,7 +17,7 @@
  */
 #include "core/base/error.h"
 #include "core/base/poison.h"
-#include "core/pressure/pressure.h"
+#include "core/base/thread.h"
 #include "core/pool/debug.h"
 #include "core/pool/member.h"
 

@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/proc.h"
+#include "core/base/thread.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -252,9 +253,11 @@ static int fill_in(struct memopt_purge_hint_options *options, struct memopt_erro
         return code;
     struct mo_settings_pressure settings;
     code = mo_library_start(error);
-    if (code == 0)
+    if (code == 0) {
+        mo_pressure_at_fork();
         code = mo_config_fill(mo_library_config("pressure"), "pressure",
                               mo_core_section("pressure")->table, &settings, error);
+    }
     mo_library_leave();
     if (code < 0)
         return code;

@@ -6,6 +6,7 @@
  *   2. steps
  *   3. a poll
  *   4. beginning and ending
+ *   5. fork
  *
  * What the sources say is in sources.c.
  *
@@ -21,6 +22,7 @@
 #include "core/pressure/pressure.h"
 
 #include "core/base/error.h"
+#include "core/base/thread.h"
 #include "core/pressure/sources.h"
 
 #include <errno.h>
@@ -29,6 +31,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+pthread_mutex_t mo_pressure_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const int source_ids[MO_SOURCES] = {
     [MO_SOURCE_RSS] = MEMOPT_PRESSURE_RSS,
@@ -203,11 +207,11 @@ static void take_step(struct watch *watch, int step, int source) {
         event.freed = purging.freed;
         break;
     case MEMOPT_PRESSURE_SHRINK:
-        event.freed = mo_pressure_consult(&event);
+        event.freed = mo_step_consult(&event);
         break;
     case MEMOPT_PRESSURE_SPILL: /* from now on; then consumers spill what they have */
         each_heap(watch, apply, NULL);
-        event.freed = mo_pressure_consult(&event);
+        event.freed = mo_step_consult(&event);
         break;
     case MEMOPT_PRESSURE_FAIL:
         each_heap(watch, apply, NULL);
@@ -216,7 +220,7 @@ static void take_step(struct watch *watch, int step, int source) {
     mo_source_read(&watch->sources, source, reading);
     event.after = reading->used;
     event.served = next_level(watch, source, reading, reading->level) < reading->level;
-    mo_pressure_say(&event);
+    mo_step_say(&event);
 }
 
 static void take_back(struct watch *watch, int step, int source) {
@@ -230,10 +234,10 @@ static void take_back(struct watch *watch, int step, int source) {
     if (event.level >= due_at(step)) /* the watch ends */
         event.level = due_at(step) - 1;
     if (step == MEMOPT_PRESSURE_SHRINK)
-        mo_pressure_consult(&event);
+        mo_step_consult(&event);
     event.after = event.before;
     event.served = 1;
-    mo_pressure_say(&event);
+    mo_step_say(&event);
 }
 
 /* Rounds of: read, take back what is no longer due, take the next step that is. */
@@ -282,12 +286,12 @@ static void take_heap_step(struct watch *watch, struct memopt_heap *heap, int st
         event.freed = mo_heap_purge(heap, 1);
     } else {
         set_modes(heap, watch->stages);
-        event.freed = mo_pressure_consult(&event);
+        event.freed = mo_step_consult(&event);
     }
     struct mo_reading then = read_heap(heap);
     event.after = then.used;
     event.served = next_level(watch, -1, &then, reading->level) < reading->level;
-    mo_pressure_say(&event);
+    mo_step_say(&event);
 }
 
 static void take_back_heap(struct watch *watch, struct memopt_heap *heap, int step,
@@ -302,8 +306,8 @@ static void take_back_heap(struct watch *watch, struct memopt_heap *heap, int st
     if (event.level >= due_at(step))
         event.level = due_at(step) - 1;
     if (step == MEMOPT_PRESSURE_SHRINK)
-        mo_pressure_consult(&event);
-    mo_pressure_say(&event);
+        mo_step_consult(&event);
+    mo_step_say(&event);
 }
 
 /* What a full heap does is the heap's affair: on_limit. */
@@ -384,18 +388,20 @@ int memopt_pressure_stats(struct memopt_pressure_statistics *stats) {
     if (stats == NULL || stats->size < sizeof(stats->size) || stats->size > sizeof(*stats))
         return -EINVAL;
     struct memopt_pressure_statistics all = MEMOPT_PRESSURE_STATISTICS_INIT;
-    mo_pressure_counts(&all);
-    pthread_mutex_lock(&mo_pressure_lock);
-    struct watch *watch = atomic_load(&current);
-    if (watch != NULL) {
-        all.level = watch->top.level;
-        all.source = watch->top_source;
-        all.sources = watch->there;
-        all.used = watch->top.used;
-        all.limit = watch->top.limit;
-        all.polls = watch->polls;
+    mo_step_counts(&all);
+    if (atomic_load(&current) != NULL) { /* else the lock may have no fork handlers yet */
+        pthread_mutex_lock(&mo_pressure_lock);
+        struct watch *watch = atomic_load(&current);
+        if (watch != NULL) {
+            all.level = watch->top.level;
+            all.source = watch->top_source;
+            all.sources = watch->there;
+            all.used = watch->top.used;
+            all.limit = watch->top.limit;
+            all.polls = watch->polls;
+        }
+        pthread_mutex_unlock(&mo_pressure_lock);
     }
-    pthread_mutex_unlock(&mo_pressure_lock);
     all.size = stats->size;
     memcpy(stats, &all, stats->size);
     return 0;
@@ -518,9 +524,11 @@ static int complete(struct memopt_pressure_options *options, struct memopt_error
         return code;
     struct mo_settings_pressure ini;
     code = mo_library_start(error);
-    if (code == 0)
+    if (code == 0) {
+        mo_pressure_at_fork();
         code = mo_config_fill(mo_library_config("pressure"), "pressure",
                               mo_core_section("pressure")->table, &ini, error);
+    }
     if (code == 0)
         fill_in(options, &ini); /* the lists belong to the configuration */
     mo_library_leave();
@@ -642,10 +650,29 @@ int memopt_pressure_stop(void) {
     return 0;
 }
 
-void mo_ladder_fork_child(void) {
+/* ------------------------------------------------------------------ 5. fork */
+
+static void watch_fork_child(void) {
     struct watch *watch = atomic_load(&current);
     if (watch == NULL)
         return;
     watch->has_thread = watch->busy = 0;
     mo_condition_init(&watch->wake);
+}
+
+static void before_fork(void) {
+    pthread_mutex_lock(&mo_pressure_lock);
+}
+
+static void after_fork(int in_child) {
+    if (in_child) {
+        mo_purge_fork_child();
+        watch_fork_child();
+    }
+    pthread_mutex_unlock(&mo_pressure_lock);
+}
+
+void mo_pressure_at_fork(void) {
+    static struct mo_fork_hooks hooks = {.before = before_fork, .after = after_fork};
+    mo_library_at_fork(&hooks);
 }

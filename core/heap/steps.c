@@ -1,19 +1,19 @@
 /*
- * events.c - events and consumers of the pressure ladder (see pressure.h), and
- * the little that its parts share.
+ * steps.c - what follows when a step is taken, at a heap's limit or by the watch over the
+ * process: it is counted, told to the program's callback, and reported. The consumers, who
+ * shrink (see memopt/pressure.h).
  */
-#include "core/pressure/pressure.h"
+#include "core/heap/heap.h"
 
 #include "core/base/error.h"
+#include "core/base/thread.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-pthread_mutex_t mo_pressure_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t mo_steps_lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct consumer {
     struct memopt_heap *heap; /* NULL: any */
@@ -21,7 +21,7 @@ struct consumer {
     void *context;
 };
 
-/* under mo_pressure_lock */
+/* under mo_steps_lock */
 static struct consumer consumers[MEMOPT_PRESSURE_CONSUMERS];
 static size_t consumer_count;
 static memopt_pressure_fn callback;
@@ -29,40 +29,6 @@ static void *callback_context;
 
 static _Atomic uint64_t steps_taken[MO_HEAP_EVENTS];    /* in this process */
 static _Atomic uint64_t process_events[MO_HEAP_EVENTS]; /* that no heap has */
-
-/* ------------------------------------------------------- clock and threads */
-
-uint64_t mo_clock(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-int mo_condition_init(pthread_cond_t *condition) {
-    pthread_condattr_t attributes;
-    int code = pthread_condattr_init(&attributes);
-    if (code != 0)
-        return -code;
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    code = pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-    return -code;
-}
-
-void mo_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t deadline) {
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000u),
-                             .tv_nsec = (long)(deadline % 1000000000u)};
-    pthread_cond_timedwait(condition, mutex, &until);
-}
-
-int mo_thread_start(pthread_t *ret_thread, void *(*body)(void *), void *context) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's handlers run elsewhere */
-    int code = pthread_create(ret_thread, NULL, body, context);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -code;
-}
 
 /* ------------------------------------------------------------------ events */
 
@@ -151,14 +117,14 @@ static void note(const struct memopt_pressure_event *event) {
         mo_heap_in_hook = nested;                                                                  \
     } while (0)
 
-void mo_pressure_say(struct memopt_pressure_event *event) {
+void mo_step_say(struct memopt_pressure_event *event) {
     int saved = errno;
     event->time = mo_clock();
     atomic_fetch_add_explicit(&steps_taken[event->step], 1, memory_order_relaxed);
-    pthread_mutex_lock(&mo_pressure_lock);
+    pthread_mutex_lock(&mo_steps_lock);
     memopt_pressure_fn function = callback;
     void *context = callback_context;
-    pthread_mutex_unlock(&mo_pressure_lock);
+    pthread_mutex_unlock(&mo_steps_lock);
     note(event);
     if (function != NULL)
         CALL(function(context, event));
@@ -166,13 +132,13 @@ void mo_pressure_say(struct memopt_pressure_event *event) {
 }
 
 void memopt_pressure_set_callback(memopt_pressure_fn function, void *context) {
-    pthread_mutex_lock(&mo_pressure_lock);
+    pthread_mutex_lock(&mo_steps_lock);
     callback = function;
     callback_context = context;
-    pthread_mutex_unlock(&mo_pressure_lock);
+    pthread_mutex_unlock(&mo_steps_lock);
 }
 
-void mo_pressure_counts(struct memopt_pressure_statistics *stats) {
+void mo_step_counts(struct memopt_pressure_statistics *stats) {
     uint64_t *const counts[MO_HEAP_EVENTS] = {
         [MEMOPT_PRESSURE_PURGE] = &stats->purges,  [MEMOPT_PRESSURE_SHRINK] = &stats->shrinks,
         [MEMOPT_PRESSURE_SPILL] = &stats->spills,  [MEMOPT_PRESSURE_FAIL] = &stats->fails,
@@ -184,16 +150,16 @@ void mo_pressure_counts(struct memopt_pressure_statistics *stats) {
 
 /* --------------------------------------------------------------- consumers */
 
-uint64_t mo_pressure_consult(struct memopt_pressure_event *event) {
+uint64_t mo_step_consult(struct memopt_pressure_event *event) {
     struct consumer called[MEMOPT_PRESSURE_CONSUMERS];
     size_t count = 0;
     uint64_t freed = 0;
     event->time = mo_clock();
-    pthread_mutex_lock(&mo_pressure_lock);
+    pthread_mutex_lock(&mo_steps_lock);
     for (size_t i = 0; i < consumer_count; i++)
         if (event->heap == NULL || consumers[i].heap == NULL || consumers[i].heap == event->heap)
             called[count++] = consumers[i];
-    pthread_mutex_unlock(&mo_pressure_lock);
+    pthread_mutex_unlock(&mo_steps_lock);
     for (size_t i = 0; i < count; i++)
         CALL(freed += called[i].function(called[i].context, event));
     return freed;
@@ -217,7 +183,7 @@ int memopt_pressure_add_consumer(struct memopt_heap *heap, memopt_pressure_consu
     if (consumer == NULL)
         return mo_fail(error, -EINVAL, "a consumer needs a function");
     int code = 0;
-    pthread_mutex_lock(&mo_pressure_lock);
+    pthread_mutex_lock(&mo_steps_lock);
     if (find(heap, consumer, context) < consumer_count)
         code = mo_fail(error, -EEXIST, "this consumer is there already");
     else if (consumer_count == MEMOPT_PRESSURE_CONSUMERS)
@@ -225,7 +191,7 @@ int memopt_pressure_add_consumer(struct memopt_heap *heap, memopt_pressure_consu
                        MEMOPT_PRESSURE_CONSUMERS);
     else
         consumers[consumer_count++] = (struct consumer){heap, consumer, context};
-    pthread_mutex_unlock(&mo_pressure_lock);
+    pthread_mutex_unlock(&mo_steps_lock);
     return code;
 }
 
@@ -234,20 +200,20 @@ int memopt_pressure_remove_consumer(struct memopt_heap *heap, memopt_pressure_co
     if (consumer == NULL)
         return mo_fail(error, -EINVAL, "a consumer needs a function");
     int code = 0;
-    pthread_mutex_lock(&mo_pressure_lock);
+    pthread_mutex_lock(&mo_steps_lock);
     size_t i = find(heap, consumer, context);
     if (i == consumer_count)
         code = mo_fail(error, -ENOENT, "there is no such consumer");
     else
         take_out(i);
-    pthread_mutex_unlock(&mo_pressure_lock);
+    pthread_mutex_unlock(&mo_steps_lock);
     return code;
 }
 
-void mo_pressure_forget(const struct memopt_heap *heap) {
-    pthread_mutex_lock(&mo_pressure_lock);
+void mo_step_forget(const struct memopt_heap *heap) {
+    pthread_mutex_lock(&mo_steps_lock);
     for (size_t i = consumer_count; i-- > 0;)
         if (consumers[i].heap == heap)
             take_out(i);
-    pthread_mutex_unlock(&mo_pressure_lock);
+    pthread_mutex_unlock(&mo_steps_lock);
 }
