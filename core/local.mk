@@ -44,26 +44,19 @@ core_libcore_own_la_SOURCES = $(core_program_sources) $(core_memopt_sources)
 core_libcore_own_la_CFLAGS = $(AM_CFLAGS) $(INIH_CFLAGS) $(JANSSON_CFLAGS)
 core_libcore_own_la_LIBADD = $(INIH_LIBS)
 
-# libmemopt: named heaps for programs that link it. What it exports is in the map.
+# libmemopt: named heaps for programs that link it.
 lib_LTLIBRARIES += libmemopt.la
 libmemopt_la_SOURCES = \
 	core/base/poison.c core/base/poison.h \
 	core/base/thread.c core/base/thread.h \
-	core/heap/backend.c \
-	core/heap/checked.c \
-	core/heap/count.c \
-	core/heap/heap.c core/heap/heap.h \
-	core/heap/library.c \
-	core/heap/list.c \
-	core/heap/steps.c \
-	core/heap/spill.c core/heap/spill.h \
 	core/render/program.c
 libmemopt_la_CFLAGS = $(AM_CFLAGS)
 libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) -Wl,-z,nodelete \
-	-Wl,--version-script=$(srcdir)/core/heap/libmemopt.map
-libmemopt_la_DEPENDENCIES = core/libcore-own.la core/heap/libmemopt.map
+	-Wl,--version-script=$(srcdir)/core/runtime/libmemopt.map
+libmemopt_la_DEPENDENCIES = core/libcore-own.la core/runtime/libmemopt.map
 libmemopt_la_LIBADD = core/libcore-own.la
-EXTRA_DIST += core/heap/libmemopt.map
+include core/runtime/local.mk
+include core/heap/local.mk
 include core/pressure/local.mk
 include core/pool/local.mk
 include core/object/local.mk

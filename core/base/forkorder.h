@@ -8,7 +8,7 @@
  * is registered after theirs runs before theirs; it takes the stdio lock first,
  * and glibc takes it again, which it may (it is recursive).
  *
- * Used by preload and core/heap; uses nothing of memopt's. That lock also keeps
+ * Used by preload and core/runtime; uses nothing of memopt's. That lock also keeps
  * two threads from running fork handlers at once.
  */
 #ifndef MO_BASE_FORKORDER_H

@@ -5,9 +5,8 @@
  *   count.c    the counters: a slot a thread, flushed to `central` in batches
  *   list.c     heaps over a backend that has none: every block in a list
  *   checked.c  any of them under a memory checker: red zones, poisoned when freed
- *   backend.c  allocator plugins, opened once a process
  *   steps.c    what follows when a step is taken: counted, told, reported; consumers
- *   library.c  configuration, the list of heaps, open and destroy, fork, exit
+ *   open.c     the list of heaps: plan, open, find, walk, destroy; fork, exit
  *   spill.c    blocks in mappings of a file
  *
  * A heap has one of three kinds of raw operations (struct mo_heap_ops): those of
@@ -15,17 +14,14 @@
  * malloc as it is (the default heap, which is never destroyed). Under a memory
  * checker those of checked.c stand before them.
  *
- * Lock order: stdio's list (core/base/forkorder.h), the library's mutex, hooks, mo_steps_lock, a
- * heap's hook_lock, its checked_lock, its shards, the backend. No lock is held while a function of
- * the program's runs, but the library's during memopt_heap_each(). Memory: a heap is one private
- * mapping, gone after destroy: use after destroy faults.
+ * Memory: a heap is one private mapping, gone after destroy: use after destroy faults. The
+ * order of locks is in core/runtime/fork.h.
  */
 #ifndef MO_HEAP_HEAP_H
 #define MO_HEAP_HEAP_H
 
-#include "core/config/config.h"
-#include "core/dispatch/services.h"
-#include "core/plugin/registry.h"
+#include "core/runtime/backend.h"
+#include "core/runtime/runtime.h"
 
 #include <memopt/memopt.h>
 #include <memopt/pressure.h>
@@ -97,14 +93,6 @@ enum mo_heap_mode {
     MO_HEAP_FROZEN = 8,   /* it may not grow; only with LIMITED */
 };
 
-/* An allocator plugin that is open in this process. */
-struct mo_backend {
-    struct mo_plugin *plugin;
-    struct memopt_malloc malloc;
-    int is_shims; /* the shim has opened it and calls its fork operations */
-    struct mo_backend *next;
-};
-
 struct mo_purger {
     memopt_purge_fn purge;
     void *context;
@@ -142,7 +130,7 @@ struct memopt_heap {
 
     _Atomic uint64_t failed, invalid_frees, purges, purged_bytes;
     _Atomic uint64_t events[MO_HEAP_EVENTS]; /* by step */
-    int watch_stages;                        /* the pressure ladder's, see core/pressure/monitor.c */
+    int watch_stages; /* the pressure ladder's, see core/pressure/monitor.c */
     int watch_level;
     struct mo_spill *spill; /* or NULL */
     struct mo_ledger_heap own;
@@ -207,56 +195,22 @@ void mo_step_counts(struct memopt_pressure_statistics *stats);
 /* Puts the checked operations before the heap's if a checker is there. */
 void mo_heap_check(struct memopt_heap *heap);
 
-/* --------------------------------------------------------------- backend.c */
+/* ------------------------------------------------------------------ open.c */
 
-/* Call with the library's mutex held. A name is opened once; `services` may be
- * NULL. */
-int mo_backend_open(const char *allocator, const struct mo_program_services *services,
-                    struct mo_backend **ret_backend, struct memopt_error *error);
-void mo_backends_before_fork(void);
-void mo_backends_after_fork(int in_child);
-
-/* --------------------------------------------------------------- library.c */
-
-/* The library's mutex. -EDEADLK, and what can't be done, inside
- * memopt_heap_each(). All that follows wants it held. */
-int mo_library_enter(struct memopt_error *error, const char *what);
-void mo_library_leave(void);
-/* Reads the configuration if that has not been done. */
-int mo_library_start(struct memopt_error *error);
-/* After start: the configuration that has `section`: the run's, else the one
- * given to memopt_init(). */
-struct mo_config *mo_library_config(const char *section);
-/* Prefixes the message with where the configuration had the key; returns the code. */
-int mo_library_blame(const struct mo_config *config, const char *section, const char *key,
-                     struct memopt_error *error);
-int mo_library_is_run(void); /* under memopt run, with its directory there */
-const struct mo_program_services *mo_library_services(void); /* or NULL */
-/* memopt_heap_open(), _find() and _each() without the mutex; `error` not NULL. */
-int mo_library_open(const char *name, const struct memopt_heap_options *options,
-                    struct memopt_heap **ret_heap, struct memopt_error *error);
-struct memopt_heap *mo_library_find(const char *name);
-int mo_library_walk(memopt_heap_visit_fn visit, void *context);
-/* An event in the process's report; `kind` as in memopt/plugin.h. Any time, with
- * any lock held; before the library has started it is dropped. */
-void mo_library_event(const char *kind, const char *text);
-/* For what is built on heaps and has locks of its own: before() takes them, after()
- * gives them up (in the child, where no other thread is, too). They run with the
- * library's mutex held, before the heaps' locks are taken and after they are given
- * up. `hooks` stays for ever; a second time is nothing. */
-struct mo_fork_hooks {
-    void (*before)(void);
-    void (*after)(int in_child);
-    void (*heap_ends)(const struct memopt_heap *heap); /* or NULL: its blocks are about to go */
-    struct mo_fork_hooks *next;
+/* The heaps, in the order they were opened; under the runtime's mutex, as all that follows. */
+extern struct memopt_heap *mo_heaps;
+/* memopt_heap_open(), _find() and _each(), after mo_runtime_start(); `error` not NULL. */
+int mo_heap_open(const char *name, const struct memopt_heap_options *options,
+                 struct memopt_heap **ret_heap, struct memopt_error *error);
+struct memopt_heap *mo_heap_find(const char *name);
+int mo_heap_walk(memopt_heap_visit_fn visit, void *context);
+/* For what keeps books of a heap's blocks: called before they go with the heap. It stays for
+ * ever; a second time is nothing. */
+struct mo_heap_end {
+    void (*ends)(const struct memopt_heap *heap);
+    struct mo_heap_end *next;
     int there;
 };
-void mo_library_at_fork(struct mo_fork_hooks *hooks);
-/* After a library that may have fork handlers was loaded: ours run before them. 0 or -ENOMEM. */
-int mo_library_fork_order(void);
-/* What plugins have noted, and events, go into the report (under memopt run: into
- * the ledger, at once). */
-int mo_library_notes(struct memopt_report *report, struct memopt_process *process,
-                     struct memopt_error *error);
+void mo_heap_at_end(struct mo_heap_end *end);
 
 #endif

@@ -11,6 +11,8 @@
 
 #include "core/base/error.h"
 #include "core/base/poison.h"
+#include "core/runtime/fork.h"
+#include "core/runtime/notes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -442,17 +444,21 @@ static void destroy(struct memopt_heap *heap) {
     heap->spill = NULL;
 }
 
+static const struct mo_fork_hooks fork_hooks; /* in 5 */
+
 int mo_spill_open(struct memopt_heap *heap, const char *directory, uint64_t limit,
                   struct memopt_error *error) {
     if (directory == NULL)
         return mo_fail(error, -EINVAL, "spill_dir is unset: name a directory on a disk");
     if (directory[0] != '/' || strlen(directory) >= sizeof(heap->spill->directory))
         return mo_fail(error, -EINVAL, "spill_dir is '%.200s', not an absolute path", directory);
+    int code = mo_fork_register(&fork_hooks, error);
+    if (code < 0)
+        return code;
     int fd = open_file(directory);
     if (fd < 0)
         return mo_fail(error, fd, "can't make a file to spill to in '%s': %s", directory,
                        strerror(-fd));
-    int code = 0;
     if (is_in_memory(fd))
         code = mo_fail(error, -ENOTSUP,
                        "spill_dir '%s' is in memory (tmpfs): spilling there would free nothing; "
@@ -521,7 +527,8 @@ static int copy_file(const struct mo_spill *spill) {
     return fd;
 }
 
-void mo_spill_before_fork(struct memopt_heap *heap) {
+/* Locks, and copies the file for the child. */
+static void before_fork_of(struct memopt_heap *heap) {
     struct mo_spill *spill = heap->spill;
     if (spill == NULL)
         return;
@@ -553,11 +560,11 @@ static void take_copy(struct memopt_heap *heap, struct mo_spill *spill) {
                  "heap '%s': no room to copy its spilled blocks for a child of fork: it can't "
                  "touch them",
                  heap->name);
-        mo_library_event("spill", text);
+        mo_event("spill", text);
     }
 }
 
-void mo_spill_after_fork(struct memopt_heap *heap, int in_child) {
+static void after_fork_of(struct memopt_heap *heap, int in_child) {
     struct mo_spill *spill = heap->spill;
     if (spill == NULL)
         return;
@@ -574,3 +581,16 @@ void mo_spill_after_fork(struct memopt_heap *heap, int in_child) {
     pthread_mutex_unlock(&spill->lock);
     errno = saved;
 }
+
+static void before_fork(void) {
+    for (struct memopt_heap *heap = mo_heaps; heap != NULL; heap = heap->next)
+        before_fork_of(heap);
+}
+
+static void after_fork(int in_child) {
+    for (struct memopt_heap *heap = mo_heaps; heap != NULL; heap = heap->next)
+        after_fork_of(heap, in_child);
+}
+
+static const struct mo_fork_hooks fork_hooks = {
+    .rank = MO_FORK_SPILL, .before = before_fork, .after = after_fork};

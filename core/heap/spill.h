@@ -17,8 +17,7 @@
  * A pointer is known as spilled by its address: a spilling heap has operations
  * whose usable_size and destroy look here first.
  *
- * Used by heap.c and library.c. Any thread; a lock per heap, taken after those of
- * heap.h and with none after it.
+ * Used by heap.c and open.c. Any thread; a lock per heap (core/runtime/fork.h).
  */
 #ifndef MO_HEAP_SPILL_H
 #define MO_HEAP_SPILL_H
@@ -41,9 +40,5 @@ int mo_spill_free(struct memopt_heap *heap, void *p);
 int mo_spill_owns(struct memopt_heap *heap, void *p);
 /* Fills spilled_bytes, spilled_blocks, spills. */
 void mo_spill_stats(struct memopt_heap *heap, struct memopt_heap_statistics *stats);
-
-/* Before: locks, and copies the file for the child. */
-void mo_spill_before_fork(struct memopt_heap *heap);
-void mo_spill_after_fork(struct memopt_heap *heap, int in_child);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/thread.h"
+#include "core/runtime/notes.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -105,7 +106,7 @@ static void note(const struct memopt_pressure_event *event) {
     if (number > 1)
         ADD(" (number %" PRIu64 ")", number);
 #undef ADD
-    mo_library_event(kinds[event->step], text);
+    mo_event(kinds[event->step], text);
 }
 
 /* A function of the program's, told of an event. */

@@ -228,24 +228,24 @@ static int read_ini(const struct mo_config *config, int all, struct mo_settings_
             continue;
         int code = assign(mo_methods[settings->name], key, text, 1, settings, error);
         if (code < 0)
-            return mo_library_blame(config, "optimizer", key, error);
+            return mo_runtime_blame(config, "optimizer", key, error);
     }
     return 0;
 }
 
-/* With the library's mutex held. */
+/* With the runtime's mutex held. */
 static int begin(const struct memopt_optimizer_options *options,
                  struct mo_settings_optimizer *settings, struct memopt_heap **ret_heap,
                  struct memopt_error *error) {
-    int code = mo_library_start(error);
+    int code = mo_runtime_start(error);
     if (code < 0)
         return code;
-    const struct mo_config *config = mo_library_config("optimizer");
+    const struct mo_config *config = mo_runtime_config("optimizer");
     const char *name =
         options->name != NULL ? options->name : mo_config_get(config, "optimizer", "name", NULL);
     code = mo_option_parse(mo_option_find(table(), "name"), name, NULL, settings, NULL, error);
     if (code < 0)
-        return options->name != NULL ? code : mo_library_blame(config, "optimizer", "name", error);
+        return options->name != NULL ? code : mo_runtime_blame(config, "optimizer", "name", error);
     const struct mo_method *method = mo_methods[settings->name];
     code = set_defaults(method, settings, error);
     if (code == 0)
@@ -263,9 +263,9 @@ static int begin(const struct memopt_optimizer_options *options,
         else if (state != NULL && *state != '\0') {
             mo_fail(error, -ENOTSUP, "'state' is '%s': only heaps can hold it; use heap:NAME",
                     state);
-            return mo_library_blame(config, "optimizer", "state", error);
+            return mo_runtime_blame(config, "optimizer", "state", error);
         }
-        code = mo_library_open(heap_name, NULL, &heap, error);
+        code = mo_heap_open(heap_name, NULL, &heap, error);
         if (code < 0)
             return code;
     }
@@ -279,11 +279,11 @@ int mo_settings_begin(const struct memopt_optimizer_options *options,
     struct mo_settings_optimizer settings;
     int code = mo_options_init(table(), &settings, NULL, error);
     if (code == 0)
-        code = mo_library_enter(error, "create an optimizer");
+        code = mo_runtime_enter(error, "create an optimizer");
     if (code < 0)
         return code;
     code = begin(options, &settings, ret_heap, error);
-    mo_library_leave();
+    mo_runtime_leave();
     settings.state = NULL; /* the configuration's text */
     if (code == 0)
         *ret_settings = settings;

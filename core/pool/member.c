@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "core/base/poison.h"
+#include "core/runtime/fork.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -46,8 +47,9 @@ static void heap_ends(const struct memopt_heap *heap) {
     pthread_mutex_unlock(&members_lock);
 }
 
-static struct mo_fork_hooks fork_hooks = {
-    .before = before_fork, .after = after_fork, .heap_ends = heap_ends};
+static const struct mo_fork_hooks fork_hooks = {
+    .rank = MO_FORK_POOL, .before = before_fork, .after = after_fork};
+static struct mo_heap_end heap_end = {.ends = heap_ends};
 
 /* The heap may call this for a member that has just left: then it does nothing. */
 static uint64_t purge(void *context) {
@@ -82,11 +84,15 @@ int mo_member_heap(struct memopt_heap *heap, struct memopt_heap **ret_heap,
 }
 
 int mo_member_join(struct mo_pool_member *member, struct memopt_error *error) {
-    int code = mo_library_enter(error, "create a pool");
+    int code = mo_runtime_enter(error, "create a pool");
     if (code < 0)
         return code;
-    mo_library_at_fork(&fork_hooks);
-    mo_library_leave();
+    code = mo_fork_register(&fork_hooks, error);
+    if (code == 0)
+        mo_heap_at_end(&heap_end);
+    mo_runtime_leave();
+    if (code < 0)
+        return code;
     member->purging = 0;
     member->previous = NULL;
     pthread_mutex_lock(&members_lock);

@@ -7,9 +7,8 @@
  *   purge   the heap's purger calls its trim(), from any thread
  *   fork    its locks are held across fork, so that the child finds it whole
  *
- * Locks: the members' own is taken after the library's and before a pool's; none
- * of them is held while trim() runs. A pool's locks are leaves: nothing of the
- * heap's is called with one held.
+ * Locks: the members' own is taken before a pool's (core/runtime/fork.h); none of them is held
+ * while trim() runs. A pool's locks are leaves: nothing of the heap's is called with one held.
  */
 #ifndef MO_POOL_MEMBER_H
 #define MO_POOL_MEMBER_H

@@ -3,7 +3,7 @@
  *
  * A step is an atomic addition; everything rarer is under mo_pressure_lock. A
  * purge runs outside it, marked by `busy`, so that a hint has one at a time and
- * others pass by. For every heap the library's mutex is held instead, as in
+ * others pass by. For every heap the runtime's mutex is held instead, as in
  * memopt_heap_each(): the heaps can't go away meanwhile.
  */
 #include "core/pressure/pressure.h"
@@ -11,6 +11,7 @@
 #include "core/base/error.h"
 #include "core/base/proc.h"
 #include "core/base/thread.h"
+#include "core/runtime/notes.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -99,10 +100,10 @@ static int run(struct round *round) {
         for (size_t i = 0; i < hint->heap_count; i++)
             purge_one(round, hint->heaps[i]);
     } else {
-        if (mo_library_enter(NULL, "purge") < 0)
+        if (mo_runtime_enter(NULL, "purge") < 0)
             return -EDEADLK;
-        mo_library_walk(purge_visited, round);
-        mo_library_leave();
+        mo_heap_walk(purge_visited, round);
+        mo_runtime_leave();
     }
     result->resident_after = resident();
     result->duration = mo_clock() - began;
@@ -248,17 +249,17 @@ static int check(const struct memopt_purge_hint_options *options, struct memopt_
 
 /* What the options leave to the INI. */
 static int fill_in(struct memopt_purge_hint_options *options, struct memopt_error *error) {
-    int code = mo_library_enter(error, "make a purge hint");
+    int code = mo_runtime_enter(error, "make a purge hint");
     if (code < 0)
         return code;
     struct mo_settings_pressure settings;
-    code = mo_library_start(error);
-    if (code == 0) {
-        mo_pressure_at_fork();
-        code = mo_config_fill(mo_library_config("pressure"), "pressure",
+    code = mo_runtime_start(error);
+    if (code == 0)
+        code = mo_pressure_at_fork(error);
+    if (code == 0)
+        code = mo_config_fill(mo_runtime_config("pressure"), "pressure",
                               mo_core_section("pressure")->table, &settings, error);
-    }
-    mo_library_leave();
+    mo_runtime_leave();
     if (code < 0)
         return code;
     if (options->every == 0)
@@ -373,7 +374,7 @@ static void say_totals(const struct memopt_purge_hint_statistics *totals) {
              totals->purges, totals->purges == 1 ? "" : "s", totals->steps,
              totals->steps == 1 ? "" : "s", totals->claimed, totals->resident < 0 ? "rose" : "fell",
              totals->resident < 0 ? -(uint64_t)totals->resident : (uint64_t)totals->resident);
-    mo_library_event("purge", text);
+    mo_event("purge", text);
 }
 
 void memopt_purge_hint_free(struct memopt_purge_hint *hint) {

@@ -16,7 +16,7 @@
  * polling thread, too.
  *
  * A stage is a step that was taken and not yet taken back. For every heap the
- * library's mutex is held while the heaps are walked, as in memopt_heap_each();
+ * runtime's mutex is held while the heaps are walked, as in memopt_heap_each();
  * a list needs none.
  */
 #include "core/pressure/pressure.h"
@@ -24,6 +24,7 @@
 #include "core/base/error.h"
 #include "core/base/thread.h"
 #include "core/pressure/sources.h"
+#include "core/runtime/fork.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -146,10 +147,10 @@ static void each_heap(struct watch *watch,
         return;
     }
     struct visit all = {watch, visit, context};
-    if (mo_library_enter(NULL, "poll") < 0)
+    if (mo_runtime_enter(NULL, "poll") < 0)
         return; /* memopt_pressure_poll() has seen to it */
-    mo_library_walk(visit_one, &all);
-    mo_library_leave();
+    mo_heap_walk(visit_one, &all);
+    mo_runtime_leave();
 }
 
 /* The heap's modes follow from its stages and the process's. */
@@ -368,9 +369,9 @@ int memopt_pressure_poll(void) {
     if (now < atomic_load_explicit(&next_poll, memory_order_relaxed))
         return atomic_load(&level_now);
     if (watch->heaps == NULL) { /* inside memopt_heap_each()? */
-        if (mo_library_enter(NULL, "poll") < 0)
+        if (mo_runtime_enter(NULL, "poll") < 0)
             return -EDEADLK;
-        mo_library_leave();
+        mo_runtime_leave();
     }
     pthread_mutex_lock(&mo_pressure_lock);
     int mine = !watch->busy && now >= atomic_load(&next_poll);
@@ -519,19 +520,19 @@ static void fill_in(struct memopt_pressure_options *o, const struct mo_settings_
 }
 
 static int complete(struct memopt_pressure_options *options, struct memopt_error *error) {
-    int code = mo_library_enter(error, "watch memory pressure");
+    int code = mo_runtime_enter(error, "watch memory pressure");
     if (code < 0)
         return code;
     struct mo_settings_pressure ini;
-    code = mo_library_start(error);
-    if (code == 0) {
-        mo_pressure_at_fork();
-        code = mo_config_fill(mo_library_config("pressure"), "pressure",
+    code = mo_runtime_start(error);
+    if (code == 0)
+        code = mo_pressure_at_fork(error);
+    if (code == 0)
+        code = mo_config_fill(mo_runtime_config("pressure"), "pressure",
                               mo_core_section("pressure")->table, &ini, error);
-    }
     if (code == 0)
         fill_in(options, &ini); /* the lists belong to the configuration */
-    mo_library_leave();
+    mo_runtime_leave();
     return code < 0 ? code : check(options, error);
 }
 
@@ -629,9 +630,9 @@ int memopt_pressure_stop(void) {
     struct watch *watch = atomic_load(&current);
     if (watch == NULL)
         return -ENOENT;
-    if (mo_library_enter(NULL, "stop") < 0)
+    if (mo_runtime_enter(NULL, "stop") < 0)
         return -EDEADLK;
-    mo_library_leave();
+    mo_runtime_leave();
     pthread_mutex_lock(&mo_pressure_lock);
     int has_thread = watch->has_thread;
     watch->stop = watch->busy = 1;
@@ -672,7 +673,8 @@ static void after_fork(int in_child) {
     pthread_mutex_unlock(&mo_pressure_lock);
 }
 
-void mo_pressure_at_fork(void) {
-    static struct mo_fork_hooks hooks = {.before = before_fork, .after = after_fork};
-    mo_library_at_fork(&hooks);
+int mo_pressure_at_fork(struct memopt_error *error) {
+    static const struct mo_fork_hooks hooks = {
+        .rank = MO_FORK_PRESSURE, .before = before_fork, .after = after_fork};
+    return mo_fork_register(&hooks, error);
 }

@@ -27,8 +27,8 @@ struct mo_purge_round {
 };
 uint64_t mo_purge_in_turn(struct mo_purge_round *round, struct memopt_heap *heap, int *ret_shared);
 
-/* Registers the fork handlers; with the library's mutex held. */
-void mo_pressure_at_fork(void);
+/* Registers the fork handlers; with the runtime's mutex held. 0 or -ENOMEM. */
+int mo_pressure_at_fork(struct memopt_error *error);
 /* With the lock held: the child has no thread but its own. */
 void mo_purge_fork_child(void);
 

@@ -11,6 +11,7 @@
 #include "core/base/error.h"
 #include "core/model/process.h"
 #include "core/render/render.h"
+#include "core/runtime/notes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -175,7 +176,7 @@ static int read_record(struct memopt_report *report, const char *directory,
     mo_ledgers_close(&file);
     code = code == -ENOMEM ? no_memory(error) : 0;
     if (code == 0 && own.bytes != NULL &&
-        (code = mo_process_reader_new(report, mo_library_config("memopt"), &reader, error)) == 0)
+        (code = mo_process_reader_new(report, mo_runtime_config("memopt"), &reader, error)) == 0)
         code = mo_process_read(reader, &own, error);
     mo_process_reader_free(reader);
     mo_ledger_release(&own);
@@ -248,15 +249,36 @@ static void resources(struct memopt_report *report, struct memopt_process *proce
     process->end = MEMOPT_END_RUNNING;
 }
 
+/* ------------------------------------------------------------------- the report */
+
+struct noting {
+    struct memopt_report *report;
+    struct memopt_process *process;
+    uint64_t start; /* of the process, by the notes' clock */
+    struct memopt_error *error;
+};
+
+static int add_note(void *context, const struct mo_note *note) {
+    const struct noting *to = context;
+    if (note->kind == NULL) {
+        mo_report_note(to->report, note->level, getpid(), "%s", note->text);
+        return 0;
+    }
+    uint64_t time = MEMOPT_UNKNOWN;
+    if (to->report->wall_time != MEMOPT_UNKNOWN)
+        time = note->time > to->start ? note->time - to->start : 0;
+    return mo_report_event(to->report, to->process, time, note->kind, note->text, to->error);
+}
+
 static int fill(struct memopt_report *report, struct memopt_error *error) {
-    const struct mo_program_services *services = mo_library_services();
+    const struct mo_program_services *services = mo_runtime_services();
     int code = begin(report, error);
     if (code < 0)
         return code;
     struct memopt_process *process = memopt_report_alloc(report, sizeof(*process));
     if (process == NULL)
         return no_memory(error);
-    if (mo_library_is_run() && (code = read_record(report, services->run_directory, error)) < 0)
+    if (mo_runtime_is_run() && (code = read_record(report, services->run_directory, error)) < 0)
         return code;
     if (report->process_count > 0)
         *process = report->processes[0];
@@ -267,36 +289,37 @@ static int fill(struct memopt_report *report, struct memopt_error *error) {
     report->process_count = 1;
 
     struct walk walk = {.report = report};
-    if (mo_library_walk(add_heap, &walk) < 0)
+    if (mo_heap_walk(add_heap, &walk) < 0)
         return no_memory(error);
     process->heaps = walk.heaps;
     process->heap_count = walk.count;
     /* Under memopt run the process's malloc is the default heap, used or not. */
-    struct memopt_heap *heap = mo_library_find("default");
-    if (heap == NULL && mo_library_is_run())
-        mo_library_open("default", NULL, &heap, error);
+    struct memopt_heap *heap = mo_heap_find("default");
+    if (heap == NULL && mo_runtime_is_run())
+        mo_heap_open("default", NULL, &heap, error);
     if (heap != NULL && (code = backend_figures(report, process, heap->backend, error)) < 0)
         return code;
     resources(report, process);
-    return mo_library_notes(report, process, error);
+    struct noting noting = {report, process, mo_notes_clock() - report->wall_time, error};
+    return mo_notes_each(add_note, &noting);
 }
 
 int memopt_report(struct memopt_error *error) {
     struct memopt_error unwanted;
     if (error == NULL)
         error = &unwanted;
-    int code = mo_library_enter(error, "report");
+    int code = mo_runtime_enter(error, "report");
     if (code < 0)
         return code;
     struct memopt_report *report = NULL;
-    code = mo_library_start(error);
+    code = mo_runtime_start(error);
     if (code == 0)
         code = mo_report_new(&report, error);
     if (code == 0)
         code = fill(report, error);
     if (code == 0)
-        code = mo_report_write(report, mo_library_config("memopt"), 0, error);
+        code = mo_report_write(report, mo_runtime_config("memopt"), 0, error);
     mo_report_free(report);
-    mo_library_leave();
+    mo_runtime_leave();
     return code;
 }

@@ -1,15 +1,10 @@
-/*
- * backend.c - the allocator plugins that are open in this process (see heap.h).
- *
- * open() of a plugin is called once a process. Under `memopt run` the shim has called it
- * already for the backend of the program's malloc; bound directly, nobody has. In both the
- * plugin's default heap is malloc().
- */
-#include "core/heap/heap.h"
+/* backend.c - see backend.h. */
+#include "core/runtime/backend.h"
 
 #include "core/base/error.h"
-#include "core/base/forkorder.h"
 #include "core/base/sysmem.h"
+#include "core/runtime/fork.h"
+#include "core/runtime/runtime.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -40,7 +35,7 @@ static int open_plugin(struct mo_plugin *plugin, struct memopt_malloc *ret_mallo
             return mo_fail(error, -ENOMEM, "out of memory for the settings of allocator '%s'",
                            plugin->descriptor.name);
         int code =
-            mo_config_fill(mo_library_config(section), section, plugin->table, settings, error);
+            mo_config_fill(mo_runtime_config(section), section, plugin->table, settings, error);
         if (code < 0)
             return code;
     }
@@ -51,8 +46,28 @@ static int open_plugin(struct mo_plugin *plugin, struct memopt_malloc *ret_mallo
     return code;
 }
 
-int mo_backend_open(const char *allocator, const struct mo_program_services *services,
-                    struct mo_backend **ret_backend, struct memopt_error *error) {
+/* The shim sees to its own backend. */
+static void before_fork(void) {
+    for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next)
+        if (!backend->is_shims && backend->plugin->ops.allocator.before_fork != NULL)
+            backend->plugin->ops.allocator.before_fork();
+}
+
+static void after_fork(int in_child) {
+    for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next) {
+        const struct memopt_allocator_ops *ops = &backend->plugin->ops.allocator;
+        void (*after)(void) = in_child ? ops->after_fork_child : ops->after_fork_parent;
+        if (!backend->is_shims && after != NULL)
+            after();
+    }
+}
+
+static const struct mo_fork_hooks fork_hooks = {
+    .rank = MO_FORK_BACKEND, .before = before_fork, .after = after_fork};
+
+int mo_backend_open(const char *allocator, struct mo_backend **ret_backend,
+                    struct memopt_error *error) {
+    const struct mo_program_services *services = mo_runtime_services();
     struct mo_plugin *plugin;
     int code = mo_plugin_load(MEMOPT_ALLOCATOR, allocator, &plugin, error);
     if (code < 0)
@@ -75,27 +90,13 @@ int mo_backend_open(const char *allocator, const struct mo_program_services *ser
         return code;
     if (is_process)
         backend->malloc = process_malloc;
-    if (!backend->is_shims && (mo_library_fork_order() < 0 ||
-                               mo_fork_order() < 0)) /* its library may have fork handlers */
-        return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
+    code = mo_fork_register(&fork_hooks, error);
+    if (code == 0 && !backend->is_shims) /* its library may have fork handlers */
+        code = mo_fork_come_first(error);
+    if (code < 0)
+        return code;
     backend->next = backends;
     backends = backend;
     *ret_backend = backend;
     return 0;
-}
-
-/* The shim sees to its own backend. */
-void mo_backends_before_fork(void) {
-    for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next)
-        if (!backend->is_shims && backend->plugin->ops.allocator.before_fork != NULL)
-            backend->plugin->ops.allocator.before_fork();
-}
-
-void mo_backends_after_fork(int in_child) {
-    for (struct mo_backend *backend = backends; backend != NULL; backend = backend->next) {
-        const struct memopt_allocator_ops *ops = &backend->plugin->ops.allocator;
-        void (*after)(void) = in_child ? ops->after_fork_child : ops->after_fork_parent;
-        if (!backend->is_shims && after != NULL)
-            after();
-    }
 }

@@ -1,236 +1,21 @@
 /*
- * library.c - libmemopt as a whole: its configuration, the list of heaps, how a
- * heap begins and ends, fork, the end of the process (see heap.h).
- *
- * Nothing happens before the first call that needs the configuration; what
- * fails then is tried again by the next call.
+ * open.c - the list of heaps: how a heap is planned, opened, found and destroyed; the walk;
+ * fork, and the end of the process (see heap.h).
  */
-#include "config.h"
-
 #include "core/heap/heap.h"
 #include "core/heap/spill.h"
 
 #include "core/base/error.h"
-#include "core/base/forkorder.h"
-#include "core/base/rundir.h"
-#include "core/base/sysmem.h"
-#include "core/model/report.h"
+#include "core/runtime/fork.h"
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
 
 #define DEFAULT_NAME "default"
-enum { NOTES_MAX = 256 };
 
-/* Error-checking: open() and destroy() from inside memopt_heap_each() have to
- * fail, not hang. */
-static pthread_mutex_t lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
-static struct memopt_heap *heaps; /* in the order they were opened */
-
-static struct {
-    int hooked; /* fork handlers and the thread key are there */
-    int ready;
-    const struct mo_program_services *services; /* of the shim or the agent, or NULL */
-    struct mo_config *run; /* the run's configuration; NULL: not under memopt run */
-    struct mo_config *own; /* the usual files; under memopt run: only memopt_init()'s, or NULL */
-    const char *allocator; /* [memopt] allocator */
-} library;
-
-/* ----------------------------------------------------------- configuration */
-
-const char *memopt_version(void) {
-    return PACKAGE_VERSION;
-}
-
-int mo_library_enter(struct memopt_error *error, const char *what) {
-    if (pthread_mutex_lock(&lock) == 0)
-        return 0;
-    return mo_fail(error, -EDEADLK, "can't %s from inside memopt_heap_each(): do it after the walk",
-                   what);
-}
-
-void mo_library_leave(void) {
-    pthread_mutex_unlock(&lock);
-}
-
-static int has_section(const struct mo_config *config, const char *section) {
-    const char *name;
-    for (size_t i = 0; (name = mo_config_section(config, NULL, i)) != NULL; i++)
-        if (strcmp(name, section) == 0)
-            return 1;
-    return 0;
-}
-
-struct mo_config *mo_library_config(const char *section) {
-    if (library.run == NULL)
-        return library.own;
-    if (library.own != NULL && !has_section(library.run, section) &&
-        has_section(library.own, section))
-        return library.own;
-    return library.run;
-}
-
-int mo_library_is_run(void) {
-    return library.run != NULL;
-}
-
-const struct mo_program_services *mo_library_services(void) {
-    return library.services;
-}
-
-static void before_fork(void);
-static void after_fork_parent(void);
-static void after_fork_child(void);
-
-static int load(const char *file, int only_file, struct mo_config **ret_config,
-                struct memopt_error *error) {
-    struct mo_config_request request = {.file = file, .only_file = only_file};
-    return mo_config_load(&request, ret_config, error);
-}
-
-/* Notes of plugins, newest first, kept for memopt_report(). */
-struct note {
-    struct note *next;
-    int level;
-    const char *kind; /* of an event, or NULL */
-    uint64_t time;    /* since boot, as the kernel has the start of a process */
-    char text[];
-};
-static _Atomic(struct note *) notes;
-static _Atomic unsigned note_count;
-
-static uint64_t since_boot(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_BOOTTIME, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-static void keep_note(int level, const char *kind, const char *text) {
-    size_t size = strlen(text) + 1;
-    struct note *note = NULL;
-    if (atomic_fetch_add(&note_count, 1) < NOTES_MAX)
-        note = mo_sys_alloc(sizeof(*note) + size);
-    if (note == NULL)
-        return;
-    note->level = level;
-    note->time = since_boot();
-    note->kind = kind == NULL ? NULL : mo_sys_strdup(kind);
-    memcpy(note->text, text, size);
-    note->next = atomic_load(&notes);
-    while (!atomic_compare_exchange_weak(&notes, &note->next, note))
-        ;
-}
-
-/* Set once, by the library's start. */
-static _Atomic(mo_note_fn) event_sink;
-
-void mo_library_event(const char *kind, const char *text) {
-    mo_note_fn sink = atomic_load(&event_sink);
-    if (sink != NULL)
-        sink(MEMOPT_NOTE_ERROR, kind, text);
-}
-
-int mo_library_notes(struct memopt_report *report, struct memopt_process *process,
-                     struct memopt_error *error) {
-    int code = 0;
-    uint64_t start = since_boot() - report->wall_time;
-    const struct note *in_order[NOTES_MAX];
-    size_t count = 0;
-    for (const struct note *note = atomic_load(&notes); note != NULL; note = note->next)
-        in_order[count++] = note;
-    while (count > 0 && code == 0) {
-        const struct note *note = in_order[--count];
-        if (note->kind != NULL)
-            code = mo_report_event(report, process,
-                                   report->wall_time == MEMOPT_UNKNOWN ? MEMOPT_UNKNOWN
-                                   : note->time > start                ? note->time - start
-                                                                       : 0,
-                                   note->kind, note->text, error);
-        else
-            mo_report_note(report, note->level, getpid(), "%s", note->text);
-    }
-    return code;
-}
-
-/* With the mutex held. */
-static int start(const char *config_file, struct memopt_error *error) {
-    if (library.ready)
-        return 0;
-    const struct mo_program_services *services = dlsym(RTLD_DEFAULT, MO_PROGRAM_SERVICES_SYMBOL);
-    int code;
-    if (!library.hooked) {
-        code = mo_count_start();
-        if (code < 0)
-            return mo_fail(error, code, "can't make a thread key: %s", strerror(-code));
-        if (services != NULL && services->at_fork != NULL)
-            services->at_fork(before_fork, after_fork_parent, after_fork_child);
-        else if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) != 0)
-            return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
-        library.hooked = 1;
-        if (mo_fork_order() < 0)
-            return mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
-    }
-    mo_note_fn sink = services != NULL && services->note != NULL ? services->note : keep_note;
-    mo_host_set_note(sink);
-    struct mo_config *run = NULL, *own = NULL;
-    char path[PATH_MAX] = "";
-    int from = -1;
-    if (services != NULL && services->run_directory != NULL &&
-        (from = mo_rundir_open(services->run_directory, NULL)) >= 0)
-        snprintf(path, sizeof(path), "/proc/self/fd/%d/settings.ini", from);
-    /* A process that outlives its run finds the directory gone, or another one. */
-    if (path[0] != '\0' && access(path, F_OK) == 0) {
-        code = load(path, 1, &run, error);
-        if (code == 0 && config_file != NULL)
-            code = load(config_file, 1, &own, error);
-    } else {
-        code = load(config_file, 0, &own, error);
-    }
-    mo_rundir_close(from);
-    struct mo_settings_memopt settings;
-    if (code == 0)
-        code = mo_config_fill(run != NULL ? run : own, "memopt", mo_core_section("memopt")->table,
-                              &settings, error);
-    for (size_t i = 0; code == 0 && i < settings.plugin_path.count; i++)
-        code = mo_plugin_add_directory(settings.plugin_path.items[i], error);
-    if (code < 0) {
-        mo_config_free(run);
-        mo_config_free(own);
-        return code;
-    }
-    mo_host.in_program = 1;
-    atomic_store(&event_sink, sink);
-    library.services = services;
-    library.run = run;
-    library.own = own;
-    library.allocator = settings.allocator;
-    library.ready = 1;
-    return 0;
-}
-
-int memopt_init(const char *config_file, struct memopt_error *error) {
-    int code = mo_library_enter(error, "read the configuration");
-    if (code < 0)
-        return code;
-    if (library.ready)
-        code = mo_fail(error, -EALREADY,
-                       "the configuration has been read already: call memopt_init() before any "
-                       "other function of the library");
-    else
-        code = start(config_file, error);
-    mo_library_leave();
-    return code;
-}
-
-int mo_library_start(struct memopt_error *error) {
-    return start(NULL, error);
-}
+struct memopt_heap *mo_heaps;
 
 /* ---------------------------------------------------------- opening a heap */
 
@@ -289,16 +74,6 @@ static void plan_steps(const struct memopt_list *list, struct plan *plan) {
     }
 }
 
-int mo_library_blame(const struct mo_config *config, const char *section, const char *key,
-                     struct memopt_error *error) {
-    struct mo_origin origin;
-    if (mo_config_get(config, section, key, &origin) == NULL || origin.file == NULL)
-        return mo_error_prefix(error, "[%s]", section);
-    if (origin.kind == MO_ORIGIN_FILE)
-        return mo_error_prefix(error, "%s:%d: [%s]", origin.file, origin.line, section);
-    return mo_error_prefix(error, "%s: [%s]", origin.file, section);
-}
-
 static int make_plan(const char *name, const struct memopt_heap_options *given, struct plan *plan,
                      struct memopt_error *error) {
     struct memopt_heap_options options = MEMOPT_HEAP_OPTIONS_INIT;
@@ -313,7 +88,7 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
     }
     char section[sizeof("heap.") + MEMOPT_HEAP_NAME_MAX];
     snprintf(section, sizeof(section), "heap.%s", name);
-    struct mo_config *config = mo_library_config(section);
+    struct mo_config *config = mo_runtime_config(section);
     struct mo_option_table table = mo_core_section("heap")->table;
     struct mo_settings_heap settings;
     int code = mo_config_fill(config, section, table, &settings, error);
@@ -322,7 +97,7 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
 
     plan->allocator = options.allocator != NULL    ? options.allocator
                       : settings.allocator != NULL ? settings.allocator
-                                                   : library.allocator;
+                                                   : mo_runtime_allocator();
     plan->limit = options.limit != 0 ? options.limit : settings.limit;
     plan->region = options.region;
     plan->region_size = options.region_size;
@@ -340,7 +115,7 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
             return mo_fail(error, -EINVAL, "heap 'default' can't have a region");
     }
     struct mo_settings_pressure pressure;
-    code = mo_config_fill(mo_library_config("pressure"), "pressure",
+    code = mo_config_fill(mo_runtime_config("pressure"), "pressure",
                           mo_core_section("pressure")->table, &pressure, error);
     if (code < 0)
         return code;
@@ -419,9 +194,10 @@ static int begin_backend(struct memopt_heap *heap, const struct plan *plan,
 
 /* Counters in the process's ledger if there is one with room, else in `own`. */
 static void begin_counters(struct memopt_heap *heap, const struct plan *plan) {
+    const struct mo_program_services *services = mo_runtime_services();
     struct mo_ledger_heap *slot = NULL;
-    if (library.services != NULL && library.services->heap_slot != NULL)
-        slot = library.services->heap_slot(heap->name, heap->allocator);
+    if (services != NULL && services->heap_slot != NULL)
+        slot = services->heap_slot(heap->name, heap->allocator);
     heap->central = slot != NULL ? slot : &heap->own;
     atomic_store(&heap->central->limit, plan->limit);
     atomic_store(&heap->central->committed, MEMOPT_UNKNOWN);
@@ -430,6 +206,37 @@ static void begin_counters(struct memopt_heap *heap, const struct plan *plan) {
         mode |= MO_HEAP_LIMITED | MO_HEAP_SPILLS;
     atomic_store(&heap->mode, mode);
     heap->peak_estimated = !(mode & MO_HEAP_LIMITED);
+}
+
+static void each_lock(int (*operation)(pthread_mutex_t *)) {
+    for (struct memopt_heap *heap = mo_heaps; heap != NULL; heap = heap->next) {
+        operation(&heap->hook_lock);
+        operation(&heap->checked_lock);
+        for (unsigned i = 0; i < MO_HEAP_SHARDS; i++)
+            operation(&heap->shards[i].lock);
+    }
+}
+
+static void before_fork(void) {
+    pthread_mutex_lock(&mo_steps_lock);
+    each_lock(pthread_mutex_lock);
+}
+
+static void after_fork(int in_child) {
+    each_lock(pthread_mutex_unlock);
+    pthread_mutex_unlock(&mo_steps_lock);
+    if (in_child)
+        mo_count_fork_child();
+}
+
+/* Before the first heap. */
+static int begin(struct memopt_error *error) {
+    static const struct mo_fork_hooks hooks = {
+        .rank = MO_FORK_HEAP, .before = before_fork, .after = after_fork};
+    int code = mo_count_start();
+    if (code < 0)
+        return mo_fail(error, code, "can't make a thread key: %s", strerror(-code));
+    return mo_fork_register(&hooks, error);
 }
 
 static int create(const char *name, const struct memopt_heap_options *options,
@@ -441,9 +248,10 @@ static int create(const char *name, const struct memopt_heap_options *options,
     if (code < 0)
         return code;
     /* Under memopt run the process's malloc is what the shim or the agent made it. */
-    if (is_default && library.services != NULL)
-        plan.allocator = library.services->allocator != NULL ? library.services->allocator : "libc";
-    code = mo_backend_open(plan.allocator, library.services, &backend, error);
+    const struct mo_program_services *services = mo_runtime_services();
+    if (is_default && services != NULL)
+        plan.allocator = services->allocator != NULL ? services->allocator : "libc";
+    code = mo_backend_open(plan.allocator, &backend, error);
     if (code < 0)
         return mo_error_prefix(error, "heap '%s'", name);
     if (is_default && backend->plugin->ops.allocator.flags & MEMOPT_ALLOCATOR_HEAPS_ONLY)
@@ -475,7 +283,7 @@ static int create(const char *name, const struct memopt_heap_options *options,
         return mo_error_prefix(error, "heap '%s'", name);
     }
     begin_counters(heap, &plan);
-    struct memopt_heap **last = &heaps;
+    struct memopt_heap **last = &mo_heaps;
     while (*last != NULL)
         last = &(*last)->next;
     *last = heap;
@@ -483,18 +291,20 @@ static int create(const char *name, const struct memopt_heap_options *options,
     return 0;
 }
 
-struct memopt_heap *mo_library_find(const char *name) {
-    struct memopt_heap *heap = heaps;
+struct memopt_heap *mo_heap_find(const char *name) {
+    struct memopt_heap *heap = mo_heaps;
     while (heap != NULL && strcmp(heap->name, name) != 0)
         heap = heap->next;
     return heap;
 }
 
-int mo_library_open(const char *name, const struct memopt_heap_options *options,
-                    struct memopt_heap **ret_heap, struct memopt_error *error) {
-    struct memopt_heap *heap = mo_library_find(name);
+int mo_heap_open(const char *name, const struct memopt_heap_options *options,
+                 struct memopt_heap **ret_heap, struct memopt_error *error) {
+    struct memopt_heap *heap = mo_heap_find(name);
     if (heap == NULL) {
-        int code = mo_library_start(error);
+        int code = mo_runtime_start(error);
+        if (code == 0)
+            code = begin(error);
         if (code == 0)
             code = create(name, options, &heap, error);
         if (code < 0)
@@ -513,20 +323,18 @@ int memopt_heap_open(const char *name, const struct memopt_heap_options *options
     if (code == 0 && ret_heap == NULL)
         code = mo_fail(error, -EINVAL, "memopt_heap_open: a result is needed");
     if (code == 0)
-        code = mo_library_enter(error, "open a heap");
+        code = mo_runtime_enter(error, "open a heap");
     if (code < 0)
         return code;
-    code = mo_library_open(name, options, ret_heap, error);
-    mo_library_leave();
+    code = mo_heap_open(name, options, ret_heap, error);
+    mo_runtime_leave();
     return code;
 }
 
 struct memopt_heap *memopt_heap_find(const char *name) {
-    /* Inside memopt_heap_each() the list is held by this very thread. */
-    int walking = pthread_mutex_lock(&lock) == EDEADLK;
-    struct memopt_heap *heap = name == NULL ? NULL : mo_library_find(name);
-    if (!walking)
-        mo_library_leave();
+    int had_it = mo_runtime_lock();
+    struct memopt_heap *heap = name == NULL ? NULL : mo_heap_find(name);
+    mo_runtime_unlock(had_it);
     return heap;
 }
 
@@ -539,7 +347,15 @@ struct memopt_heap *memopt_heap_default(struct memopt_error *error) {
 
 /* ---------------------------------------------------------- ending a heap */
 
-static struct mo_fork_hooks *fork_hooks;
+static struct mo_heap_end *ends; /* what wants to hear of it */
+
+void mo_heap_at_end(struct mo_heap_end *end) {
+    if (end->there)
+        return;
+    end->there = 1;
+    end->next = ends;
+    ends = end;
+}
 
 static void destroy_locks(struct memopt_heap *heap) {
     pthread_mutex_destroy(&heap->hook_lock);
@@ -563,32 +379,31 @@ int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
         return 0;
     if (heap->is_default)
         return mo_fail(error, -EINVAL, "the default heap can't be destroyed");
-    int code = mo_library_enter(error, "destroy a heap");
+    int code = mo_runtime_enter(error, "destroy a heap");
     if (code < 0)
         return code;
-    struct memopt_heap **at = &heaps;
+    struct memopt_heap **at = &mo_heaps;
     while (*at != heap)
         at = &(*at)->next;
     *at = heap->next;
     mo_step_forget(heap);
-    for (struct mo_fork_hooks *hooks = fork_hooks; hooks != NULL; hooks = hooks->next)
-        if (hooks->heap_ends != NULL)
-            hooks->heap_ends(heap);
+    for (struct mo_heap_end *end = ends; end != NULL; end = end->next)
+        end->ends(heap);
     heap->ops->destroy(heap);
     end_counters(heap);
     destroy_locks(heap);
     if (heap->mapped_region != NULL)
         munmap(heap->mapped_region, heap->mapped_size);
     munmap(heap, sizeof(*heap));
-    mo_library_leave();
+    mo_runtime_leave();
     return 0;
 }
 
 /* ------------------------------------------------------------------- walk */
 
-int mo_library_walk(memopt_heap_visit_fn visit, void *context) {
+int mo_heap_walk(memopt_heap_visit_fn visit, void *context) {
     int result = 0;
-    for (struct memopt_heap *heap = heaps; heap != NULL && result == 0; heap = heap->next) {
+    for (struct memopt_heap *heap = mo_heaps; heap != NULL && result == 0; heap = heap->next) {
         struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
         memopt_heap_stats(heap, &stats);
         result = visit(context, heap, &stats);
@@ -597,108 +412,24 @@ int mo_library_walk(memopt_heap_visit_fn visit, void *context) {
 }
 
 int memopt_heap_each(memopt_heap_visit_fn visit, void *context) {
-    int result = mo_library_enter(NULL, "walk");
+    int result = mo_runtime_enter(NULL, "walk");
     if (result < 0)
         return result;
-    result = mo_library_walk(visit, context);
-    mo_library_leave();
+    result = mo_heap_walk(visit, context);
+    mo_runtime_leave();
     return result;
 }
 
-/* --------------------------------------------------------- fork and exit */
-
-static void each_spill_before(void) {
-    for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next)
-        mo_spill_before_fork(heap);
-}
-
-static void each_spill_after(int in_child) {
-    for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next)
-        mo_spill_after_fork(heap, in_child);
-}
-
-static void each_lock(int (*operation)(pthread_mutex_t *)) {
-    for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next) {
-        operation(&heap->hook_lock);
-        operation(&heap->checked_lock);
-        for (unsigned i = 0; i < MO_HEAP_SHARDS; i++)
-            operation(&heap->shards[i].lock);
-    }
-}
-
-void mo_library_at_fork(struct mo_fork_hooks *hooks) {
-    if (hooks->there)
-        return;
-    hooks->there = 1;
-    hooks->next = fork_hooks;
-    fork_hooks = hooks;
-}
-
-static void each_hook(int after, int in_child) {
-    for (struct mo_fork_hooks *hooks = fork_hooks; hooks != NULL; hooks = hooks->next)
-        if (after)
-            hooks->after(in_child);
-        else
-            hooks->before();
-}
-
-/* fork() from inside memopt_heap_each(): the walk has the lock and keeps it. */
-static _Thread_local int walking_fork __attribute__((tls_model("initial-exec")));
-/* The handlers are registered once more after each backend's library, so that ours are
- * taken before its locks; what is registered last locks, and unlocks when all have run. */
-static _Thread_local int fork_depth __attribute__((tls_model("initial-exec")));
-
-int mo_library_fork_order(void) {
-    return pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0 ? 0 : -ENOMEM;
-}
-
-static void before_fork(void) {
-    if (fork_depth++ > 0)
-        return;
-    walking_fork = pthread_mutex_lock(&lock) == EDEADLK;
-    each_hook(0, 0);
-    pthread_mutex_lock(&mo_steps_lock);
-    each_lock(pthread_mutex_lock);
-    each_spill_before();
-    mo_backends_before_fork();
-}
-
-static void after_fork_parent(void) {
-    if (--fork_depth > 0)
-        return;
-    mo_backends_after_fork(0);
-    each_spill_after(0);
-    each_lock(pthread_mutex_unlock);
-    pthread_mutex_unlock(&mo_steps_lock);
-    each_hook(1, 0);
-    if (!walking_fork)
-        mo_library_leave();
-}
-
-static void after_fork_child(void) {
-    if (--fork_depth > 0)
-        return;
-    mo_backends_after_fork(1);
-    each_spill_after(1);
-    each_lock(pthread_mutex_unlock);
-    pthread_mutex_unlock(&mo_steps_lock);
-    each_hook(1, 1);
-    /* An error-checking mutex knows its owner by a number that is another one in
-     * the child. */
-    lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
-    if (walking_fork)
-        pthread_mutex_lock(&lock);
-    mo_count_fork_child();
-}
+/* ----------------------------------------------------- the process's end */
 
 /* What threads have not flushed yet reaches the ledger. */
 static __attribute__((destructor)) void finish(void) {
-    if (library.services == NULL || pthread_mutex_trylock(&lock) != 0)
+    if (mo_heaps == NULL || mo_runtime_services() == NULL || mo_runtime_try_enter() != 0)
         return;
-    for (struct memopt_heap *heap = heaps; heap != NULL; heap = heap->next) {
+    for (struct memopt_heap *heap = mo_heaps; heap != NULL; heap = heap->next) {
         struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
         memopt_heap_stats(heap, &stats); /* leaves `committed` in the ledger */
         mo_count_flush_all(heap);
     }
-    mo_library_leave();
+    mo_runtime_leave();
 }
