@@ -3,17 +3,19 @@
  * share.
  *
  * Adding a subcommand, say `memopt fish`:
- *   1. cli/cmd_fish.c with mo_cmd_fish() and mo_fish_usage[]; cli/local.mk.
- *   2. Declare both here; a row in mo_commands[] (main.c), in alphabetic order.
- *   3. man/memopt-fish.1, whose SYNOPSIS is the usage's; man/local.mk; a line
- *      in memopt(1).
- *   4. scripts/bash-completion/memopt: its name and options.
- * tests/test_cli.sh fails where one of 2, 3 or 4 is missing or they differ.
+ *   1. cli/cmd_fish.c with mo_cmd_fish, which has its table of options (options.h);
+ *      cli/local.mk.
+ *   2. Declare it here; a row in mo_commands[] (main.c), in alphabetic order.
+ *   3. man/memopt-fish.1, whose SYNOPSIS is the usage's and whose list has the
+ *      options of -h; man/local.mk; a line in memopt(1).
+ * tests/test_cli.sh fails where one of 2 or 3 is missing or they differ.
  *
  * Only this folder prints to the user and decides exit statuses.
  */
 #ifndef MO_CLI_CMD_H
 #define MO_CLI_CMD_H
+
+#include "cli/options.h"
 
 #include <memopt/error.h>
 
@@ -27,30 +29,10 @@ enum {
     MO_EXIT_NO_PROGRAM = 127,
 };
 
-struct mo_command {
-    const char *name;
-    /* argv[0] is the subcommand's name; the result is memopt's exit status. */
-    int (*function)(int argc, char *argv[]);
-    /* "usage: memopt NAME …\n       memopt NAME …\n\nWhat it does …": the lines
-     * up to the first empty one are the SYNOPSIS of memopt-NAME(1). */
-    const char *usage;
-    const char *summary; /* one line, lower case, no full stop */
-};
-extern const struct mo_command mo_commands[]; /* ends with name NULL */
+extern const struct mo_command mo_cmd_compare, mo_cmd_complete, mo_cmd_config, mo_cmd_env,
+    mo_cmd_help, mo_cmd_plugins, mo_cmd_run;
+extern const struct mo_command *const mo_commands[]; /* ends with NULL */
 const struct mo_command *mo_command_find(const char *name);
-
-int mo_cmd_config(int argc, char *argv[]);
-int mo_cmd_compare(int argc, char *argv[]);
-int mo_cmd_env(int argc, char *argv[]);
-int mo_cmd_help(int argc, char *argv[]);
-int mo_cmd_plugins(int argc, char *argv[]);
-int mo_cmd_run(int argc, char *argv[]);
-extern const char mo_config_usage[];
-extern const char mo_compare_usage[];
-extern const char mo_env_usage[];
-extern const char mo_help_usage[];
-extern const char mo_plugins_usage[];
-extern const char mo_run_usage[];
 
 /* memopt run --exec (cmd_env.c): becomes the program; returns an exit status if it can't. */
 struct mo_config;
@@ -65,10 +47,8 @@ int mo_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same as mo_say() with a pointer to -h; returns the exit status for wrong usage. */
 int mo_wrong_usage(const char *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* After getopt_long() gave '?' or ':' (with opterr = 0): says which option. */
+/* After getopt_long() returned '?' or ':' (with opterr = 0): says which option. */
 int mo_wrong_option(const char *command, int result, int optopt_value, const char *argument);
-/* Prints the usage on stdout; returns 0, or 1 if stdout can't be written. */
-int mo_print_usage(const char *usage);
 /* Flushes stdout: 0, or `status` and a message if it can't be written. */
 int mo_close_stdout(const char *command, int status);
 

@@ -20,44 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char mo_compare_usage[] =
-    "usage: memopt compare [-ikv] [-a ALLOCATORS] [-c FILE] [-n RUNS] [-o FILE]\n"
-    "                      [--export FILE] [--format FORMAT] [--prepare COMMAND]\n"
-    "                      [--profile NAME] [--set SECTION.KEY=VALUE]\n"
-    "                      [--time DURATION] [--warmup RUNS]\n"
-    "                      [--] PROGRAM [ARGUMENT ...]\n"
-    "\n"
-    "Runs a program over several allocators, in turn, and prints a table of what\n"
-    "each cost: time, memory, page faults.\n"
-    "\n"
-    "  -a, --allocators LIST   which: names or absolute paths, separated by commas;\n"
-    "                          without it libc, jemalloc, tcmalloc, mimalloc, pool,\n"
-    "                          those that are available\n"
-    "  -c, --config FILE       a whole configuration as a candidate; may be\n"
-    "                          repeated, and -a then adds to it\n"
-    "      --export FILE       write the table there too, as FILE.csv, FILE.json,\n"
-    "                          FILE.md or FILE.txt says; may be repeated\n"
-    "      --format FORMAT     text, json, markdown or csv; of other names, too\n"
-    "  -h, --help              show this\n"
-    "  -i, --ignore-failures   go on when the program fails\n"
-    "  -k, --keep-output       leave the program's output visible, not discarded\n"
-    "  -n, --runs RUNS         measured runs of each candidate, 1 to 1000, or a\n"
-    "                          range such as 3-50; default 5\n"
-    "  -o, --output FILE       write the table there instead of standard output\n"
-    "      --prepare COMMAND   run this by sh before each run, not measured\n"
-    "      --profile NAME      a configuration that memopt brings, as with -c:\n"
-    "                          low-rss, throughput, training, debug, ci\n"
-    "      --set SECTION.KEY=VALUE\n"
-    "                          set a value for all candidates; may be repeated\n"
-    "      --time DURATION     of a range of runs, how long to go on after the first\n"
-    "                          number; default 1min\n"
-    "  -v, --verbose           all columns, and what they mean\n"
-    "      --warmup RUNS       runs of each candidate before, 0 to 1000; default 1\n"
-    "\n"
-    "libc is always measured: the others are shown relative to it. The exit status\n"
-    "is 0, or 1 if a run failed, 125 if memopt itself failed, 126 if the program\n"
-    "can't be executed, 127 if there is none, 128+N if signal N interrupted it.\n";
-
 static const char name[] = "compare";
 
 #define BUDGET UINT64_C(60000000000) /* ns */
@@ -65,7 +27,7 @@ static const char name[] = "compare";
 /* ---------------------------------------------------------------- options */
 
 enum {
-    OPTION_FORMAT = 256,
+    OPTION_FORMAT = MO_CLI_LONG,
     OPTION_SET,
     OPTION_EXPORT,
     OPTION_PREPARE,
@@ -186,27 +148,9 @@ static int check_options(struct mo_compare_options *options) {
 
 /* 0: go on at argv[optind]; > 0: done, with this exit status + 1. */
 static int parse_options(int argc, char *argv[], struct mo_compare_options *options) {
-    static const struct option table[] = {
-        {"allocators", required_argument, NULL, 'a'},
-        {"config", required_argument, NULL, 'c'},
-        {"export", required_argument, NULL, OPTION_EXPORT},
-        {"format", required_argument, NULL, OPTION_FORMAT},
-        {"help", no_argument, NULL, 'h'},
-        {"ignore-failures", no_argument, NULL, 'i'},
-        {"keep-output", no_argument, NULL, 'k'},
-        {"output", required_argument, NULL, 'o'},
-        {"prepare", required_argument, NULL, OPTION_PREPARE},
-        {"profile", required_argument, NULL, OPTION_PROFILE},
-        {"runs", required_argument, NULL, 'n'},
-        {"set", required_argument, NULL, OPTION_SET},
-        {"time", required_argument, NULL, OPTION_TIME},
-        {"verbose", no_argument, NULL, 'v'},
-        {"warmup", required_argument, NULL, OPTION_WARMUP},
-        {NULL, 0, NULL, 0},
-    };
+    struct mo_cli cli = {.command = &mo_cmd_compare, .argc = argc, .argv = argv};
     int option, r = 0;
-    opterr = 0;
-    while (r == 0 && (option = getopt_long(argc, argv, "+:a:c:hikn:o:v", table, NULL)) != -1) {
+    while (r == 0 && (option = mo_cli_next(&cli)) != 0) {
         switch (option) {
         case 'a':
             if (optarg[strspn(optarg, ", ")] == '\0')
@@ -223,8 +167,6 @@ static int parse_options(int argc, char *argv[], struct mo_compare_options *opti
                 return MO_EXIT_FAILED + 1;
             options->labels[options->file_count++] = optarg;
             break;
-        case 'h':
-            return mo_print_usage(mo_compare_usage) + 1;
         case 'i':
             options->ignore_failures = 1;
             break;
@@ -264,7 +206,7 @@ static int parse_options(int argc, char *argv[], struct mo_compare_options *opti
             r = parse_warm_ups(optarg, options);
             break;
         default:
-            return mo_wrong_option(name, option, optopt, argv[optind - 1]) + 1;
+            return cli.status + 1;
         }
     }
     if (r == 0)
@@ -347,7 +289,7 @@ static int check_outputs(const struct mo_compare_options *options) {
     return r;
 }
 
-int mo_cmd_compare(int argc, char *argv[]) {
+static int compare_main(int argc, char *argv[]) {
     static struct mo_compare_options options = {
         .runs_min = 5, .runs_max = 5, .warm_ups = 1, .format = MO_COMPARE_FORMATS};
     static struct mo_comparison comparison = {.options = &options}; /* both are large */
@@ -370,3 +312,79 @@ int mo_cmd_compare(int argc, char *argv[]) {
     mo_compare_free_candidates(&comparison);
     return status;
 }
+
+static const struct mo_cli_option options_table[] = {
+    {.code = 'a',
+     .name = "allocators",
+     .argument = "ALLOCATORS",
+     .value = MO_VALUE_ALLOCATORS,
+     .help = "which: names or absolute paths, separated by commas; without it libc, jemalloc, "
+             "tcmalloc, mimalloc, pool, those that are available"},
+    {.code = 'c',
+     .name = "config",
+     .argument = "FILE",
+     .value = MO_VALUE_FILE,
+     .help = "a whole configuration as a candidate; may be repeated, and -a then adds to it"},
+    {.code = OPTION_EXPORT,
+     .name = "export",
+     .argument = "FILE",
+     .value = MO_VALUE_FILE,
+     .help = "write the table there too, as FILE.csv, FILE.json, FILE.md or FILE.txt says; may "
+             "be repeated"},
+    {.code = OPTION_FORMAT,
+     .name = "format",
+     .argument = "FORMAT",
+     .value = MO_VALUE_WORD,
+     .words = "text json markdown csv",
+     .help = "text, json, markdown or csv; of other names, too"},
+    MO_CLI_HELP,
+    {.code = 'i', .name = "ignore-failures", .help = "go on when the program fails"},
+    {.code = 'k',
+     .name = "keep-output",
+     .help = "leave the program's output visible, not discarded"},
+    {.code = 'o',
+     .name = "output",
+     .argument = "FILE",
+     .value = MO_VALUE_FILE,
+     .help = "write the table there instead of standard output"},
+    {.code = OPTION_PREPARE,
+     .name = "prepare",
+     .argument = "COMMAND",
+     .value = MO_VALUE_SHELL,
+     .help = "run this by sh before each run, not measured"},
+    MO_CLI_PROFILE(OPTION_PROFILE, 0),
+    {.code = 'n',
+     .name = "runs",
+     .argument = "RUNS",
+     .help = "measured runs of each candidate, 1 to 1000, or a range such as 3-50; default 5"},
+    {.code = OPTION_SET,
+     .name = "set",
+     .argument = "SECTION.KEY=VALUE",
+     .help = "set a value for all candidates; may be repeated"},
+    {.code = OPTION_TIME,
+     .name = "time",
+     .argument = "DURATION",
+     .help = "of a range of runs, how long to go on after the first number; default 1min"},
+    {.code = 'v', .name = "verbose", .help = "all columns, and what they mean"},
+    {.code = OPTION_WARMUP,
+     .name = "warmup",
+     .argument = "RUNS",
+     .help = "runs of each candidate before, 0 to 1000; default 1"},
+    {.name = NULL},
+};
+static const struct mo_cli_form forms[] = {
+    {.operands = "[--] PROGRAM [ARGUMENT ...]", .operand = MO_VALUE_PROGRAM}};
+const struct mo_command mo_cmd_compare = {
+    .name = name,
+    .summary = "run a program over several allocators",
+    .function = compare_main,
+    .about = "Runs a program over several allocators, in turn, and prints a table of what\n"
+             "each cost: time, memory, page faults.\n",
+    .options = options_table,
+    .forms = forms,
+    .form_count = 1,
+    .more = "libc is always measured: the others are shown relative to it. The exit status\n"
+            "is 0, or 1 if a run failed, 125 if memopt itself failed, 126 if the program\n"
+            "can't be executed, 127 if there is none, 128+N if signal N interrupted it.\n",
+    .usage_status = MO_EXIT_FAILED,
+};

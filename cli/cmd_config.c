@@ -21,23 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char mo_config_usage[] =
-    "usage: memopt config show [-c FILE] [--json] [--profile NAME]\n"
-    "                          [--set SECTION.KEY=VALUE]\n"
-    "       memopt config check [-c FILE] [--profile NAME] [--set SECTION.KEY=VALUE]\n"
-    "       memopt config explain [SECTION[.KEY]]\n"
-    "\n"
-    "show     prints every effective value and where it came from\n"
-    "check    prints all errors; with -c of that file alone\n"
-    "explain  says what sections and keys there are and what they mean\n"
-    "\n"
-    "  -c, --config FILE  read FILE after the usual files (check: only it)\n"
-    "  -h, --help         show this\n"
-    "      --json         print JSON\n"
-    "      --profile NAME a configuration that memopt brings, as with -c: low-rss,\n"
-    "                     throughput, training, debug, ci\n"
-    "      --set SECTION.KEY=VALUE\n"
-    "                     set a value, after all files; may be repeated\n";
+/* The forms, in the order of forms[]. */
+enum { SHOW, CHECK, EXPLAIN, REFERENCE, FORMS };
+
+enum { OPTION_JSON = MO_CLI_LONG, OPTION_PROFILE, OPTION_SET };
 
 struct options {
     struct mo_config_request request;
@@ -46,39 +33,30 @@ struct options {
 };
 
 /* -1: go on; else the exit status. The caller frees options->sets. */
-static int read_options(int argc, char *argv[], struct options *options) {
-    static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'}, {"set", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},         {"profile", required_argument, NULL, 'p'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
-    };
-    options->sets = calloc((size_t)argc, sizeof(*options->sets));
+static int read_options(struct mo_cli *cli, struct options *options) {
+    options->sets = calloc((size_t)cli->argc, sizeof(*options->sets));
     if (options->sets == NULL) {
         mo_say("config", "out of memory");
         return 1;
     }
-    opterr = 0;
-    optind = 1;
     int c;
-    while ((c = getopt_long(argc, argv, ":c:h", longs, NULL)) != -1) {
+    while ((c = mo_cli_next(cli)) != 0) {
         switch (c) {
         case 'c':
             options->request.file = optarg;
             break;
-        case 's':
+        case OPTION_SET:
             options->sets[options->request.set_count++] = (struct mo_config_set){optarg, "--set"};
             break;
-        case 'j':
+        case OPTION_JSON:
             options->json = 1;
             break;
-        case 'p':
+        case OPTION_PROFILE:
             if (mo_profile("config", optarg, &options->request.file) < 0)
                 return MO_EXIT_USAGE;
             break;
-        case 'h':
-            return mo_print_usage(mo_config_usage);
         default:
-            return mo_wrong_option("config", c, optopt, argv[optind - 1]);
+            return cli->status;
         }
     }
     options->request.sets = options->sets;
@@ -213,13 +191,13 @@ static void explain_key(const char *section, const struct memopt_option *option)
     char text[1024];
     mo_print("%s.%s\n", section, option->key);
     mo_key_summary(option, text, sizeof(text));
-    mo_print_wrapped(text, 4);
-    mo_print_wrapped(option->help, 4);
+    mo_print_wrapped(text, 4, 0);
+    mo_print_wrapped(option->help, 4, 0);
 }
 
 static void explain_section(const struct mo_section *section) {
     mo_print("[%s]\n", section->name);
-    mo_print_wrapped(section->help, 4);
+    mo_print_wrapped(section->help, 4, 0);
     const struct memopt_option *option;
     for (size_t i = 0; (option = mo_section_option(section, i)) != NULL; i++) {
         putchar('\n');
@@ -359,56 +337,96 @@ static int reference(const char *name) {
     return 0;
 }
 
-int mo_cmd_config(int argc, char *argv[]) {
+static int explain_operand(const struct options *options, const char *operand) {
+    /* for its plugin_path; errors in it are none of explain's business */
+    struct mo_config *config = NULL;
+    int status = 0;
+    (void)mo_config_load(&options->request, &config, NULL);
+    if (operand == NULL)
+        explain_all();
+    else
+        status = explain(config, operand);
+    mo_config_free(config);
+    return status;
+}
+
+static const struct mo_cli_option options_table[] = {
+    {.code = 'c',
+     .name = "config",
+     .argument = "FILE",
+     .value = MO_VALUE_FILE,
+     .forms = 1u << SHOW | 1u << CHECK,
+     .help = "read FILE after the usual files (check: only it)"},
+    MO_CLI_HELP,
+    {.code = OPTION_JSON, .name = "json", .forms = 1u << SHOW, .help = "print JSON"},
+    MO_CLI_PROFILE(OPTION_PROFILE, 1u << SHOW | 1u << CHECK),
+    {.code = OPTION_SET,
+     .name = "set",
+     .argument = "SECTION.KEY=VALUE",
+     .forms = 1u << SHOW | 1u << CHECK,
+     .help = "set a value, after all files; may be repeated"},
+    {.name = NULL},
+};
+static const struct mo_cli_form forms[] = {
+    [SHOW] = {.word = "show"},
+    [CHECK] = {.word = "check"},
+    [EXPLAIN] = {.word = "explain", .operands = "[SECTION[.KEY]]", .operand = MO_VALUE_SECTION},
+    /* for man/reference.sh */
+    [REFERENCE] = {.word = "reference"},
+};
+
+static int config_main(int argc, char *argv[]) {
+    struct mo_cli cli = {.command = &mo_cmd_config, .argc = argc, .argv = argv};
     struct options options;
     memset(&options, 0, sizeof(options));
-    int status = read_options(argc, argv, &options);
+    int status = read_options(&cli, &options);
     const char *what = argv[optind < argc ? optind : 0];
-    int count = argc - optind - 1;
-    int takes_file = strcmp(what, "show") == 0 || strcmp(what, "check") == 0;
+    const char *operand = optind + 1 < argc ? argv[optind + 1] : NULL;
+    int count = argc - optind - 1, form = 0;
+    struct mo_nearest nearest = {.word = what};
+    while (form < FORMS && strcmp(what, forms[form].word) != 0) {
+        if (form != REFERENCE)
+            mo_nearest_try(&nearest, forms[form].word);
+        form++;
+    }
     if (status >= 0)
         ;
     else if (count < 0)
         status = mo_wrong_usage("config", "what: 'show', 'check' or 'explain'?");
-    else if (!takes_file && (options.request.file != NULL || options.request.set_count > 0))
-        status = mo_wrong_usage("config", "-c, --profile and --set go with 'show' and 'check'");
-    else if (options.json && strcmp(what, "show") != 0)
-        status = mo_wrong_usage("config", "--json goes with 'show'");
-    else if (takes_file && count > 0)
-        status = mo_wrong_usage("config", "'%s' takes no argument '%s'; a file goes after -c", what,
-                                argv[optind + 1]);
-    else if (strcmp(what, "show") == 0)
-        status = show(&options);
-    else if (strcmp(what, "check") == 0)
-        status = check(&options);
-    else if (strcmp(what, "explain") == 0 && count <= 1) {
-        /* for its plugin_path; errors in it are none of explain's business */
-        struct mo_config *config = NULL;
-        (void)mo_config_load(&options.request, &config, NULL);
-        status = 0;
-        if (count == 0)
-            explain_all();
-        else
-            status = explain(config, argv[optind + 1]);
-        mo_config_free(config);
-        if (status == 0)
-            status = mo_close_stdout("config", 1);
-    } else if (strcmp(what, "reference") == 0 && count == 1) {
-        status = reference(argv[optind + 1]);
-        if (status == 0)
-            status = mo_close_stdout("config", 1);
-    } else if (strcmp(what, "explain") == 0 || strcmp(what, "reference") == 0)
-        status = mo_wrong_usage("config", "'%s' takes one section", what);
-    else {
-        struct mo_nearest nearest = {.word = what};
-        mo_nearest_try(&nearest, "show");
-        mo_nearest_try(&nearest, "check");
-        mo_nearest_try(&nearest, "explain");
+    else if (form == FORMS)
         status =
             nearest.best != NULL
                 ? mo_wrong_usage("config", "unknown '%s'; did you mean '%s'?", what, nearest.best)
                 : mo_wrong_usage("config", "unknown '%s', not show, check or explain", what);
+    else if ((status = mo_cli_check_form(&cli, (size_t)form)) != 0)
+        ;
+    else if ((form == SHOW || form == CHECK) && count > 0)
+        status = mo_wrong_usage("config", "'%s' takes no argument '%s'; a file goes after -c", what,
+                                operand);
+    else if (count > 1 || (form == REFERENCE && count == 0))
+        status = mo_wrong_usage("config", "'%s' takes one section", what);
+    else if (form == SHOW)
+        status = show(&options);
+    else if (form == CHECK)
+        status = check(&options);
+    else {
+        status = form == EXPLAIN ? explain_operand(&options, operand) : reference(operand);
+        if (status == 0)
+            status = mo_close_stdout("config", 1);
     }
     free(options.sets);
     return status;
 }
+
+const struct mo_command mo_cmd_config = {
+    .name = "config",
+    .summary = "show, check or explain the configuration",
+    .function = config_main,
+    .about = "show     prints every effective value and where it came from\n"
+             "check    prints all errors; with -c of that file alone\n"
+             "explain  says what sections and keys there are and what they mean\n",
+    .options = options_table,
+    .forms = forms,
+    .form_count = REFERENCE,
+    .usage_status = MO_EXIT_USAGE,
+};

@@ -20,22 +20,6 @@
 #include <string.h>
 #include <unistd.h>
 
-const char mo_env_usage[] =
-    "usage: memopt env [-a ALLOCATOR] [-c FILE] [--format FORMAT]\n"
-    "                  [--profile NAME] [--set SECTION.KEY=VALUE]\n"
-    "\n"
-    "Prints the environment that puts a program on an allocator with its settings,\n"
-    "as preloading it by hand does: no report is written, memopt is not needed.\n"
-    "\n"
-    "  -a, --allocator NAME  the program's malloc: a plugin's name or absolute path\n"
-    "  -c, --config FILE     read FILE instead of $MEMOPT_CONF\n"
-    "      --format FORMAT   sh (to eval), docker (lines of a Dockerfile), systemd (a\n"
-    "                        drop-in of a service), k8s (items of a container's env)\n"
-    "  -h, --help            show this\n"
-    "      --profile NAME    a configuration that memopt brings, as with -c\n"
-    "      --set SECTION.KEY=VALUE\n"
-    "                        set one value of the configuration; may be repeated\n";
-
 static const char name[] = "env";
 
 /* --------------------------------------------------------------- variables */
@@ -202,7 +186,7 @@ static int print_whole(const struct changes *changes, const struct format *forma
 
 /* ---------------------------------------------------------------- command */
 
-enum { OPTION_FORMAT = 256, OPTION_PROFILE, OPTION_SET };
+enum { OPTION_FORMAT = MO_CLI_LONG, OPTION_PROFILE, OPTION_SET };
 
 static int print_for(const struct mo_config_request *request, const struct format *format) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
@@ -230,19 +214,10 @@ static int print_for(const struct mo_config_request *request, const struct forma
 static int parse_options(int argc, char *argv[], struct mo_config_request *request,
                          struct mo_config_set *sets, char **ret_allocator,
                          const struct format **ret_format) {
-    static const struct option table[] = {
-        {"allocator", required_argument, NULL, 'a'},
-        {"config", required_argument, NULL, 'c'},
-        {"format", required_argument, NULL, OPTION_FORMAT},
-        {"help", no_argument, NULL, 'h'},
-        {"profile", required_argument, NULL, OPTION_PROFILE},
-        {"set", required_argument, NULL, OPTION_SET},
-        {NULL, 0, NULL, 0},
-    };
+    struct mo_cli cli = {.command = &mo_cmd_env, .argc = argc, .argv = argv};
     const char *allocator = NULL;
     int option;
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":a:c:h", table, NULL)) != -1) {
+    while ((option = mo_cli_next(&cli)) != 0) {
         switch (option) {
         case 'a':
             allocator = optarg;
@@ -250,8 +225,6 @@ static int parse_options(int argc, char *argv[], struct mo_config_request *reque
         case 'c':
             request->file = optarg;
             break;
-        case 'h':
-            return mo_print_usage(mo_env_usage);
         case OPTION_FORMAT:
             if ((*ret_format = find_format(optarg)) == NULL)
                 return mo_wrong_usage(name, "'%s' is not a format: sh, docker, systemd or k8s",
@@ -266,7 +239,7 @@ static int parse_options(int argc, char *argv[], struct mo_config_request *reque
                 (struct mo_config_set){.assignment = optarg, .label = "--set"};
             break;
         default:
-            return mo_wrong_option(name, option, optopt, argv[optind - 1]);
+            return cli.status;
         }
     }
     if (optind < argc)
@@ -284,7 +257,7 @@ static int parse_options(int argc, char *argv[], struct mo_config_request *reque
     return -1;
 }
 
-int mo_cmd_env(int argc, char *argv[]) {
+static int env_main(int argc, char *argv[]) {
     const struct format *format = &formats[0];
     mo_auto_free char *allocator = NULL;
     mo_auto_free struct mo_config_set *sets = calloc((size_t)argc + 1, sizeof(*sets));
@@ -296,6 +269,45 @@ int mo_cmd_env(int argc, char *argv[]) {
     int status = parse_options(argc, argv, &request, sets, &allocator, &format);
     return status >= 0 ? status : print_for(&request, format);
 }
+
+static const struct mo_cli_option options[] = {
+    {.code = 'a',
+     .name = "allocator",
+     .argument = "ALLOCATOR",
+     .value = MO_VALUE_ALLOCATOR,
+     .help = "the program's malloc: a plugin's name or absolute path"},
+    {.code = 'c',
+     .name = "config",
+     .argument = "FILE",
+     .value = MO_VALUE_FILE,
+     .help = "read FILE instead of $MEMOPT_CONF"},
+    {.code = OPTION_FORMAT,
+     .name = "format",
+     .argument = "FORMAT",
+     .value = MO_VALUE_WORD,
+     .words = "sh docker systemd k8s",
+     .help = "sh (to eval), docker (lines of a Dockerfile), systemd (a drop-in of a service), "
+             "k8s (items of a container's env)"},
+    MO_CLI_HELP,
+    MO_CLI_PROFILE(OPTION_PROFILE, 0),
+    {.code = OPTION_SET,
+     .name = "set",
+     .argument = "SECTION.KEY=VALUE",
+     .help = "set one value of the configuration; may be repeated"},
+    {.name = NULL},
+};
+static const struct mo_cli_form forms[] = {{.word = NULL}};
+const struct mo_command mo_cmd_env = {
+    .name = name,
+    .summary = "print the environment that puts a program on an allocator",
+    .function = env_main,
+    .about = "Prints the environment that puts a program on an allocator with its settings,\n"
+             "as preloading it by hand does: no report is written, memopt is not needed.\n",
+    .options = options,
+    .forms = forms,
+    .form_count = 1,
+    .usage_status = MO_EXIT_USAGE,
+};
 
 /* -------------------------------------------------------- memopt run --exec */
 

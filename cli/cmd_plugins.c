@@ -14,19 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char mo_plugins_usage[] =
-    "usage: memopt plugins [-c FILE] [--json] [--profile NAME] [PLUGIN]\n"
-    "\n"
-    "Lists the allocator, tracker and reporter plugins that can be found, or shows\n"
-    "one, given by name or absolute path, and its options with their values, as a\n"
-    "configuration has them.\n"
-    "\n"
-    "  -c, --config FILE  read FILE after the usual files\n"
-    "  -h, --help         show this\n"
-    "      --json         print JSON\n"
-    "      --profile NAME a configuration that memopt brings, as with -c: low-rss,\n"
-    "                     throughput, training, debug, ci\n";
-
 struct listing {
     const struct mo_config *config; /* NULL: it has errors */
     const char *only;               /* NULL: all */
@@ -242,37 +229,54 @@ static int list(const struct mo_config_request *request, const char *only, int a
     return status != 0 ? status : mo_close_stdout("plugins", 1);
 }
 
-int mo_cmd_plugins(int argc, char *argv[]) {
-    static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"json", no_argument, NULL, 'j'},
-        {"profile", required_argument, NULL, 'p'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
+enum { OPTION_JSON = MO_CLI_LONG, OPTION_PROFILE };
+
+static int plugins_main(int argc, char *argv[]) {
+    struct mo_cli cli = {.command = &mo_cmd_plugins, .argc = argc, .argv = argv};
     struct mo_config_request request = {.file = NULL};
     int as_json = 0, c;
-    opterr = 0;
-    optind = 1;
-    while ((c = getopt_long(argc, argv, ":c:h", longs, NULL)) != -1) {
+    while ((c = mo_cli_next(&cli)) != 0) {
         switch (c) {
         case 'c':
             request.file = optarg;
             break;
-        case 'j':
+        case OPTION_JSON:
             as_json = 1;
             break;
-        case 'p':
+        case OPTION_PROFILE:
             if (mo_profile("plugins", optarg, &request.file) < 0)
                 return MO_EXIT_USAGE;
             break;
-        case 'h':
-            return mo_print_usage(mo_plugins_usage);
         default:
-            return mo_wrong_option("plugins", c, optopt, argv[optind - 1]);
+            return cli.status;
         }
     }
     if (argc - optind > 1)
         return mo_wrong_usage("plugins", "one plugin at a time, not also '%s'", argv[optind + 1]);
     return list(&request, argv[optind], as_json);
 }
+
+static const struct mo_cli_option options[] = {
+    {.code = 'c',
+     .name = "config",
+     .argument = "FILE",
+     .value = MO_VALUE_FILE,
+     .help = "read FILE after the usual files"},
+    MO_CLI_HELP,
+    {.code = OPTION_JSON, .name = "json", .help = "print JSON"},
+    MO_CLI_PROFILE(OPTION_PROFILE, 0),
+    {.name = NULL},
+};
+static const struct mo_cli_form forms[] = {{.operands = "[PLUGIN]", .operand = MO_VALUE_PLUGIN}};
+const struct mo_command mo_cmd_plugins = {
+    .name = "plugins",
+    .summary = "list plugins and their options",
+    .function = plugins_main,
+    .about = "Lists the allocator, tracker and reporter plugins that can be found, or shows\n"
+             "one, given by name or absolute path, and its options with their values, as a\n"
+             "configuration has them.\n",
+    .options = options,
+    .forms = forms,
+    .form_count = 1,
+    .usage_status = MO_EXIT_USAGE,
+};

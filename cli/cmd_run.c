@@ -32,33 +32,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-const char mo_run_usage[] =
-    "usage: memopt run [-q] [-a ALLOCATOR] [-c FILE] [-r REPORTERS] [-t TRACKERS]\n"
-    "                  [--exec] [--json FILE] [--profile NAME]\n"
-    "                  [--set SECTION.KEY=VALUE] [--] PROGRAM [ARGUMENT ...]\n"
-    "\n"
-    "Runs a program on another memory allocator and says what it did with its\n"
-    "memory.\n"
-    "\n"
-    "  -a, --allocator NAME    the program's malloc: a plugin's name or its absolute\n"
-    "                          path\n"
-    "  -c, --config FILE       read FILE instead of $MEMOPT_CONF\n"
-    "      --exec              become the program: bound directly, no report\n"
-    "  -h, --help              show this\n"
-    "      --json FILE         write the report to FILE as JSON, too\n"
-    "      --profile NAME      a configuration that memopt brings, as with -c:\n"
-    "                          low-rss, throughput, training, debug, ci\n"
-    "  -q, --quiet             print no summary and no notes\n"
-    "  -r, --reporters LIST    who writes the report: text, json, ...; json writes\n"
-    "                          memopt-PID.json\n"
-    "      --set SECTION.KEY=VALUE\n"
-    "                          set one value of the configuration; may be repeated\n"
-    "  -t, --trackers LIST     what looks at each call: stats, ...; '' disables\n"
-    "\n"
-    "The exit status is the program's own, 128+N if signal N ended it, 125 if\n"
-    "memopt itself failed, 126 if the program can't be executed, 127 if it is not\n"
-    "there.\n";
-
 static const char name[] = "run";
 
 struct options {
@@ -97,26 +70,13 @@ static int add_set(struct options *options, const char *label, const char *prefi
     return 0;
 }
 
-enum { OPTION_JSON = 256, OPTION_PROFILE, OPTION_SET, OPTION_EXEC };
+enum { OPTION_JSON = MO_CLI_LONG, OPTION_PROFILE, OPTION_SET, OPTION_EXEC };
 
 /* 0: go on at argv[optind]; > 0: done, with this exit status + 1. */
 static int parse_options(int argc, char *argv[], struct options *options) {
-    static const struct option table[] = {
-        {"allocator", required_argument, NULL, 'a'},
-        {"config", required_argument, NULL, 'c'},
-        {"exec", no_argument, NULL, OPTION_EXEC},
-        {"help", no_argument, NULL, 'h'},
-        {"json", required_argument, NULL, OPTION_JSON},
-        {"profile", required_argument, NULL, OPTION_PROFILE},
-        {"quiet", no_argument, NULL, 'q'},
-        {"reporters", required_argument, NULL, 'r'},
-        {"set", required_argument, NULL, OPTION_SET},
-        {"trackers", required_argument, NULL, 't'},
-        {NULL, 0, NULL, 0},
-    };
+    struct mo_cli cli = {.command = &mo_cmd_run, .argc = argc, .argv = argv};
     int option, r = 0;
-    opterr = 0;
-    while (r == 0 && (option = getopt_long(argc, argv, "+:a:c:hqr:t:", table, NULL)) != -1) {
+    while (r == 0 && (option = mo_cli_next(&cli)) != 0) {
         switch (option) {
         case 'a':
             r = add_set(options, "-a", "memopt.allocator=", optarg);
@@ -124,8 +84,6 @@ static int parse_options(int argc, char *argv[], struct options *options) {
         case 'c':
             options->file = optarg;
             break;
-        case 'h':
-            return mo_print_usage(mo_run_usage) + 1;
         case 'q':
             options->quiet = 1;
             break;
@@ -150,7 +108,7 @@ static int parse_options(int argc, char *argv[], struct options *options) {
             r = add_set(options, "--set", "", optarg);
             break;
         default:
-            return mo_wrong_option(name, option, optopt, argv[optind - 1]) + 1;
+            return cli.status + 1;
         }
     }
     if (r < 0) {
@@ -392,7 +350,7 @@ static int launch(struct run *run, char *const *argv, const struct mo_signals *s
     return 0;
 }
 
-int mo_cmd_run(int argc, char *argv[]) {
+static int run_main(int argc, char *argv[]) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     struct run run = {.plan = {.session = MO_SESSION_NONE}};
     int status = parse_options(argc, argv, &run.options);
@@ -440,3 +398,56 @@ int mo_cmd_run(int argc, char *argv[]) {
     free_options(&run.options);
     return status;
 }
+
+static const struct mo_cli_option options[] = {
+    {.code = 'a',
+     .name = "allocator",
+     .argument = "ALLOCATOR",
+     .value = MO_VALUE_ALLOCATOR,
+     .help = "the program's malloc: a plugin's name or its absolute path"},
+    {.code = 'c',
+     .name = "config",
+     .argument = "FILE",
+     .value = MO_VALUE_FILE,
+     .help = "read FILE instead of $MEMOPT_CONF"},
+    {.code = OPTION_EXEC, .name = "exec", .help = "become the program: bound directly, no report"},
+    MO_CLI_HELP,
+    {.code = OPTION_JSON,
+     .name = "json",
+     .argument = "FILE",
+     .value = MO_VALUE_FILE,
+     .help = "write the report to FILE as JSON, too"},
+    MO_CLI_PROFILE(OPTION_PROFILE, 0),
+    {.code = 'q', .name = "quiet", .help = "print no summary and no notes"},
+    {.code = 'r',
+     .name = "reporters",
+     .argument = "REPORTERS",
+     .value = MO_VALUE_REPORTERS,
+     .help = "who writes the report: text, json, ...; json writes memopt-PID.json"},
+    {.code = OPTION_SET,
+     .name = "set",
+     .argument = "SECTION.KEY=VALUE",
+     .help = "set one value of the configuration; may be repeated"},
+    {.code = 't',
+     .name = "trackers",
+     .argument = "TRACKERS",
+     .value = MO_VALUE_TRACKERS,
+     .help = "what looks at each call: stats, ...; '' disables"},
+    {.name = NULL},
+};
+static const struct mo_cli_form forms[] = {
+    {.operands = "[--] PROGRAM [ARGUMENT ...]", .operand = MO_VALUE_PROGRAM}};
+const struct mo_command mo_cmd_run = {
+    .name = name,
+    .summary = "run a program and say what it does with its memory",
+    .function = run_main,
+    .about = "Runs a program on another memory allocator and says what it did with its\n"
+             "memory.\n",
+    .options = options,
+    .forms = forms,
+    .form_count = 1,
+    .more = "The exit status is the program's own, 128+N if signal N ended it, 125 if\n"
+            "memopt itself failed, 126 if the program can't be executed, 127 if it is not\n"
+            "there.\n",
+    .usage_status = MO_EXIT_FAILED,
+};

@@ -3,6 +3,7 @@ bin_PROGRAMS += cli/memopt
 cli_memopt_SOURCES = \
 	cli/cmd.h \
 	cli/cmd_compare.c \
+	cli/cmd_complete.c \
 	cli/cmd_config.c \
 	cli/cmd_env.c \
 	cli/cmd_plugins.c \
@@ -16,6 +17,7 @@ cli_memopt_SOURCES = \
 	cli/compare_text.c \
 	cli/json.c cli/json.h \
 	cli/main.c \
+	cli/options.c cli/options.h \
 	cli/settings.c cli/settings.h
 cli_memopt_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 cli_memopt_LDADD = core/libcore-launch.la core/libcore-own.la $(JANSSON_LIBS)

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -27,20 +28,15 @@
 #include <unistd.h>
 
 /* The checklist for a new row is in cmd.h. */
-const struct mo_command mo_commands[] = {
-    {"compare", mo_cmd_compare, mo_compare_usage, "run a program over several allocators"},
-    {"config", mo_cmd_config, mo_config_usage, "show, check or explain the configuration"},
-    {"env", mo_cmd_env, mo_env_usage, "print the environment that puts a program on an allocator"},
-    {"help", mo_cmd_help, mo_help_usage, "show the manual of a command"},
-    {"plugins", mo_cmd_plugins, mo_plugins_usage, "list plugins and their options"},
-    {"run", mo_cmd_run, mo_run_usage, "run a program and say what it does with its memory"},
-    {NULL, NULL, NULL, NULL},
+const struct mo_command *const mo_commands[] = {
+    &mo_cmd_compare, &mo_cmd_complete, &mo_cmd_config, &mo_cmd_env,
+    &mo_cmd_help,    &mo_cmd_plugins,  &mo_cmd_run,    NULL,
 };
 
 const struct mo_command *mo_command_find(const char *name) {
-    for (const struct mo_command *command = mo_commands; command->name != NULL; command++)
-        if (strcmp(command->name, name) == 0)
-            return command;
+    for (size_t i = 0; mo_commands[i] != NULL; i++)
+        if (strcmp(mo_commands[i]->name, name) == 0)
+            return mo_commands[i];
     return NULL;
 }
 
@@ -87,8 +83,8 @@ void mo_say(const char *command, const char *format, ...) {
 }
 
 static int usage_status(const char *command) {
-    return strcmp(command, "run") == 0 || strcmp(command, "compare") == 0 ? MO_EXIT_FAILED
-                                                                          : MO_EXIT_USAGE;
+    const struct mo_command *found = mo_command_find(command);
+    return found != NULL ? found->usage_status : MO_EXIT_USAGE;
 }
 
 int mo_wrong_usage(const char *command, const char *format, ...) {
@@ -115,11 +111,6 @@ int mo_close_stdout(const char *command, int status) {
         return 0;
     mo_say(command, "can't write to standard output: %s", strerror(errno));
     return status;
-}
-
-int mo_print_usage(const char *usage) {
-    fputs(usage, stdout);
-    return mo_close_stdout("", 1);
 }
 
 static size_t least(size_t a, size_t b) {
@@ -167,9 +158,13 @@ const char *mo_nearest(const char *word, const char *(*name_at)(const void *cont
     return best;
 }
 
+/* The i-th that is listed. */
 static const char *command_name(const void *context, size_t i) {
     (void)context;
-    return mo_commands[i].name;
+    for (size_t j = 0; mo_commands[j] != NULL; j++)
+        if (mo_commands[j]->summary != NULL && i-- == 0)
+            return mo_commands[j]->name;
+    return NULL;
 }
 
 static void print_overview(FILE *stream) {
@@ -180,18 +175,12 @@ static void print_overview(FILE *stream) {
           "their memory.\n"
           "\n",
           stream);
-    for (const struct mo_command *command = mo_commands; command->name != NULL; command++)
-        fprintf(stream, "  %-10s %s\n", command->name, command->summary);
+    for (size_t i = 0; mo_commands[i] != NULL; i++)
+        if (mo_commands[i]->summary != NULL)
+            fprintf(stream, "  %-10s %s\n", mo_commands[i]->name, mo_commands[i]->summary);
     fputs("\n'memopt COMMAND -h' shows a command's options, 'memopt help COMMAND' its manual.\n",
           stream);
 }
-
-const char mo_help_usage[] = "usage: memopt help [COMMAND]\n"
-                             "\n"
-                             "Shows the manual page of a command on a terminal, else what\n"
-                             "'memopt COMMAND -h' shows.\n"
-                             "\n"
-                             "  -h, --help  show this\n";
 
 static int unknown_command(const char *name) {
     const char *near = mo_nearest(name, command_name, NULL);
@@ -215,18 +204,19 @@ static int in_path(const char *program) {
     return 0;
 }
 
-int mo_cmd_help(int argc, char *argv[]) {
-    if (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))
-        return mo_print_usage(mo_help_usage);
-    if (argc > 2)
-        return mo_wrong_usage("help", "one command at a time, not also '%s'", argv[2]);
-    if (argc < 2) {
+static int help_main(int argc, char *argv[]) {
+    struct mo_cli cli = {.command = &mo_cmd_help, .argc = argc, .argv = argv};
+    if (mo_cli_next(&cli) < 0)
+        return cli.status;
+    if (argc - optind > 1)
+        return mo_wrong_usage("help", "one command at a time, not also '%s'", argv[optind + 1]);
+    if (argc == optind) {
         print_overview(stdout);
         return mo_close_stdout("help", 1);
     }
-    const struct mo_command *command = mo_command_find(argv[1]);
+    const struct mo_command *command = mo_command_find(argv[optind]);
     if (command == NULL)
-        return unknown_command(argv[1]);
+        return unknown_command(argv[optind]);
     if (isatty(STDOUT_FILENO) && in_path("man")) {
         char page[64];
         snprintf(page, sizeof(page), "memopt-%s", command->name);
@@ -248,8 +238,23 @@ int mo_cmd_help(int argc, char *argv[]) {
             execvp("man", show);
         }
     }
-    return mo_print_usage(command->usage);
+    return mo_cli_print_help(command);
 }
+
+static const struct mo_cli_option help_options[] = {MO_CLI_HELP, {.name = NULL}};
+static const struct mo_cli_form help_forms[] = {
+    {.operands = "[COMMAND]", .operand = MO_VALUE_COMMAND}};
+const struct mo_command mo_cmd_help = {
+    .name = "help",
+    .summary = "show the manual of a command",
+    .function = help_main,
+    .about = "Shows the manual page of a command on a terminal, else what\n"
+             "'memopt COMMAND -h' shows.\n",
+    .options = help_options,
+    .forms = help_forms,
+    .form_count = 1,
+    .usage_status = MO_EXIT_USAGE,
+};
 
 /* A program may be started with a standard descriptor closed. Whatever memopt
  * opens would then be taken for it; these are closed again for the program. What is

@@ -31,25 +31,6 @@ void mo_key_summary(const struct memopt_option *option, char *buffer, size_t siz
     describe(option, 1, buffer, size);
 }
 
-void mo_print_wrapped(const char *text, int indent) {
-    int column = indent;
-    printf("%*s", indent, "");
-    while (*text != '\0') {
-        int length = (int)strcspn(text, " ");
-        if (column > indent && column + 1 + length > 80) {
-            printf("\n%*s", indent, "");
-            column = indent;
-        } else if (column > indent) {
-            putchar(' ');
-            column++;
-        }
-        mo_print("%.*s", length, text);
-        column += length;
-        text += length + (text[length] == ' ');
-    }
-    putchar('\n');
-}
-
 int mo_profile(const char *command, const char *name, const char **ret_file) {
     static struct file {
         struct file *next;

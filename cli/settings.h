@@ -13,8 +13,14 @@ void mo_key_type(const struct memopt_option *option, char *buffer, size_t size);
 void mo_key_summary(const struct memopt_option *option, char *buffer, size_t size);
 /* --profile NAME: sets *ret_file to its path, or says why there is none. */
 int mo_profile(const char *command, const char *name, const char **ret_file);
-/* On stdout, in lines of at most 80 columns. */
-void mo_print_wrapped(const char *text, int indent);
+/* Its row in a table of options. */
+#define MO_CLI_PROFILE(CODE, FORMS)                                                                \
+    {                                                                                              \
+        .code = (CODE), .name = "profile", .argument = "NAME", .value = MO_VALUE_PROFILE,          \
+        .forms = (FORMS),                                                                          \
+        .help = "a configuration that memopt brings, as with -c: low-rss, throughput, training, "  \
+                "debug, ci"                                                                        \
+    }
 /* A core section's table, [heap.NAME] as "heap". */
 void mo_core_as_section(const struct mo_core_section *core, struct mo_section *ret_section);
 

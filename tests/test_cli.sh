@@ -40,9 +40,11 @@ $memopt -h >out
 commands=$(sed -n 's/^  \([a-z]*\) .*/\1/p' out)
 ok "there are commands" test -n "$commands"
 completion=$top_srcdir/scripts/bash-completion/memopt
+ok "completion's own command is not listed" test -z "$(grep complete out)"
 
 # Words on one line, lower case: man pages write arguments so, -h in capitals.
 plain() { tr 'A-Z\n' 'a-z ' | sed 's/  */ /g; s/^ //; s/ $//'; }
+plain_lines() { tr 'A-Z' 'a-z'; }
 
 for command in $commands; do
     page=$top_srcdir/man/memopt-$command.1
@@ -61,16 +63,20 @@ for command in $commands; do
         fi
     fi
     ok "memopt(1) names $command" grep -q "^\.Xr memopt-$command 1" "$top_srcdir/man/memopt.1"
-    ok "completion knows $command" grep -q "commands='.*\b$command\b" "$completion"
-    # long options: in the help, in the manual and in the completion
-    grep -oE '^ +(-[a-z], )?--[a-z-]+' out | grep -oE '\-\-[a-z-]+' | sort -u >options
-    ok "$command -h lists --help" grep -qx -- --help options
-    sed -n "s/^    $command) options='\(.*\)' ;;/\1/p" "$completion" | tr ' ' '\n' | sort -u >completed
-    ok "completion has the options of $command" diff options completed
-    while read -r option; do
-        [ "$option" = --help ] ||
-            ok "memopt-$command(1) has $option" grep -q "Fl Fl ${option#--}\b" "$page"
-    done <options
+    # no line is too long for a terminal, and the options are those of the manual: letter,
+    # name, argument
+    [ -z "$(awk 'length > 80' out)" ] || ok "$command -h fits into 80 columns" awk 'length > 80; END { exit 1 }' out
+    sed -nE 's/^  (-[a-z], |    )(--[a-z-]+( [][A-Z.=|]+)?)(  .*)?$/\1\2/p' out | sed 's/^ *//' | plain_lines | sort >options
+    ok "$command -h lists --help" grep -qx -- '-h, --help' options
+    sed -nE '/^\.It Fl/{s/^\.It //; s/Fl Fl /--/; s/Fl /-/; s/ , /, /; s/ Ar / /; s/ Ns = Ns Ar /=/; p}' "$page" |
+        plain_lines | sort >listed
+    ok "memopt-$command(1) lists the options of -h" diff options listed
+    # completion offers each of them, with one form of the command or another
+    for form in '' $(sed -nE "s/^(usage:|      ) memopt $command (-*[a-z]+)( .*)?\$/\2/p" out); do
+        "$memopt" complete $command $form --
+    done | grep -- '^--' | sort -u >completed
+    sed -E 's/^-., //; s/ .*//' options | sort -u >names
+    ok "completion has the options of $command" diff names completed
 done
 
 # Every option of the help is one that the command takes, and the other way
@@ -80,6 +86,23 @@ for command in $commands; do
     case $command in run | compare) exits_status=125 ;; esac
     exits $exits_status $memopt $command --no-such-option x
 done
+
+# An option that is none of a form's, as its usage has it.
+for form in "explain --json" "check --json" "explain -c x" "explain --set a.b=c"; do
+    exits 2 $memopt config $form
+    says err "'memopt config ${form%% *}' has no option --"
+done
+# What completion offers is what -h names.
+while read -r command option; do
+    $memopt $command -h >out
+    for word in $($memopt complete $command $option '' | tail -n +2); do
+        says out "$word"
+    done
+done <<'END'
+run --profile
+compare --format
+env --format
+END
 
 # Man pages are clean. A page may go by several names: mandoc knows that of the
 # file only, and of the system's pages what a database has that is often old.
@@ -108,6 +131,17 @@ if have bash; then
     }
     ok "commands complete" test "$(complete_words com)" = compare
     ok "options complete" test "$(complete_words run --qu)" = --quiet
+    ok "after other options" test "$(complete_words run -q -a libc --set a.b=c --qu)" = --quiet
+    ok "a form's options complete" test "$(complete_words config explain --)" = --help
+    ok "forms complete" test "$(complete_words config ch)" = check
+    ok "commands complete for help" test "$(complete_words help co | tr '\n' ' ')" = "compare config "
+    ok "words complete" test "$(complete_words env --format sy)$(complete_words compare --format m)" = systemdmarkdown
+    ok "profiles complete" test "$(complete_words run --profile low)" = low-rss
+    ok "sections complete" test "$(complete_words config explain mem)" = memopt
+    ok "values after = complete" test "$(complete_words run --allocator = lib)" = libc
+    ok "values that nobody knows don't" test -z "$(complete_words compare -n '')"
+    ok "an option's value is no program" test "$(complete_words run -c x -qa lib)" = libc
+    ok "of a program it is its own" test "$($memopt complete run -q true --al)" = "program 3"
     ok "allocators complete" test "$(complete_words run -a lib)" = libc
     ok "lists complete" test "$(complete_words compare -a libc,poo)" = libc,pool
     ok "trackers complete" test "$(complete_words run -t sta)" = stats
