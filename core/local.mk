@@ -40,9 +40,10 @@ core_dispatch_sources = \
 noinst_LTLIBRARIES += core/libcore-program.la core/libcore-own.la
 core_libcore_program_la_SOURCES = $(core_program_sources)
 core_libcore_program_la_CFLAGS = $(PROGRAM_CFLAGS)
+core_libcore_program_la_LIBADD = lib/libmo-program.la
 core_libcore_own_la_SOURCES = $(core_program_sources) $(core_memopt_sources)
 core_libcore_own_la_CFLAGS = $(AM_CFLAGS) $(INIH_CFLAGS) $(JANSSON_CFLAGS)
-core_libcore_own_la_LIBADD = $(INIH_LIBS)
+core_libcore_own_la_LIBADD = lib/libmo-own.la $(INIH_LIBS)
 
 # libmemopt: named heaps for programs that link it.
 lib_LTLIBRARIES += libmemopt.la

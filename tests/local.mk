@@ -7,6 +7,7 @@ EXTRA_DIST += tests/test_shown.sh tests/test_env.sh tests/test_run_trust.sh
 # The core tests, which scripts/check runs under valgrind: append yours if it
 # neither starts programs under other allocators nor faults on purpose.
 valgrind_tests = $(report_tests)
+include tests/lib.mk
 print-valgrind-tests:
 	@echo $(valgrind_tests)
 PHONY_TARGETS += print-valgrind-tests

@@ -31,14 +31,14 @@ while IFS= read -r file; do
         includes=$((includes + 1))
         case $header in
         memopt/*) layer=include ;;
-        core/* | preload/* | cli/* | plugins/*) layer=${header%/*} ;;
+        core/* | lib/* | preload/* | cli/* | plugins/*) layer=${header%/*} ;;
         */*) continue ;; # a library's
         *) [ -f "$file" ] && [ -f "$(dirname "$file")/$header" ] && layer=$folder || continue ;;
         esac
         [ "$layer" = "$folder" ] || [[ ${may[$folder]} = *" $layer "* ]] ||
             bad "$file includes '$header': $folder may not use $layer"
     done < <(sed -nE 's/^ *# *include *["<]([^">]*)[">].*/\1/p' "$file")
-done < <(find include core plugins preload cli examples -name '*.[ch]' | sort)
+done < <(find include lib core plugins preload cli examples -name '*.[ch]' | sort)
 # Nor does libmemopt carry what only the memopt command may have.
 library=${top_builddir:-}/.libs/libmemopt.so
 if [ -f "$library" ]; then
@@ -52,7 +52,6 @@ if [ -f "$library" ]; then
     has=$(names "$library" | grep -c '^mo_report_')
     [ "$has" -ge 5 ] || bad "libmemopt.so's symbols can't be seen"
 fi
-
 [ $includes -ge 100 ] || bad "only $includes includes were seen"
 
 [ $fails = 0 ] && echo "$rows layers, $includes includes"

@@ -11,13 +11,13 @@
  *
  * How it works: two-level segregated fit (Masmano, Ripoll, Crespo and Real, "TLSF: a
  * new dynamic memory allocator for real-time systems", ECRTS 2004). Free blocks are
- * in lists by size class, eight to a doubling, and two levels of bit maps lead to
+ * in lists by size class, sixteen to a doubling, and two levels of bit maps lead to
  * one that fits; a freed block is joined with its free neighbours. Both take the
  * same time whatever the region holds, except that the last class is looked through
  * before a request fails.
  *
  * What it costs: a block has 32 bytes before it and is a multiple of 16 bytes; the
- * lists and a map of where blocks begin take 1/64 of the region and about 1 KiB.
+ * lists and a map of where blocks begin take 1/64 of the region and 1 to 5 KiB.
  *
  * Misuse (memopt/misuse.h) is noticed at any time where it concerns the pointer:
  * freeing what is no block of the region, or is free. An overflow into the next

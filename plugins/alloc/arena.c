@@ -11,24 +11,19 @@
  *   bump      a block is the next bytes of the region; freeing gives them back
  *             only when everything after them is free too. For work in phases.
  *
- * Layout: each block is a 16-byte head and a payload of whole 16-byte units;
- * head and payload follow each other without gaps from the start of the region,
- * so both neighbours of a block can be found:
+ * Both hand out blocks in a row (lib/head.h): a damaged head, a pointer to no block
+ * and a second free end the program with a message instead of spreading.
  *
- *   | head | payload ...... | head | payload .. | ... | end head |   (freelist)
- *   | head | payload ...... | head | payload .. | top            |   (bump)
- *
- * A head carries a check sum of its own place and contents under a secret, so
- * a damaged head, a pointer that is no block and a second free end the program
- * with a message instead of spreading. Heads of freed blocks are left in the
- * state FREE wherever they end up, also inside a joined block: that is how a
- * double free is told from a wild pointer.
+ *   | head | payload ...... | head | payload .. | ... | end head |   (freelist: lib/tlsf.h)
+ *   | head | payload ...... | head | payload .. | top                (bump)
  *
  * Threads: a mutex per arena.
  */
 #define _GNU_SOURCE
 
 #include "config.h"
+
+#include "lib/tlsf.h"
 
 #include <memopt/plugin.h>
 
@@ -50,23 +45,6 @@ struct settings {
     int mode;
 };
 
-enum { UNIT = 16 };
-/* `size`: payload units << 8 | state. `previous`: units of the block before
- * (0: there is none) << 24 | check sum. */
-struct head {
-    uint64_t size, previous;
-};
-enum { STATE_USED = 0xa5, STATE_FREE = 0x5a, STATE_END = 0x3c };
-
-/* A free block's payload in freelist mode. */
-struct links {
-    struct head *next, *before;
-};
-
-/* Classes of units: below 16 one class each, above 16 classes per power of two,
- * up to 2^40 units (16 TiB). */
-enum { SECOND_BITS = 4, SECOND = 1 << SECOND_BITS, FIRST = 40 - SECOND_BITS + 1, UNITS_BITS = 40 };
-
 struct arena {
     pthread_mutex_t lock;
     char *region;
@@ -75,17 +53,12 @@ struct arena {
     int used; /* the struct is in use */
     int bump;
     int full_noted; /* that the default heap is full has been said */
-    uint64_t secret;
-    char *start;         /* the first head */
-    char *end;           /* one past the last byte for heads and payloads */
-    char *touched;       /* nothing at or after it was ever written */
-    char *top;           /* bump: where the next head goes; freelist: the end head */
-    struct head *last;   /* bump: the last block; NULL: none */
-    uint64_t live, peak; /* payload bytes */
-    uint64_t first_map;
-    uint16_t second_map[FIRST];
-    struct head *lists[FIRST][SECOND];
-    struct arena *next; /* all arenas */
+    char *touched;        /* nothing at or after it was ever written */
+    char *top;            /* bump: where the next head goes; freelist: the end head */
+    struct mo_head *last; /* bump: the last block; NULL: none */
+    uint64_t live, peak;  /* payload bytes */
+    struct arena *next;   /* all arenas */
+    struct mo_tlsf *tlsf; /* behind this struct; bump has the row of it only */
 };
 
 static struct {
@@ -99,320 +72,142 @@ static struct {
 static pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct arena *arenas; /* never shrinks: structs are used again */
 
-/* -------------------------------------------------------------------- heads */
-
-static uint64_t units_of(const struct head *head) {
-    return head->size >> 8;
-}
-
-static unsigned state_of(const struct head *head) {
-    return (unsigned)(head->size & 0xff);
-}
-
-static char *payload_of(struct head *head) {
-    return (char *)(head + 1);
-}
-
-static struct head *after(struct head *head) {
-    return (struct head *)(payload_of(head) + units_of(head) * UNIT);
-}
-
-static uint64_t check_sum(const struct arena *arena, const struct head *head, uint64_t previous) {
-    uint64_t x = ((uint64_t)(uintptr_t)head ^ arena->secret) * 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 29) ^ head->size) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 32) ^ previous) * 0x94d049bb133111ebu;
-    return x >> 40;
-}
-
-static void write_head(struct arena *arena, struct head *head, uint64_t units, unsigned word,
-                       uint64_t previous) {
-    head->size = units << 8 | word;
-    head->previous = previous << 24 | check_sum(arena, head, previous);
-    char *written = payload_of(head) + sizeof(struct links);
-    if (word != STATE_END && written > arena->touched) /* the end head is in nobody's payload */
-        arena->touched = written > arena->end ? arena->end : written;
-}
-
-static int is_whole(const struct arena *arena, const struct head *head) {
-    return (head->previous & 0xffffff) == check_sum(arena, head, head->previous >> 24);
-}
+static const size_t region_limit = (size_t)MO_UNIT << MO_UNITS_BITS;
 
 /* Ends the program; the lock is given up first, as a SIGABRT handler of the
  * program's may allocate. */
-static _Noreturn void die(struct arena *arena, const char *operation, const void *p,
-                          const char *what) {
+static _Noreturn void die(struct arena *arena, const char *operation, int damage) {
+    static const char *const texts[] = {
+        [MO_DAMAGE_FOREIGN] = "no block of this arena begins there",
+        [MO_DAMAGE_HEAD] = "no block begins there, or the one before it overflowed into its head",
+        [MO_DAMAGE_TWICE] = "the block was freed before (double free)",
+        [MO_DAMAGE_NEXT] = "the head after the block is damaged: it overflowed",
+        [MO_DAMAGE_PREVIOUS] =
+            "the head of the block before is damaged: something overflowed into it",
+        [MO_DAMAGE_BLOCK] = "the head of a block is damaged",
+        [MO_DAMAGE_LINKS] = "a freed block was written to (use after free)",
+    };
+    const void *p = arena->tlsf->row.wrong;
     pthread_mutex_unlock(&arena->lock);
-    state.host->note(MEMOPT_NOTE_ERROR, "arena: %s(%p): %s", operation, p, what);
+    state.host->note(MEMOPT_NOTE_ERROR, "arena: %s(%p): %s", operation, p, texts[damage]);
     abort();
 }
 
-/* The head of a block in use, or the end of the program. */
-static struct head *head_of(struct arena *arena, const char *operation, void *p) {
-    uintptr_t place = (uintptr_t)p;
-    if (place < (uintptr_t)arena->start + sizeof(struct head) || place >= (uintptr_t)arena->end ||
-        place % UNIT != 0)
-        die(arena, operation, p, "no block of this arena begins there");
-    struct head *head = (struct head *)p - 1;
-    if (!is_whole(arena, head))
-        die(arena, operation, p,
-            "no block begins there, or the one before it overflowed into its head");
-    if (state_of(head) == STATE_FREE)
-        die(arena, operation, p, "the block was freed before (double free)");
-    if (state_of(head) != STATE_USED)
-        die(arena, operation, p, "no block of this arena begins there");
+static struct mo_head *head_of(struct arena *arena, const char *operation, void *p) {
+    struct mo_head *head;
+    int damage = mo_head_of(&arena->tlsf->row, p, &head);
+    if (damage != 0)
+        die(arena, operation, damage);
     return head;
 }
 
-/* Both neighbours' heads are read by free and realloc. */
-static struct head *next_of(struct arena *arena, const char *operation, struct head *head) {
-    struct head *next = after(head);
-    if ((char *)(next + 1) > arena->end || !is_whole(arena, next) ||
-        next->previous >> 24 != units_of(head))
-        die(arena, operation, payload_of(head),
-            "the head after the block is damaged: it overflowed");
-    return next;
-}
-
-static struct head *previous_of(struct arena *arena, const char *operation, struct head *head) {
-    uint64_t units = head->previous >> 24;
-    if (units == 0)
-        return NULL;
-    struct head *previous = (struct head *)((char *)head - units * UNIT) - 1;
-    if ((char *)previous < arena->start || !is_whole(arena, previous) ||
-        units_of(previous) != units)
-        die(arena, operation, payload_of(head),
-            "the head of the block before is damaged: something overflowed into it");
+static struct mo_head *previous_of(struct arena *arena, const char *operation,
+                                   const struct mo_head *head) {
+    struct mo_head *previous;
+    int damage = mo_head_previous(&arena->tlsf->row, head, &previous);
+    if (damage != 0)
+        die(arena, operation, damage);
     return previous;
 }
 
-/* --------------------------------------------------------------- free lists */
-
-static unsigned log2_of(uint64_t units) {
-    return 63u - (unsigned)__builtin_clzll(units);
-}
-
-static void class_of(uint64_t units, unsigned *ret_first, unsigned *ret_second) {
-    if (units < SECOND) {
-        *ret_first = 0;
-        *ret_second = (unsigned)units;
-    } else {
-        unsigned bits = log2_of(units);
-        *ret_first = bits - SECOND_BITS + 1;
-        *ret_second = (unsigned)(units >> (bits - SECOND_BITS)) & (SECOND - 1);
-    }
-}
-
-static struct links *links_of(struct head *head) {
-    return (struct links *)(head + 1);
-}
-
-static void list_insert(struct arena *arena, struct head *head) {
-    unsigned first, second;
-    class_of(units_of(head), &first, &second);
-    struct head *next = arena->lists[first][second];
-    links_of(head)->next = next;
-    links_of(head)->before = NULL;
-    if (next != NULL)
-        links_of(next)->before = head;
-    arena->lists[first][second] = head;
-    arena->first_map |= 1ull << first;
-    arena->second_map[first] = (uint16_t)(arena->second_map[first] | 1u << second);
-}
-
-static void list_remove(struct arena *arena, const char *operation, struct head *head) {
-    unsigned first, second;
-    class_of(units_of(head), &first, &second);
-    struct head *next = links_of(head)->next, *before = links_of(head)->before;
-    /* The links lie in freed memory: a program that writes there is caught
-     * before the write spreads. */
-    if ((before == NULL ? arena->lists[first][second] != head
-                        : (char *)before < arena->start || (char *)before >= arena->end ||
-                              links_of(before)->next != head) ||
-        (next != NULL && ((char *)next < arena->start || (char *)next >= arena->end ||
-                          links_of(next)->before != head)))
-        die(arena, operation, payload_of(head), "a freed block was written to (use after free)");
-    if (next != NULL)
-        links_of(next)->before = before;
-    if (before != NULL)
-        links_of(before)->next = next;
-    else
-        arena->lists[first][second] = next;
-    if (arena->lists[first][second] == NULL) {
-        arena->second_map[first] = (uint16_t)(arena->second_map[first] & ~(1u << second));
-        if (arena->second_map[first] == 0)
-            arena->first_map &= ~(1ull << first);
-    }
-}
-
-/* A free block of at least so many units, still in its list, or NULL. */
-static struct head *list_find(struct arena *arena, uint64_t units) {
-    unsigned first, second;
-    uint64_t rounded = units; /* any block of the class of `rounded` is large enough */
-    if (units >= SECOND)
-        rounded += (1ull << (log2_of(units) - SECOND_BITS)) - 1;
-    class_of(rounded, &first, &second);
-    if (first < FIRST) {
-        unsigned here = arena->second_map[first] & (~0u << second);
-        if (here != 0)
-            return arena->lists[first][__builtin_ctz(here)];
-        uint64_t above = first + 1 < 64 ? arena->first_map & (~0ull << (first + 1)) : 0;
-        if (above != 0) {
-            first = (unsigned)__builtin_ctzll(above);
-            return arena->lists[first][__builtin_ctz(arena->second_map[first])];
-        }
-    }
-    /* Before giving up: blocks of the request's own class may be large enough. */
-    class_of(units, &first, &second);
-    struct head *head = first < FIRST ? arena->lists[first][second] : NULL;
-    while (head != NULL && units_of(head) < units)
-        head = links_of(head)->next;
-    return head;
+static void touch(struct arena *arena, char *end) {
+    if (end > arena->touched)
+        arena->touched = end > arena->tlsf->row.end ? arena->tlsf->row.end : end;
 }
 
 /* ------------------------------------------------------------- freelist mode */
 
-/* Makes a free block of `units` at `head`, joined with the free block after it. */
-static void make_free(struct arena *arena, const char *operation, struct head *head, uint64_t units,
-                      uint64_t previous, struct head *next) {
-    if (state_of(next) == STATE_FREE) {
-        struct head *beyond = next_of(arena, operation, next);
-        list_remove(arena, operation, next);
-        units += 1 + units_of(next);
-        next = beyond;
-    }
-    write_head(arena, head, units, STATE_FREE, previous);
-    write_head(arena, next, units_of(next), state_of(next), units);
-    list_insert(arena, head);
+/* The head that follows a block and the links behind it have been written to as well. */
+enum { RECORD = sizeof(struct mo_head) + MO_UNIT };
+
+static struct mo_head *freelist_new(struct arena *arena, size_t size, size_t alignment) {
+    void *p;
+    int code = mo_tlsf_alloc(arena->tlsf, size, alignment, 0, &p);
+    if (code > 0)
+        die(arena, "malloc", code);
+    return code == 0 ? (struct mo_head *)p - 1 : NULL;
 }
 
-/* Cuts a block in use down to `units`, if what is left can be a block. */
-static void trim(struct arena *arena, const char *operation, struct head *head, uint64_t units,
-                 struct head *next) {
-    uint64_t spare = units_of(head) - units;
-    if (spare < 2)
-        return;
-    write_head(arena, head, units, STATE_USED, head->previous >> 24);
-    make_free(arena, operation, after(head), spare - 1, units, next);
-}
-
-static struct head *freelist_new(struct arena *arena, uint64_t units, size_t alignment) {
-    /* Room for the alignment, and for a free block of one unit before it. */
-    uint64_t extra = alignment > UNIT ? alignment / UNIT + 1 : 0;
-    struct head *head = list_find(arena, units + extra);
-    if (head == NULL)
-        return NULL;
-    if (!is_whole(arena, head))
-        die(arena, "malloc", payload_of(head), "the head of a free block is damaged");
-    struct head *next = next_of(arena, "malloc", head);
-    list_remove(arena, "malloc", head);
-    uint64_t gap = (uint64_t)(-(uintptr_t)payload_of(head) & (alignment - 1)) / UNIT;
-    if (gap == 1) /* a head, but no payload: not a block */
-        gap += alignment / UNIT;
-    uint64_t whole = units_of(head), previous = head->previous >> 24;
-    if (gap > 0) {
-        write_head(arena, head, gap - 1, STATE_FREE, previous);
-        list_insert(arena, head); /* the block before it is in use, or it would be joined */
-        head = after(head);
-        whole -= gap;
-        previous = gap - 1;
-    }
-    write_head(arena, head, whole, STATE_USED, previous);
-    write_head(arena, next, units_of(next), state_of(next), whole);
-    trim(arena, "malloc", head, units, next);
-    return head;
-}
-
-static void freelist_free(struct arena *arena, const char *operation, struct head *head) {
-    struct head *next = next_of(arena, operation, head);
-    struct head *previous = previous_of(arena, operation, head);
-    uint64_t units = units_of(head);
-    write_head(arena, head, units, STATE_FREE, head->previous >> 24);
-    if (previous != NULL && state_of(previous) == STATE_FREE) {
-        list_remove(arena, operation, previous);
-        units += 1 + units_of(previous);
-        head = previous;
-    }
-    make_free(arena, operation, head, units, head->previous >> 24, next);
+static void freelist_free(struct arena *arena, const char *operation, void *p) {
+    int damage = mo_tlsf_free(arena->tlsf, p);
+    if (damage != 0)
+        die(arena, operation, damage);
 }
 
 /* In place, or 0. */
-static int freelist_resize(struct arena *arena, struct head *head, uint64_t units) {
-    struct head *next = next_of(arena, "realloc", head);
-    uint64_t have = units_of(head);
-    if (units > have) {
-        if (state_of(next) != STATE_FREE || have + 1 + units_of(next) < units)
-            return 0;
-        struct head *beyond = next_of(arena, "realloc", next);
-        list_remove(arena, "realloc", next);
-        write_head(arena, head, have + 1 + units_of(next), STATE_USED, head->previous >> 24);
-        write_head(arena, beyond, units_of(beyond), state_of(beyond), units_of(head));
-        next = beyond;
-    }
-    trim(arena, "realloc", head, units, next);
-    return 1;
+static int freelist_resize(struct arena *arena, void *p, size_t size) {
+    int code = mo_tlsf_resize(arena->tlsf, p, size);
+    if (code > 0)
+        die(arena, "realloc", code);
+    return code == 0;
 }
 
 /* ----------------------------------------------------------------- bump mode */
 
-static struct head *bump_new(struct arena *arena, uint64_t units, size_t alignment) {
-    struct head *head = (struct head *)arena->top;
-    uint64_t previous = arena->last == NULL ? 0 : units_of(arena->last);
-    uint64_t gap = (uint64_t)(-(uintptr_t)payload_of(head) & (alignment - 1)) / UNIT;
-    if (gap == 1)
-        gap += alignment / UNIT;
-    uint64_t room = (uint64_t)(arena->end - arena->top) / UNIT;
+static uint64_t units_for(size_t size) {
+    return size == 0 ? 1 : (size + MO_UNIT - 1) / MO_UNIT;
+}
+
+static struct mo_head *bump_new(struct arena *arena, size_t size, size_t alignment) {
+    struct mo_row *row = &arena->tlsf->row;
+    struct mo_head *head = (struct mo_head *)arena->top;
+    uint64_t units = units_for(size);
+    uint64_t before = arena->last == NULL ? 0 : mo_head_units(arena->last);
+    uint64_t gap = (uint64_t)(-(uintptr_t)mo_head_payload(head) & (alignment - 1)) / MO_UNIT;
+    if (gap == 1) /* a head, but no payload: not a block */
+        gap += alignment / MO_UNIT;
+    uint64_t room = (uint64_t)(row->end - arena->top) / MO_UNIT;
     if (units + 1 + gap > room)
         return NULL;
     if (gap > 0) {
-        write_head(arena, head, gap - 1, STATE_FREE, previous);
-        previous = gap - 1;
-        head = after(head);
+        mo_head_write(row, head, gap - 1, MO_HEAD_FREE, before);
+        before = gap - 1;
+        head = mo_head_after(head);
     }
-    write_head(arena, head, units, STATE_USED, previous);
+    mo_head_write(row, head, units, MO_HEAD_USED, before);
     arena->last = head;
-    arena->top = (char *)after(head);
+    arena->top = (char *)mo_head_after(head);
     return head;
 }
 
-static void bump_free(struct arena *arena, const char *operation, struct head *head) {
-    write_head(arena, head, units_of(head), STATE_FREE, head->previous >> 24);
-    while (arena->last != NULL && state_of(arena->last) == STATE_FREE) {
+static void bump_free(struct arena *arena, const char *operation, void *p) {
+    struct mo_head *head = (struct mo_head *)p - 1;
+    mo_head_write(&arena->tlsf->row, head, mo_head_units(head), MO_HEAD_FREE, mo_head_before(head));
+    while (arena->last != NULL && mo_head_state(arena->last) == MO_HEAD_FREE) {
         arena->top = (char *)arena->last;
         arena->last = previous_of(arena, operation, arena->last);
     }
 }
 
-static int bump_resize(struct arena *arena, struct head *head, uint64_t units) {
+static int bump_resize(struct arena *arena, void *p, size_t size) {
+    struct mo_row *row = &arena->tlsf->row;
+    struct mo_head *head = (struct mo_head *)p - 1;
+    uint64_t units = units_for(size);
     if (head != arena->last)
-        return units <= units_of(head);
-    if (units > (uint64_t)(arena->end - payload_of(head)) / UNIT)
+        return units <= mo_head_units(head);
+    if (units > (uint64_t)(row->end - mo_head_payload(head)) / MO_UNIT)
         return 0;
-    write_head(arena, head, units, STATE_USED, head->previous >> 24);
-    arena->top = (char *)after(head);
+    mo_head_write(row, head, units, MO_HEAD_USED, mo_head_before(head));
+    arena->top = (char *)mo_head_after(head);
     return 1;
 }
 
 /* --------------------------------------------------------------- both modes */
 
 /* The block is the program's from now on: all of it may be written. */
-static void count(struct arena *arena, struct head *head) {
-    arena->live += units_of(head) * UNIT;
+static void count(struct arena *arena, const struct mo_head *head) {
+    arena->live += mo_head_units(head) * MO_UNIT;
     if (arena->live > arena->peak)
         arena->peak = arena->live;
-    if ((char *)after(head) > arena->touched)
-        arena->touched = (char *)after(head);
+    touch(arena, (char *)mo_head_after(head) + (arena->bump ? 0 : RECORD));
 }
 
-static struct head *new_block(struct arena *arena, uint64_t units, size_t alignment) {
-    struct head *head =
-        arena->bump ? bump_new(arena, units, alignment) : freelist_new(arena, units, alignment);
+static struct mo_head *new_block(struct arena *arena, size_t size, size_t alignment) {
+    struct mo_head *head =
+        arena->bump ? bump_new(arena, size, alignment) : freelist_new(arena, size, alignment);
     if (head != NULL)
         count(arena, head);
     return head;
-}
-
-static uint64_t units_for(size_t size) {
-    return size == 0 ? 1 : (size + UNIT - 1) / UNIT;
 }
 
 /* `ret_dirty` (may be NULL): how many bytes of the block may hold old data. */
@@ -421,14 +216,14 @@ static void *block_new(struct arena *arena, size_t size, size_t alignment, size_
     if (size <= arena->region_size && alignment <= arena->region_size) {
         pthread_mutex_lock(&arena->lock);
         char *touched = arena->touched;
-        struct head *head = new_block(arena, units_for(size), alignment < UNIT ? UNIT : alignment);
+        struct mo_head *head = new_block(arena, size, alignment < MO_UNIT ? MO_UNIT : alignment);
         if (head != NULL) {
-            p = payload_of(head);
+            p = mo_head_payload(head);
+            char *end = (char *)mo_head_after(head);
             if (ret_dirty != NULL)
                 *ret_dirty = touched <= (char *)p ? 0
-                             : touched < (char *)after(head)
-                                 ? (size_t)(touched - (char *)p)
-                                 : (size_t)((char *)after(head) - (char *)p);
+                             : touched < end      ? (size_t)(touched - (char *)p)
+                                                  : (size_t)(end - (char *)p);
         }
         pthread_mutex_unlock(&arena->lock);
     }
@@ -443,23 +238,24 @@ static void *block_new(struct arena *arena, size_t size, size_t alignment, size_
 
 static void *block_calloc(struct arena *arena, size_t size) {
     size_t dirty;
-    void *p = block_new(arena, size, UNIT, &dirty);
+    void *p = block_new(arena, size, MO_UNIT, &dirty);
     if (p != NULL)
         memset(p, 0, dirty);
     return p;
 }
 
-static void free_block(struct arena *arena, const char *operation, struct head *head) {
-    arena->live -= units_of(head) * UNIT;
+static void free_block(struct arena *arena, const char *operation, void *p) {
+    uint64_t bytes = mo_head_units(head_of(arena, operation, p)) * MO_UNIT;
     if (arena->bump)
-        bump_free(arena, operation, head);
+        bump_free(arena, operation, p);
     else
-        freelist_free(arena, operation, head);
+        freelist_free(arena, operation, p);
+    arena->live -= bytes;
 }
 
 static void block_free(struct arena *arena, void *p) {
     pthread_mutex_lock(&arena->lock);
-    free_block(arena, "free", head_of(arena, "free", p));
+    free_block(arena, "free", p);
     pthread_mutex_unlock(&arena->lock);
 }
 
@@ -467,20 +263,20 @@ static void *block_resize(struct arena *arena, void *p, size_t size) {
     if (size > arena->region_size)
         return NULL;
     void *result = NULL;
-    uint64_t units = units_for(size);
     pthread_mutex_lock(&arena->lock);
-    struct head *head = head_of(arena, "realloc", p);
-    uint64_t old = units_of(head);
-    if (arena->bump ? bump_resize(arena, head, units) : freelist_resize(arena, head, units)) {
-        arena->live -= old * UNIT;
+    struct mo_head *head = head_of(arena, "realloc", p);
+    size_t old = mo_head_units(head) * MO_UNIT;
+    if (arena->bump ? bump_resize(arena, p, size) : freelist_resize(arena, p, size)) {
+        arena->live -= old;
         count(arena, head);
         result = p;
     } else {
-        struct head *copy = new_block(arena, units, UNIT);
+        struct mo_head *copy = new_block(arena, size, MO_UNIT);
         if (copy != NULL) {
-            result = payload_of(copy);
-            memcpy(result, p, (old < units ? old : units) * UNIT);
-            free_block(arena, "realloc", head);
+            size_t bytes = mo_head_units(copy) * MO_UNIT;
+            result = mo_head_payload(copy);
+            memcpy(result, p, old < bytes ? old : bytes);
+            free_block(arena, "realloc", p);
         }
     }
     pthread_mutex_unlock(&arena->lock);
@@ -489,7 +285,7 @@ static void *block_resize(struct arena *arena, void *p, size_t size) {
 
 static size_t block_size(struct arena *arena, void *p) {
     pthread_mutex_lock(&arena->lock);
-    size_t size = units_of(head_of(arena, "malloc_usable_size", p)) * UNIT;
+    size_t size = mo_head_units(head_of(arena, "malloc_usable_size", p)) * MO_UNIT;
     pthread_mutex_unlock(&arena->lock);
     return size;
 }
@@ -500,7 +296,7 @@ static size_t block_size(struct arena *arena, void *p) {
 static int arena_new(const struct memopt_host *host, const char *name, void *region, size_t size,
                      struct arena **ret_arena, struct memopt_error *error) {
     int ours = region == NULL;
-    if (size < 1024 || size / UNIT >= 1ull << UNITS_BITS)
+    if (size < 1024 || size >= region_limit)
         return host->fail(error, -EINVAL,
                           "heap '%s': a region of %zu bytes can't be an arena, it takes 1KiB to "
                           "16TiB",
@@ -518,7 +314,7 @@ static int arena_new(const struct memopt_host *host, const char *name, void *reg
     while (arena != NULL && arena->used)
         arena = arena->next;
     if (arena == NULL) {
-        arena = host->alloc(sizeof(*arena));
+        arena = host->alloc(sizeof(*arena) + mo_tlsf_size(region_limit));
         if (arena == NULL) {
             pthread_mutex_unlock(&arenas_lock);
             if (ours)
@@ -526,6 +322,7 @@ static int arena_new(const struct memopt_host *host, const char *name, void *reg
             return host->fail(error, -ENOMEM, "heap '%s': out of memory", name);
         }
         pthread_mutex_init(&arena->lock, NULL);
+        arena->tlsf = (struct mo_tlsf *)(arena + 1);
         arena->next = arenas;
         arenas = arena;
     }
@@ -539,25 +336,22 @@ static int arena_new(const struct memopt_host *host, const char *name, void *reg
     uint64_t secret = 0;
     if (random != NULL)
         memcpy(&secret, random, sizeof(secret));
-    arena->secret = secret ^ (uintptr_t)arena;
-    arena->start = (char *)(((uintptr_t)region + UNIT - 1) & ~(uintptr_t)(UNIT - 1));
-    arena->end = (char *)(((uintptr_t)region + size) & ~(uintptr_t)(UNIT - 1));
+    secret ^= (uintptr_t)arena;
+    struct mo_row *row = &arena->tlsf->row;
+    if (arena->bump) {
+        row->secret = secret;
+        row->start = (char *)(((uintptr_t)region + MO_UNIT - 1) & ~(uintptr_t)(MO_UNIT - 1));
+        row->end = (char *)(((uintptr_t)region + size) & ~(uintptr_t)(MO_UNIT - 1));
+    } else { /* can't fail: there is more than 1 KiB */
+        mo_tlsf_init(arena->tlsf, region_limit, region, size, secret);
+    }
+    arena->top = arena->bump ? row->start : row->end - sizeof(struct mo_head);
     /* What the caller gives may hold anything. */
-    arena->touched = ours ? arena->start : arena->end;
-    arena->top = arena->start;
+    arena->touched = ours ? row->start : row->end;
+    if (!arena->bump)
+        touch(arena, row->start + RECORD);
     arena->last = NULL;
     arena->live = arena->peak = 0;
-    arena->first_map = 0;
-    memset(arena->second_map, 0, sizeof(arena->second_map));
-    memset(arena->lists, 0, sizeof(arena->lists));
-    if (!arena->bump) {
-        arena->top = arena->end - sizeof(struct head);
-        struct head *first = (struct head *)arena->start;
-        uint64_t units = (uint64_t)(arena->top - arena->start) / UNIT - 1;
-        write_head(arena, (struct head *)arena->top, 0, STATE_END, units);
-        write_head(arena, first, units, STATE_FREE, 0);
-        list_insert(arena, first);
-    }
     arena->used = 1;
     pthread_mutex_unlock(&arena->lock);
     pthread_mutex_unlock(&arenas_lock);
@@ -608,7 +402,7 @@ static int heap_figures(void *opaque, struct memopt_figures *figures) {
     pthread_mutex_lock(&arena->lock);
     figures->live = arena->live;
     figures->peak = arena->peak;
-    char *touched = arena->ours ? arena->touched : arena->end;
+    char *touched = arena->ours ? arena->touched : arena->tlsf->row.end;
     figures->committed =
         ((uint64_t)(touched - arena->region) + state.page - 1) & ~(uint64_t)(state.page - 1);
     if (figures->committed > arena->region_size)
@@ -668,17 +462,19 @@ static uint64_t heap_purge(void *opaque) {
     if (!arena->ours) /* the caller's memory may be more than plain pages */
         return 0;
     pthread_mutex_lock(&arena->lock);
-    struct head *head = (struct head *)arena->start;
+    struct mo_row *row = &arena->tlsf->row;
+    struct mo_head *head = (struct mo_head *)row->start;
     while ((char *)head < arena->top) {
-        if (!is_whole(arena, head))
-            die(arena, "malloc_trim", payload_of(head), "the head of a block is damaged");
-        if (state_of(head) == STATE_FREE)
-            bytes += purge_range(payload_of(head) + sizeof(struct links), (char *)after(head));
-        head = after(head);
+        row->wrong = mo_head_payload(head);
+        if (!mo_head_is_whole(row, head))
+            die(arena, "malloc_trim", MO_DAMAGE_BLOCK);
+        if (mo_head_state(head) == MO_HEAD_FREE) /* its links stay */
+            bytes += purge_range(mo_head_payload(head) + MO_UNIT, (char *)mo_head_after(head));
+        head = mo_head_after(head);
     }
     /* In a bump arena the heads up there tell a double free: keep the first. */
     if (arena->bump)
-        bytes += purge_range(arena->top + sizeof(struct head), arena->end);
+        bytes += purge_range(arena->top + sizeof(struct mo_head), row->end);
     pthread_mutex_unlock(&arena->lock);
     return bytes;
 }
@@ -694,7 +490,7 @@ static uint64_t purge(void) {
 }
 
 static void *heap_malloc(void *arena, size_t size) {
-    return block_new(arena, size, UNIT, NULL);
+    return block_new(arena, size, MO_UNIT, NULL);
 }
 
 static void *heap_calloc(void *arena, size_t count_, size_t size) {
@@ -720,7 +516,7 @@ static size_t heap_usable_size(void *arena, void *p) {
 /* ------------------------------------------------- default heap, fork, open */
 
 static void *default_malloc(size_t size) {
-    return block_new(state.default_arena, size, UNIT, NULL);
+    return block_new(state.default_arena, size, MO_UNIT, NULL);
 }
 
 static void *default_calloc(size_t count_, size_t size) {

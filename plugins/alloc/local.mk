@@ -15,6 +15,7 @@ pkglib_LTLIBRARIES += plugins/alloc-arena.la
 plugins_alloc_arena_la_SOURCES = plugins/alloc/arena.c
 plugins_alloc_arena_la_CFLAGS = $(PROGRAM_CFLAGS)
 plugins_alloc_arena_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+plugins_alloc_arena_la_LIBADD = lib/libmo-program.la
 
 if HAVE_JEMALLOC
 pkglib_LTLIBRARIES += plugins/alloc-jemalloc.la
@@ -78,6 +79,7 @@ check_LTLIBRARIES += plugins-san/alloc-arena.la
 plugins_san_alloc_arena_la_SOURCES = plugins/alloc/arena.c
 plugins_san_alloc_arena_la_CFLAGS = $(SAN_PROGRAM_CFLAGS)
 plugins_san_alloc_arena_la_LDFLAGS = $(SAN_PLUGIN_LDFLAGS)
+plugins_san_alloc_arena_la_LIBADD = lib/libmo-own.la
 
 if HAVE_JEMALLOC
 check_LTLIBRARIES += plugins-san/alloc-jemalloc.la
