@@ -142,6 +142,10 @@ tests_test_target_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_target_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
+check_PROGRAMS += tests/test_fork
+TESTS += tests/test_fork
+tests_test_fork_LDADD = libmemopt.la
+
 check_PROGRAMS += tests/heap_program
 tests_heap_program_LDADD = libmemopt.la
 TESTS += tests/test_heap_run.sh tests/test_heap_example.sh tests/test_heap_man.sh

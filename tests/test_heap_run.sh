@@ -114,6 +114,17 @@ for allocator in libc mmap pool guard tcmalloc mimalloc jemalloc; do
 done
 : > "$MEMOPT_CONF"
 
+# fork in handlers that interrupt fork, with the handlers of the agent or the shim in between
+forks="$top_builddir/tests/test_fork"
+[ -x "$top_builddir/tests/.libs/test_fork" ] && forks="$top_builddir/tests/.libs/test_fork"
+for allocator in libc pool jemalloc; do
+    [ -e "$top_builddir/plugins/.libs/alloc-$allocator.so" ] || continue
+    for binding in direct dispatch; do
+        check "forks in handlers, $allocator, $binding" 0 $run -a $allocator \
+            --set memopt.binding=$binding "$forks" "inside-fork, threads"
+    done
+done
+
 # libmemopt through a relative LD_LIBRARY_PATH, from a program elsewhere that has
 # changed its directory: the plugins are where the library is
 cp "$program" "$dir/elsewhere"

@@ -208,7 +208,7 @@ static void begin_counters(struct memopt_heap *heap, const struct plan *plan) {
     heap->peak_estimated = !(mode & MO_HEAP_LIMITED);
 }
 
-static void each_lock(int (*operation)(pthread_mutex_t *)) {
+static void each_lock(void (*operation)(pthread_mutex_t *)) {
     for (struct memopt_heap *heap = mo_heaps; heap != NULL; heap = heap->next) {
         operation(&heap->hook_lock);
         operation(&heap->checked_lock);
@@ -218,13 +218,13 @@ static void each_lock(int (*operation)(pthread_mutex_t *)) {
 }
 
 static void before_fork(void) {
-    pthread_mutex_lock(&mo_steps_lock);
-    each_lock(pthread_mutex_lock);
+    mo_fork_lock(&mo_steps_lock);
+    each_lock(mo_fork_lock);
 }
 
 static void after_fork(int in_child) {
-    each_lock(pthread_mutex_unlock);
-    pthread_mutex_unlock(&mo_steps_lock);
+    each_lock(mo_fork_unlock);
+    mo_fork_unlock(&mo_steps_lock);
     if (in_child)
         mo_count_fork_child();
 }

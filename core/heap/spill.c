@@ -533,7 +533,7 @@ static void before_fork_of(struct memopt_heap *heap) {
     if (spill == NULL)
         return;
     int saved = errno;
-    pthread_mutex_lock(&spill->lock);
+    mo_fork_lock(&spill->lock);
     spill->fork_fd = spill->count == 0 ? -1 : copy_file(spill);
     errno = saved;
 }
@@ -578,7 +578,7 @@ static void after_fork_of(struct memopt_heap *heap, int in_child) {
         close(spill->fork_fd);
     }
     spill->fork_fd = -1;
-    pthread_mutex_unlock(&spill->lock);
+    mo_fork_unlock(&spill->lock);
     errno = saved;
 }
 

@@ -19,6 +19,7 @@
  */
 #include "core/base/error.h"
 #include "core/object/object.h"
+#include "core/runtime/fork.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -69,9 +70,9 @@ void mo_cycles_remove(struct mo_ref *ref) {
 
 void mo_cycles_fork(enum mo_fork_moment moment) {
     if (moment == MO_FORK_BEFORE)
-        pthread_mutex_lock(&lock);
+        mo_fork_lock(&lock);
     else
-        pthread_mutex_unlock(&lock);
+        mo_fork_unlock(&lock);
 }
 
 /* ---------------------------------------------------------------- 2. walks */

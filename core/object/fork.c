@@ -1,10 +1,6 @@
 /* fork.c - what holds for all of core/object: see object.h. */
-#include "core/base/error.h"
-#include "core/base/forkorder.h"
 #include "core/object/object.h"
-
-#include <errno.h>
-#include <pthread.h>
+#include "core/runtime/fork.h"
 
 int mo_object_heap(struct memopt_heap **heap, struct memopt_error *error) {
     struct memopt_error unwanted;
@@ -28,29 +24,18 @@ static void at_fork(enum mo_fork_moment moment) {
 static void before_fork(void) {
     at_fork(MO_FORK_BEFORE);
 }
-static void after_fork_parent(void) {
-    at_fork(MO_FORK_PARENT);
+static void after_fork(int in_child) {
+    at_fork(in_child ? MO_FORK_CHILD : MO_FORK_PARENT);
 }
-static void after_fork_child(void) {
-    at_fork(MO_FORK_CHILD);
-}
-
-static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic int started;
 
 int mo_object_start(struct memopt_error *error) {
+    static const struct mo_fork_hooks hooks = {
+        .rank = MO_FORK_OBJECT, .before = before_fork, .after = after_fork};
+    static _Atomic int started;
     if (atomic_load_explicit(&started, memory_order_acquire))
         return 0;
-    int code = 0;
-    pthread_mutex_lock(&start_lock);
-    if (!atomic_load_explicit(&started, memory_order_relaxed)) {
-        if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) != 0)
-            code = mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
-        else /* from here on a failure would register them twice */
-            atomic_store_explicit(&started, 1, memory_order_release);
-        if (code == 0 && mo_fork_order() < 0)
-            code = mo_fail(error, -ENOMEM, "can't register the fork handlers: out of memory");
-    }
-    pthread_mutex_unlock(&start_lock);
+    int code = mo_fork_register(&hooks, error);
+    if (code == 0)
+        atomic_store_explicit(&started, 1, memory_order_release);
     return code;
 }

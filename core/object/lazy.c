@@ -12,6 +12,7 @@
 #include "core/base/error.h"
 #include "core/base/poison.h"
 #include "core/object/object.h"
+#include "core/runtime/fork.h"
 
 #include <memopt/lazy.h>
 
@@ -266,7 +267,7 @@ int memopt_lazy_destroy(struct memopt_lazy *lazy, struct memopt_error *error) {
 
 void mo_lazy_fork(enum mo_fork_moment moment) {
     if (moment == MO_FORK_BEFORE) {
-        pthread_mutex_lock(&lock);
+        mo_fork_lock(&lock);
         return;
     }
     if (moment == MO_FORK_CHILD) {
@@ -283,5 +284,5 @@ void mo_lazy_fork(enum mo_fork_moment moment) {
             }
         }
     }
-    pthread_mutex_unlock(&lock);
+    mo_fork_unlock(&lock);
 }

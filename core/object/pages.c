@@ -32,6 +32,7 @@
 #include "core/base/poison.h"
 #include "core/heap/heap.h"
 #include "core/object/object.h"
+#include "core/runtime/fork.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -469,7 +470,7 @@ void mo_pages_count(const struct mo_pages *pages, uint64_t *ret_views, uint64_t 
 
 void mo_pages_fork(enum mo_fork_moment moment) {
     if (moment == MO_FORK_BEFORE)
-        pthread_mutex_lock(&lock);
+        mo_fork_lock(&lock);
     for (struct mo_pages *pages = all.next; pages != &all; pages = pages->next) {
         if (moment == MO_FORK_BEFORE) {
             if (pages->open && !pages->image->foreign)
@@ -483,5 +484,5 @@ void mo_pages_fork(enum mo_fork_moment moment) {
         }
     }
     if (moment != MO_FORK_BEFORE)
-        pthread_mutex_unlock(&lock);
+        mo_fork_unlock(&lock);
 }

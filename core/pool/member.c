@@ -13,12 +13,16 @@ static pthread_cond_t purge_ended = PTHREAD_COND_INITIALIZER;
 static struct mo_pool_member *members;
 
 static void before_fork(void) {
+    if (!mo_fork_locks())
+        return;
     pthread_mutex_lock(&members_lock);
     for (struct mo_pool_member *m = members; m != NULL; m = m->next)
         m->lock(m);
 }
 
 static void after_fork(int in_child) {
+    if (!mo_fork_locks())
+        return;
     for (struct mo_pool_member *m = members; m != NULL; m = m->next) {
         m->unlock(m, in_child);
         if (in_child)

@@ -662,15 +662,15 @@ static void watch_fork_child(void) {
 }
 
 static void before_fork(void) {
-    pthread_mutex_lock(&mo_pressure_lock);
+    mo_fork_lock(&mo_pressure_lock);
 }
 
 static void after_fork(int in_child) {
-    if (in_child) {
+    if (in_child && mo_fork_locks()) {
         mo_purge_fork_child();
         watch_fork_child();
     }
-    pthread_mutex_unlock(&mo_pressure_lock);
+    mo_fork_unlock(&mo_pressure_lock);
 }
 
 int mo_pressure_at_fork(struct memopt_error *error) {

@@ -6,11 +6,12 @@
 #include "core/runtime/runtime.h"
 
 #include <errno.h>
-#include <pthread.h>
+#include <sys/single_threaded.h>
 
 /* Under the runtime's mutex. */
 static const struct mo_fork_hooks *registered[MO_FORK_RANKS];
 static enum { NOTHING, HANDLERS, ORDER } installed;
+static int locks; /* this fork does */
 
 /* fork() from inside memopt_heap_each(): the walk has the mutex and keeps it. */
 static _Thread_local int had_mutex __attribute__((tls_model("initial-exec")));
@@ -22,6 +23,7 @@ static void before(void) {
     if (depth++ > 0)
         return;
     had_mutex = mo_runtime_lock();
+    locks = !__libc_single_threaded;
     for (int rank = 0; rank < MO_FORK_RANKS; rank++)
         if (registered[rank] != NULL)
             registered[rank]->before();
@@ -44,6 +46,20 @@ static void parent(void) {
 static void child(void) {
     if (leave(1))
         mo_runtime_fork_child(had_mutex);
+}
+
+int mo_fork_locks(void) {
+    return locks;
+}
+
+void mo_fork_lock(pthread_mutex_t *mutex) {
+    if (locks)
+        pthread_mutex_lock(mutex);
+}
+
+void mo_fork_unlock(pthread_mutex_t *mutex) {
+    if (locks)
+        pthread_mutex_unlock(mutex);
 }
 
 static int no_memory(struct memopt_error *error) {

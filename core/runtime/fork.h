@@ -17,6 +17,8 @@
 
 #include <memopt/error.h>
 
+#include <pthread.h>
+
 enum mo_fork_rank {
     MO_FORK_OBJECT,   /* cycles, lazy, pages: each file has at most one */
     MO_FORK_POOL,     /* the list of pools; each pool's own, and its threads' caches */
@@ -28,8 +30,8 @@ enum mo_fork_rank {
 };
 
 /* before() takes the rank's locks, after() gives them up; in the child, where no other
- * thread is, too. They run with the runtime's mutex held, and must not touch a lock of
- * another rank. */
+ * thread is, too. They run with the runtime's mutex held, must not touch a lock of another
+ * rank, and take theirs by mo_fork_lock(). */
 struct mo_fork_hooks {
     enum mo_fork_rank rank;
     void (*before)(void);
@@ -40,6 +42,13 @@ struct mo_fork_hooks {
  * a second time is nothing. 0 or -ENOMEM. Takes the runtime's mutex if this thread does
  * not have it. */
 int mo_fork_register(const struct mo_fork_hooks *hooks, struct memopt_error *error);
+
+/* For before() and after(). As in the C library, a program of one thread needs no lock for
+ * fork, and may be inside one when a signal's handler forks: then nothing is locked, and what
+ * was going on goes on, in the parent and in the child. */
+int mo_fork_locks(void);
+void mo_fork_lock(pthread_mutex_t *mutex);
+void mo_fork_unlock(pthread_mutex_t *mutex);
 
 /* For runtime.c and backend.c, with the runtime's mutex held. The handlers are there; they
  * come before those of a library that was loaded just now. 0 or -ENOMEM. */

@@ -16,7 +16,9 @@
  *
  * Threads: any function here, any thread. Signal handlers: none of them.
  * fork: the child has its parent's heaps, with their contents and figures, and
- * goes on alone. Do not fork from inside a callback of this library.
+ * goes on alone. Do not fork from inside a callback of this library. A signal's
+ * handler may fork while fork() is going on, and in a program of one thread at any
+ * moment.
  */
 #ifndef MEMOPT_MEMOPT_H
 #define MEMOPT_MEMOPT_H
