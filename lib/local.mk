@@ -2,6 +2,7 @@
 # our own. Whoever links one compiles it in, hidden; what it does not use is dropped.
 lib_sources = \
 	lib/head.h \
+	lib/nearest.c lib/nearest.h \
 	lib/tlsf.c lib/tlsf.h
 
 noinst_LTLIBRARIES += lib/libmo-program.la lib/libmo-own.la

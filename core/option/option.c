@@ -1,7 +1,7 @@
 /*
  * option.c - see option.h.
  *
- *   1. words: case, nearest, quoting
+ *   1. words: case, quoting
  *   2. numbers with units
  *   3. one block for each type: parse, print, compare, unset
  *   4. the table of types, and what callers use
@@ -44,45 +44,6 @@ static int same_word(const char *a, const char *b) {
     while (*a != '\0' && lower(*a) == lower(*b))
         a++, b++;
     return lower(*a) == lower(*b);
-}
-
-/* Insertions, deletions, replacements and swapped neighbours, each 1. Longer
- * words are compared by their beginnings. */
-static size_t edit_distance(const char *a, const char *b) {
-    enum { MAX = 63 };
-    size_t rows[3][MAX + 1];
-    size_t na = strnlen(a, MAX), nb = strnlen(b, MAX);
-    for (size_t j = 0; j <= nb; j++)
-        rows[0][j] = j;
-    for (size_t i = 1; i <= na; i++) {
-        size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
-        row[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            size_t best = above[j - 1] + (lower(a[i - 1]) != lower(b[j - 1]));
-            if (above[j] + 1 < best)
-                best = above[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) &&
-                lower(a[i - 2]) == lower(b[j - 1]) && above2[j - 2] + 1 < best)
-                best = above2[j - 2] + 1;
-            row[j] = best;
-        }
-    }
-    return rows[na % 3][nb];
-}
-
-void mo_nearest_try(struct mo_nearest *nearest, const char *candidate) {
-    /* A third of the word may be wrong; of two letters, one. */
-    size_t length = strlen(nearest->word);
-    size_t allowed = length < 6 ? 1 + (length > 3) : length / 3;
-    size_t distance = edit_distance(nearest->word, candidate);
-    if (distance > allowed || distance >= strlen(candidate))
-        return;
-    if (nearest->best == NULL || distance < nearest->distance) {
-        nearest->best = candidate;
-        nearest->distance = distance;
-    }
 }
 
 const char *mo_quoted(const char *text, char buffer[MO_QUOTED_MAX]) {

@@ -18,6 +18,8 @@
 #ifndef MO_OPTION_OPTION_H
 #define MO_OPTION_OPTION_H
 
+#include "lib/nearest.h"
+
 #include <memopt/plugin.h>
 
 /* Memory for lists, paths and strings; lives as long as the settings. */
@@ -36,17 +38,8 @@ struct mo_option_table {
 size_t mo_option_count(struct mo_option_table table);
 const struct memopt_option *mo_option_at(struct mo_option_table table, size_t index);
 const struct memopt_option *mo_option_find(struct mo_option_table table, const char *key);
-/* The key most like `key` by edit distance, or NULL if none is near. */
+/* The key most like `key` (lib/nearest.h), or NULL if none is near. */
 const char *mo_option_nearest(struct mo_option_table table, const char *key);
-
-/* The same for any set of words: start with {.word = "…"}, try each candidate,
- * then `best` is the nearest one or NULL. */
-struct mo_nearest {
-    const char *word;
-    const char *best;
-    size_t distance; /* of best */
-};
-void mo_nearest_try(struct mo_nearest *nearest, const char *candidate);
 
 /* Checks type, choices and range; writes the field at settings + offset;
  * `settings` may be NULL: validate only. `directory` is where relative paths

@@ -14,6 +14,8 @@
 
 #include "core/plugin/registry.h"
 
+#include "lib/nearest.h"
+
 #include "core/base/error.h"
 #include "core/base/sysmem.h"
 #include "core/base/trust.h"
@@ -466,32 +468,10 @@ static int search_directory(void *context, const char *directory) {
 
 struct known {
     enum memopt_plugin_kind kind;
-    const char *wanted;
-    unsigned distance;
-    char nearest[NAME_LIMIT + 1];
+    struct mo_nearest nearest;
+    char best[NAME_LIMIT + 1]; /* what it points to: names pass by */
     char names[512];
 };
-
-static unsigned edit_distance(const char *a, const char *b) {
-    unsigned row[NAME_LIMIT + 2];
-    unsigned length = (unsigned)strnlen(b, NAME_LIMIT);
-    for (unsigned j = 0; j <= length; j++)
-        row[j] = j;
-    for (unsigned i = 1; a[i - 1] != '\0'; i++) {
-        unsigned diagonal = row[0];
-        row[0] = i;
-        for (unsigned j = 1; j <= length; j++) {
-            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[length];
-}
 
 static int note_known(void *context, enum memopt_plugin_kind kind, const char *name,
                       const char *path) {
@@ -499,11 +479,9 @@ static int note_known(void *context, enum memopt_plugin_kind kind, const char *n
     (void)path;
     if (kind != known->kind)
         return 0;
-    unsigned distance = edit_distance(known->wanted, name);
-    if (distance < known->distance) {
-        known->distance = distance;
-        memcpy(known->nearest, name, strlen(name) + 1);
-    }
+    mo_nearest_try(&known->nearest, name);
+    if (known->nearest.best == name)
+        known->nearest.best = memcpy(known->best, name, strlen(name) + 1);
     size_t used = strlen(known->names);
     snprintf(known->names + used, sizeof(known->names) - used, "%s%s", used > 0 ? ", " : "", name);
     return 0;
@@ -548,14 +526,14 @@ static int fail_unknown(enum memopt_plugin_kind kind, const char *name,
                        "there is no allocator plugin '%s': memopt was built without it\n"
                        "install %s, then configure and build memopt again",
                        name, package);
-    struct known known = {.kind = kind, .wanted = name, .distance = 4};
+    struct known known = {.kind = kind, .nearest = {.word = name}};
     mo_plugin_each(note_known, &known);
     int r = mo_fail(error, -ENOENT, "there is no %s plugin '%s'", mo_plugin_kind_name(kind), name);
     struct other_kind other = {.name = name};
     if (mo_plugin_each(is_of_other_kind, &other) != 0)
         mo_error_hint(error, "'%s' is a %s", name, mo_plugin_kind_name(other.kind));
-    else if (known.nearest[0] != '\0')
-        mo_error_hint(error, "did you mean '%s'?", known.nearest);
+    else if (known.nearest.best != NULL)
+        mo_error_hint(error, "did you mean '%s'?", known.nearest.best);
     mo_error_hint(error, "known: %s", known.names[0] != '\0' ? known.names : "none");
     mo_error_hint(error,
                   "others are found in the directories of plugin_path and MEMOPT_PLUGIN_PATH as "
