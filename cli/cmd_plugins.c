@@ -5,14 +5,19 @@
 #include "cli/cmd.h"
 #include "cli/json.h"
 #include "cli/settings.h"
+#include "core/base/error.h"
 #include "core/config/config.h"
 #include "core/plugin/registry.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 struct listing {
     const struct mo_config *config; /* NULL: it has errors */
@@ -229,12 +234,117 @@ static int list(const struct mo_config_request *request, const char *only, int a
     return status != 0 ? status : mo_close_stdout("plugins", 1);
 }
 
-enum { OPTION_JSON = MO_CLI_LONG, OPTION_PROFILE };
+/* -------------------------------------------------------------------- --test */
+
+struct search {
+    const char *name;
+    char *path; /* of the first plugin of that name */
+};
+
+static int find_plugin(void *context, enum memopt_plugin_kind kind, const char *name,
+                       const char *path) {
+    struct search *search = context;
+    (void)kind;
+    if (strcmp(name, search->name) != 0)
+        return 0;
+    search->path = strdup(path);
+    return 1;
+}
+
+/* A plugin's absolute path, by name or as a file; the caller frees it. NULL: it is said
+ * why there is none. */
+static char *path_of(const char *plugin) {
+    struct mo_config_request request = {.file = NULL};
+    struct mo_config *config = NULL;
+    struct search search = {.name = plugin};
+    if (strchr(plugin, '/') != NULL || access(plugin, F_OK) == 0) {
+        char *path = realpath(plugin, NULL);
+        if (path == NULL)
+            mo_say("plugins", "the plugin '%s' can't be opened: %s", plugin, strerror(errno));
+        return path;
+    }
+    (void)mo_config_load(&request, &config, NULL); /* for its plugin_path */
+    mo_plugin_each(find_plugin, &search);
+    mo_config_free(config);
+    if (search.path == NULL)
+        mo_say("plugins", "there is no plugin '%s'; 'memopt plugins' lists them", plugin);
+    return search.path;
+}
+
+/* The suite is another program, which the plugin may crash; what it says goes where memopt's
+ * output goes. */
+static int run_suite(char *const *argv) {
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        execv(argv[0], argv);
+        mo_say("plugins", "'%s' can't be executed: %s", argv[0], strerror(errno));
+        _exit(MO_EXIT_USAGE);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        mo_say("plugins", "the suite can't be started: %s", strerror(errno));
+        return MO_EXIT_USAGE;
+    }
+    if (WIFSIGNALED(status)) {
+        mo_say("plugins", "the plugin ended the suite with SIG%s", sigabbrev_np(WTERMSIG(status)));
+        return 1;
+    }
+    return WEXITSTATUS(status) <= 1 ? WEXITSTATUS(status) : MO_EXIT_USAGE;
+}
+
+/* `arguments`: options of the suite. */
+static int test_plugin(const char *plugin, const char *const *arguments, size_t count) {
+    char suite[PATH_MAX], own[PATH_MAX];
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    mo_auto_free char *path = path_of(plugin);
+    mo_auto_free const char **argv = calloc(count + 5, sizeof(*argv));
+    ssize_t length = readlink("/proc/self/exe", own, sizeof(own) - 1);
+    if (path == NULL)
+        return MO_EXIT_USAGE;
+    if (argv == NULL) {
+        mo_say("plugins", "out of memory");
+        return MO_EXIT_USAGE;
+    }
+    if (mo_plugin_own_library("conformance", suite, sizeof(suite), &error) < 0) {
+        mo_say("plugins", "%s", error.message);
+        return MO_EXIT_USAGE;
+    }
+    size_t used = 0;
+    argv[used++] = suite;
+    if (length > 0) {
+        own[length] = '\0';
+        argv[used++] = "--memopt";
+        argv[used++] = own;
+    }
+    for (size_t i = 0; i < count; i++)
+        argv[used++] = arguments[i];
+    argv[used] = path;
+    return run_suite((char *const *)(uintptr_t)argv);
+}
+
+/* ------------------------------------------------------------------- command */
+
+enum { LIST, TEST }; /* the forms */
+enum {
+    OPTION_CASE = MO_CLI_LONG,
+    OPTION_JSON,
+    OPTION_LIMIT,
+    OPTION_PROFILE,
+    OPTION_SCALE,
+    OPTION_SET,
+    OPTION_TEST,
+};
 
 static int plugins_main(int argc, char *argv[]) {
     struct mo_cli cli = {.command = &mo_cmd_plugins, .argc = argc, .argv = argv};
     struct mo_config_request request = {.file = NULL};
+    mo_auto_free const char **arguments = calloc(2 * (size_t)argc, sizeof(*arguments));
+    size_t count = 0, form = LIST;
     int as_json = 0, c;
+    if (arguments == NULL) {
+        mo_say("plugins", "out of memory");
+        return 1;
+    }
     while ((c = mo_cli_next(&cli)) != 0) {
         switch (c) {
         case 'c':
@@ -247,36 +357,87 @@ static int plugins_main(int argc, char *argv[]) {
             if (mo_profile("plugins", optarg, &request.file) < 0)
                 return MO_EXIT_USAGE;
             break;
+        case OPTION_TEST:
+            form = TEST;
+            break;
+        case OPTION_CASE:
+        case OPTION_LIMIT:
+        case OPTION_SCALE:
+        case OPTION_SET:
+            arguments[count++] = c == OPTION_CASE    ? "--case"
+                                 : c == OPTION_LIMIT ? "--limit"
+                                 : c == OPTION_SCALE ? "--scale"
+                                                     : "--set";
+            arguments[count++] = optarg;
+            break;
         default:
             return cli.status;
         }
     }
+    int status = mo_cli_check_form(&cli, form);
+    if (status != 0)
+        return status;
     if (argc - optind > 1)
         return mo_wrong_usage("plugins", "one plugin at a time, not also '%s'", argv[optind + 1]);
-    return list(&request, argv[optind], as_json);
+    if (form == LIST)
+        return list(&request, argv[optind], as_json);
+    if (argc == optind)
+        return mo_wrong_usage("plugins", "missing PLUGIN");
+    return test_plugin(argv[optind], arguments, count);
 }
 
 static const struct mo_cli_option options[] = {
+    {.code = OPTION_CASE,
+     .name = "case",
+     .argument = "CASE",
+     .forms = 1u << TEST,
+     .help = "test nothing but this"},
     {.code = 'c',
      .name = "config",
      .argument = "FILE",
      .value = MO_VALUE_FILE,
+     .forms = 1u << LIST,
      .help = "read FILE after the usual files"},
     MO_CLI_HELP,
-    {.code = OPTION_JSON, .name = "json", .help = "print JSON"},
-    MO_CLI_PROFILE(OPTION_PROFILE, 0),
+    {.code = OPTION_JSON, .name = "json", .forms = 1u << LIST, .help = "print JSON"},
+    {.code = OPTION_LIMIT,
+     .name = "limit",
+     .argument = "SIZE",
+     .forms = 1u << TEST,
+     .help = "the allocator has no more memory than this"},
+    MO_CLI_PROFILE(OPTION_PROFILE, 1u << LIST),
+    {.code = OPTION_SCALE,
+     .name = "scale",
+     .argument = "N",
+     .forms = 1u << TEST,
+     .help = "test an Nth as often, as the allocator is slow"},
+    {.code = OPTION_SET,
+     .name = "set",
+     .argument = "KEY=VALUE",
+     .forms = 1u << TEST,
+     .help = "test with this value of an option of the plugin's; may be repeated"},
+    {.code = OPTION_TEST,
+     .name = "test",
+     .forms = 1u << TEST,
+     .help = "test whether a plugin does what memopt/plugin.h promises for it"},
     {.name = NULL},
 };
-static const struct mo_cli_form forms[] = {{.operands = "[PLUGIN]", .operand = MO_VALUE_PLUGIN}};
+static const struct mo_cli_form forms[] = {
+    [LIST] = {.operands = "[PLUGIN]", .operand = MO_VALUE_PLUGIN},
+    [TEST] = {.word = "--test", .operands = "PLUGIN", .operand = MO_VALUE_FILE},
+};
 const struct mo_command mo_cmd_plugins = {
     .name = "plugins",
     .summary = "list plugins and their options",
     .function = plugins_main,
     .about = "Lists the allocator, tracker and reporter plugins that can be found, or shows\n"
              "one, given by name or absolute path, and its options with their values, as a\n"
-             "configuration has them.\n",
+             "configuration has them.\n"
+             "With --test, runs the conformance suite on one: a line for each case.\n",
     .options = options,
     .forms = forms,
-    .form_count = 1,
+    .form_count = 2,
+    .more = "The exit status is 0, 1 if a case failed or nothing can be written, 2 if there\n"
+            "is no such plugin, it can't be loaded or tested, or for wrong usage.\n",
     .usage_status = MO_EXIT_USAGE,
 };

@@ -21,3 +21,14 @@ cli_memopt_SOURCES = \
 	cli/settings.c cli/settings.h
 cli_memopt_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 cli_memopt_LDADD = core/libcore-launch.la core/libcore-own.la $(JANSSON_LIBS)
+
+# The conformance suite, which `memopt plugins --test` starts and `make check` runs.
+# -fno-builtin: the process's own malloc is under test, too.
+helperdir = $(pkglibdir)
+helper_PROGRAMS = cli/conformance
+cli_conformance_SOURCES = \
+	cli/conformance.c cli/conformance.h \
+	cli/conformance_allocator.c \
+	cli/conformance_reporter.c
+cli_conformance_CFLAGS = $(AM_CFLAGS) -fno-builtin
+cli_conformance_LDADD = core/libcore-launch.la core/libcore-own.la

@@ -4,7 +4,7 @@
 set -u
 top_builddir=${top_builddir:-.}
 memopt=$top_builddir/cli/memopt
-suite=$top_builddir/tests/conformance
+suite=$top_builddir/cli/conformance
 output=$(mktemp) || exit 99
 trap 'rm -f "$output"' EXIT
 failed=0

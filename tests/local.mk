@@ -158,16 +158,12 @@ tests_test_cxx_CPPFLAGS = -I$(top_srcdir)/include
 tests_test_cxx_CXXFLAGS = -std=c++17 -Wall -Wextra -Wshadow -Wconversion $(SANITIZE_CFLAGS)
 tests_test_cxx_LDADD = libmemopt.la
 
-# Every allocator plugin through one suite; needs no cmocka. -fno-builtin: the
-# process's own malloc is under test, too.
-check_PROGRAMS += tests/conformance
-TESTS += tests/conformance
-tests_conformance_CFLAGS = $(AM_CFLAGS) -fno-builtin
-tests_conformance_LDADD = core/libcore-own.la
-EXTRA_DIST += tests/conformance-run.sh tests/plugin-manual.sh
+# Every plugin through the suite that is installed.
+TESTS += cli/conformance
+EXTRA_DIST += tests/conformance-run.sh tests/plugin-manual.sh tests/test_conformance.sh
 TESTS += tests/plugin-manual.sh
 if !SANITIZED
-TESTS += tests/conformance-run.sh
+TESTS += tests/conformance-run.sh tests/test_conformance.sh
 endif
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_contest tests/test_lsan tests/test_samples

@@ -17,8 +17,7 @@ sed -n '/^#include <memopt\/plugin.h>/,/^\.Ed/p' "$top_srcdir/man/memopt-plugin.
     sed '$d; s/\\e/\\/g' >"$directory/junk.c"
 ${CC:-cc} -shared -fPIC -Wall -Wextra -Werror -I"$top_srcdir/include" \
     -o "$directory/alloc-junk.so" "$directory/junk.c"
-GLIBC_TUNABLES=glibc.rtld.optional_static_tls=4096 ASAN_OPTIONS=allocator_may_return_null=1 \
-    "$top_builddir/tests/conformance" --scale 20 "$directory/alloc-junk.so" >"$directory/log" 2>&1 || {
+"$top_builddir/cli/memopt" plugins --test --scale 20 "$directory/alloc-junk.so" >"$directory/log" 2>&1 || {
     cat "$directory/log"
     exit 1
 }

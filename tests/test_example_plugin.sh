@@ -19,7 +19,7 @@ MAKEFLAGS= make -C "$top_builddir" -s install DESTDIR="$root" >"$work/install.lo
 pc=$(find "$root" -name memopt.pc)
 [ -n "$pc" ] || fail "no memopt.pc was installed"
 # what PKG_CONFIG_SYSROOT_DIR would do, for variables too
-sed -i "s|^prefix=|prefix=$root|; s|^exec_prefix=/|exec_prefix=$root/|; s|^libdir=/|libdir=$root/|; s|^includedir=/|includedir=$root/|" "$pc"
+sed -i "s|^prefix=|prefix=$root|; s|^exec_prefix=/|exec_prefix=$root/|; s|^bindir=/|bindir=$root/|; s|^libdir=/|libdir=$root/|; s|^includedir=/|includedir=$root/|" "$pc"
 PKG_CONFIG_PATH=$(dirname "$pc")
 export PKG_CONFIG_PATH
 
@@ -66,6 +66,9 @@ for scenario in fork-storm cross-threads thread-exit; do
     "$memopt" run -q -a scrub -- timeout 300 "$top_builddir/tests/programs/behaviour" $scenario >/dev/null ||
         fail "$scenario: exit status $?"
 done
-"$top_builddir/tests/conformance" "$plugin" >"$work/conformance" ||
-    { grep -v '^ok' "$work/conformance" | head -20; fail "conformance"; }
+# by the installed memopt, with nothing but pkg-config
+env -u CFLAGS -u LDFLAGS -u MEMOPT_PLUGIN_PATH make -C "$work/plugin" -s check >"$work/conformance" 2>&1 ||
+    { grep -v '^ok' "$work/conformance" | head -20; fail "make check of the example"; }
+grep -q '^ok      scrub program realloc$' "$work/conformance" || fail "the suite ran no program"
+grep -q '^[1-9][0-9]* passed, 0 failed, ' "$work/conformance" || fail "no sum: $(tail -1 "$work/conformance")"
 echo "built outside the tree, runs by path and by name, conforms"

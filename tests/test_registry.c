@@ -451,7 +451,7 @@ static void test_own_library(void **state) {
     assert_int_equal(mo_plugin_own_library("libmemopt-preload.so", path, 10, &error),
                      -ENAMETOOLONG);
     assert_int_equal(mo_plugin_own_library("libno.so", path, sizeof(path), &error), -ENOENT);
-    put(wanted, sizeof(wanted), "memopt's own library 'libno.so' is not in '%s': run make there",
+    put(wanted, sizeof(wanted), "memopt's own file 'libno.so' is not in '%s': run make there",
         top);
     assert_string_equal(error.message, wanted);
 }

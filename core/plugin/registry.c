@@ -245,8 +245,8 @@ void mo_plugin_vouch_for_paths(void) {
     vouched = true;
 }
 
-/* In memopt's own directory: who can write there needs no plugin. */
-static bool is_own(const char *path) {
+/* Who can write into memopt's own directory needs no plugin. */
+bool mo_plugin_is_own(const char *path) {
     const char *own = own_place()->plugins;
     size_t length = strlen(own);
     return strncmp(path, own, length) == 0 && path[length] == '/' &&
@@ -311,7 +311,7 @@ static int each_directory(directory_fn visit, void *context, bool strict,
 }
 
 int mo_plugin_own_library(const char *name, char *buffer, size_t size, struct memopt_error *error) {
-    static const char *const built[] = {"preload/.libs", ".libs"};
+    static const char *const built[] = {"preload/.libs", ".libs", "cli"};
     const struct place *place = own_place();
     char path[PATH_MAX], directory[PATH_MAX];
     bool found = false;
@@ -323,7 +323,7 @@ int mo_plugin_own_library(const char *name, char *buffer, size_t size, struct me
         found = join(path, sizeof(path), place->plugins, name) && access(path, R_OK) == 0;
     }
     if (!found)
-        return mo_fail(error, -ENOENT, "memopt's own library '%s' is not in '%s': %s", name,
+        return mo_fail(error, -ENOENT, "memopt's own file '%s' is not in '%s': %s", name,
                        place->top[0] != '\0' ? place->top : place->plugins,
                        place->top[0] != '\0' ? "run make there" : "install memopt again");
     if (strlen(path) >= size)
@@ -399,7 +399,7 @@ static int take_file(const char *directory, const char *name, char path[PATH_MAX
                      struct memopt_error *error) {
     if (!is_there(directory, name) || !join(path, PATH_MAX, directory, name))
         return 0;
-    return is_own(path) ? 1 : judge("file", path, 0, error);
+    return mo_plugin_is_own(path) ? 1 : judge("file", path, 0, error);
 }
 
 static int step_directory(void *context, const char *directory) {
@@ -952,7 +952,7 @@ static int check_elf(int fd, off_t file_size, const char *path, struct memopt_er
 static int check_file(const char *path, struct memopt_error *error) {
     char why[MO_TRUST_WHY] = "";
     mo_auto_close int fd = -1;
-    if (vouched || is_own(path)) {
+    if (vouched || mo_plugin_is_own(path)) {
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         fd = fd < 0 ? -errno : fd;
     } else {
@@ -993,7 +993,7 @@ static struct mo_plugin *find_loaded(void *handle) {
 static int open_object(enum memopt_plugin_kind kind, const char *path, void **ret_handle,
                        const struct memopt_plugin **ret_descriptor, struct memopt_error *error) {
     int r = check_file(path, error);
-    if (r == 0 && try_it != NULL && !is_own(path) && !is_loaded(path))
+    if (r == 0 && try_it != NULL && !mo_plugin_is_own(path) && !is_loaded(path))
         r = try_it(path, error);
     if (r < 0)
         return r;

@@ -83,8 +83,11 @@ int mo_plugin_each(mo_plugin_found_fn found, void *context);
 const char *mo_plugin_kind_name(enum memopt_plugin_kind kind);   /* "allocator", … */
 const char *mo_plugin_kind_prefix(enum memopt_plugin_kind kind); /* "alloc-", … */
 
-/* The absolute path of a library of memopt's own ("libmemopt-preload.so"), or
- * -ENOENT: next to the build tree or installed. */
+/* Whether a plugin file is in memopt's own directory. */
+bool mo_plugin_is_own(const char *path);
+
+/* The absolute path of a library or program of memopt's own ("libmemopt-preload.so",
+ * "conformance"), or -ENOENT: next to the build tree or installed. */
 int mo_plugin_own_library(const char *name, char *buffer, size_t size, struct memopt_error *error);
 
 /* The directory of the profiles that memopt brings: in the build tree or installed. */

@@ -4,6 +4,7 @@
  * passwords don't stay in memory for the next reader.
  *
  *   make                                 needs memopt installed (pkg-config)
+ *   make check                           runs memopt's conformance suite on it
  *   memopt run -a $PWD/alloc-scrub.so -- PROGRAM
  *   MEMOPT_PLUGIN_PATH=$PWD memopt run -a scrub --set allocator.scrub.fill=165 -- PROGRAM
  *

@@ -18,6 +18,9 @@
  * its absolute path in the INI: `allocator = /home/me/alloc-mine.so`.
  * examples/plugin/ is a complete one.
  *
+ * `memopt plugins --test FILE.so` runs the conformance suite on it, the one that
+ * memopt's own plugins have to pass: what this file promises, a line for each case.
+ *
  * Vocabulary
  *   backend     what an allocator plugin drives: libc, jemalloc, ...
  *   default heap  what the program's malloc uses

@@ -1,26 +1,10 @@
 /*
- * conformance.c - what every allocator plugin must do, as cases that run over
+ * conformance_allocator.c - what every allocator plugin must do, as cases that run over
  * its default heap, over a heap of its own and over the process's malloc.
- *
- *   conformance                     every plugin that is found, and malloc
- *   conformance PLUGIN              one, by name or absolute path: yours, too
- *   conformance --malloc            the C library's malloc family; under
- *                                   LD_PRELOAD that of the preloaded library
- *     --set KEY=VALUE               an option of the plugin's
- *     --limit SIZE                  the plugin has no more memory than this
- *     --scale N                     divide the number of rounds by N
- *     --case NAME                   this case only
- *     --from LIBRARY                malloc must be this library's
- *
- * Each case runs in a process of its own, so that a crash, a hang or the memory
- * it leaves behind is that case's. A case that fails says what it saw and where;
- * what a plugin does not have is said to be skipped. The program prints a line
- * a case and exits 0 if none failed.
  */
 #include "config.h"
 
-#include "core/base/sysmem.h"
-#include "core/plugin/registry.h"
+#include "cli/conformance.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -39,26 +23,6 @@
 #define KIB ((size_t)1024)
 #define MIB (1024 * KIB)
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#if __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__ 1
-#endif
-#endif
-#ifdef __SANITIZE_ADDRESS__
-enum { ASAN = 1 };
-#else
-enum { ASAN = 0 };
-#endif
-#ifdef __SANITIZE_THREAD__
-enum { TSAN = 1 };
-#else
-enum { TSAN = 0 };
-#endif
-enum { SANITIZED = ASAN || TSAN };
-
 #if defined(__SANITIZE_ADDRESS__)
 /* tcmalloc never frees its list of extensions. */
 __attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
@@ -73,26 +37,12 @@ static const struct memopt_malloc *table;
 static const struct memopt_allocator_ops *ops; /* NULL: the process's malloc */
 static void *heap;                             /* NULL: the default heap */
 static bool heap_mode;
-static size_t limit = SIZE_MAX;
-static unsigned scale = TSAN ? 16 : ASAN ? 2 : 1;
+static size_t limit;
+static unsigned scale;
 static bool figures_required; /* memopt's own plugin must know its figures */
 /* The blocks are AddressSanitizer's or ThreadSanitizer's: they keep freed memory,
  * have figures of their own and may hang in a child of a busy process. */
 static bool sanitizers_malloc;
-
-#define FAIL(...)                                                                                  \
-    do {                                                                                           \
-        dprintf(STDERR_FILENO, "%s:%d: ", __FILE__, __LINE__);                                     \
-        dprintf(STDERR_FILENO, __VA_ARGS__);                                                       \
-        dprintf(STDERR_FILENO, "\n");                                                              \
-        _exit(1);                                                                                  \
-    } while (0)
-#define CHECK(CONDITION, ...)                                                                      \
-    do {                                                                                           \
-        if (!(CONDITION))                                                                          \
-            FAIL(__VA_ARGS__);                                                                     \
-    } while (0)
-enum { SKIPPED = 77 };
 
 static void *t_malloc(size_t size) {
     return heap_mode ? ops->heap_malloc(heap, size) : table->malloc(size);
@@ -856,9 +806,41 @@ static void heaps_come_and_go(void) {
 
 #define PLAIN(F)                                                                                   \
     static int F##_case(void) {                                                                    \
+        prepare();                                                                                 \
         F();                                                                                       \
         return 0;                                                                                  \
     }
+#define CASE(F)                                                                                    \
+    static int F##_case(void) {                                                                    \
+        prepare();                                                                                 \
+        return F();                                                                                \
+    }
+
+/* In the case's process: the plugin is opened there. */
+static void prepare(void) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    if (conformance.plugin == NULL)
+        return;
+    /* loaded objects are constant to all but this process */
+    struct mo_plugin *plugin = (struct mo_plugin *)(uintptr_t)conformance.plugin;
+    int r = mo_plugin_open_allocator(plugin, conformance.settings, &table, &error);
+    CHECK(r == 0, "open: %s", error.message);
+    ops = &plugin->ops.allocator;
+    if (heap_mode)
+        heap = make_heap("under test");
+}
+
+static int opening(void) {
+    struct memopt_figures figures = MEMOPT_FIGURES_INIT;
+    if (ops == NULL)
+        return SKIPPED;
+    errno = EDOM;
+    if (ops->quick_figures != NULL)
+        ops->quick_figures(&figures);
+    CHECK(errno == EDOM, "quick_figures leaves errno %d", errno);
+    return 0;
+}
+
 PLAIN(alignment)
 PLAIN(zero)
 PLAIN(too_large)
@@ -873,244 +855,81 @@ PLAIN(cross_thread_free)
 PLAIN(thread_exit)
 PLAIN(heaps_are_apart)
 PLAIN(heaps_come_and_go)
+CASE(opening)
+CASE(forking)
+CASE(figures_are_sane)
+CASE(purge_gives_back)
+CASE(destroy_frees_all)
 
-static const struct test {
-    const char *name;
-    int (*run)(void);
-    bool heaps_only;
-} tests[] = {
-    {"alignment", alignment_case, false},
-    {"zero", zero_case, false},
-    {"too-large", too_large_case, false},
-    {"realloc", realloc_keeps_case, false},
-    {"calloc", calloc_zeroes_case, false},
-    {"usable-size", usable_size_case, false},
-    {"sized", the_size_decides_case, false},
-    {"large", large_case, false},
-    {"walk", random_walk_case, false},
-    {"threads", threads_case, false},
-    {"cross-thread", cross_thread_free_case, false},
-    {"fork", forking, false},
-    {"thread-exit", thread_exit_case, false},
-    {"figures", figures_are_sane, false},
-    {"purge", purge_gives_back, false},
-    {"heaps", heaps_are_apart_case, true},
-    {"destroy", destroy_frees_all, true},
-    {"heaps-threads", heaps_come_and_go_case, true},
+static const struct conformance_case opens[] = {
+    {"open", opening_case,
+     "open() returns 0 and fills malloc, free, aligned_alloc and usable_size; quick_figures() "
+     "keeps errno"},
 };
-
-static int failures;
-
-static void run_tests(const char *what, const char *only) {
-    for (size_t i = 0; i < sizeof(tests) / sizeof(*tests); i++) {
-        if ((tests[i].heaps_only && !heap_mode) ||
-            (only != NULL && strcmp(only, tests[i].name) != 0))
-            continue;
-        fflush(stdout);
-        pid_t pid = fork();
-        if (pid == 0) {
-            alarm(600);
-            if (heap_mode)
-                heap = make_heap("under test");
-            _exit(tests[i].run());
-        }
-        int status = -1;
-        if (pid > 0)
-            waitpid(pid, &status, 0);
-        if (WIFSIGNALED(status))
-            printf("FAILED  %s %s: killed by signal %d (%s)\n", what, tests[i].name,
-                   WTERMSIG(status), WTERMSIG(status) == SIGALRM ? "it hangs" : "it crashed");
-        else
-            printf("%-7s %s %s\n",
-                   status == 0                      ? "ok"
-                   : WEXITSTATUS(status) == SKIPPED ? "skipped"
-                                                    : "FAILED",
-                   what, tests[i].name);
-        failures += status != 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED);
-    }
-}
-
-static int usage(void) {
-    fprintf(stderr, "usage: conformance [--set KEY=VALUE]... [--limit SIZE] [--scale N] "
-                    "[--case NAME] [--from LIBRARY] [PLUGIN | --malloc]\n");
-    return 2;
-}
-
-static int run_plugin(const char *name, char *const *settings_text, size_t settings_count,
-                      const char *only) {
-    struct memopt_error error = MEMOPT_ERROR_INIT;
-    struct mo_plugin *plugin = NULL;
-    if (mo_plugin_load(MEMOPT_ALLOCATOR, name, &plugin, &error) < 0) {
-        fprintf(stderr, "conformance: %s\n", error.message);
-        return 1;
-    }
-    if (TSAN && plugin->ops.allocator.libraries != NULL && strcmp(name, "pool") != 0) {
-        printf("skipped %s: ThreadSanitizer does not see how its library synchronises\n", name);
-        return SKIPPED;
-    }
-    char library[4096];
-    if (mo_plugin_backend_library(plugin, library, sizeof(library), &error) < 0) {
-        printf("skipped %s: %s\n", name, error.message);
-        return SKIPPED;
-    }
-    void *settings = mo_sys_alloc(plugin->descriptor.settings_size + 1);
-    int r = mo_options_init(plugin->table, settings, &mo_sys_allocator, &error);
-    for (size_t i = 0; i < settings_count && r == 0; i++) {
-        char key[64] = "";
-        const char *equals = strchr(settings_text[i], '=');
-        if (equals != NULL)
-            snprintf(key, sizeof(key), "%.*s", (int)(equals - settings_text[i]), settings_text[i]);
-        const struct memopt_option *option = mo_option_find(plugin->table, key);
-        if (option == NULL) {
-            fprintf(stderr, "conformance: '%s' is no KEY=VALUE of this plugin\n", settings_text[i]);
-            return 2;
-        }
-        r = mo_option_parse(option, equals + 1, NULL, settings, &mo_sys_allocator, &error);
-    }
-    if (r == 0)
-        r = mo_plugin_open_allocator(plugin, settings, &table, &error);
-    if (r < 0) {
-        fprintf(stderr, "conformance: %s\n", error.message);
-        return 1;
-    }
-    ops = &plugin->ops.allocator;
-    sanitizers_malloc = SANITIZED && strcmp(plugin->descriptor.name, "libc") == 0;
-    char what[128];
-    if ((ops->flags & MEMOPT_ALLOCATOR_HEAPS_ONLY) == 0)
-        run_tests(name, only);
-    heap_mode = plugin->has_heaps != 0;
-    snprintf(what, sizeof(what), "%s heap", name);
-    if (heap_mode)
-        run_tests(what, only);
-    return failures > 0;
-}
-
-/* How memopt's own plugins are run by `conformance` alone; others by name. */
-static const struct profile {
-    const char *plugin;
-    const char *arguments[8];
-} profiles[] = {
-    {"arena", {"--set", "size=1GiB", "--limit", "1GiB"}},
-    {"arena", {"--set", "size=8GiB", "--limit", "4GiB", "--set", "mode=bump", "--scale", "4"}},
-    {"mmap", {"--scale", "4"}},
-    {"guard", {"--scale", "20"}},
-    {"guard", {"--set", "sample_every=10", "--case", "purge"}},
-    {"guard", {"--set", "sample_every=10", "--case", "destroy"}},
-    {"guard", {"--set", "max_size=100", "--set", "quarantine=0", "--case", "purge"}},
-    {"guard", {"--set", "max_size=100", "--set", "quarantine=0", "--case", "destroy"}},
+static const struct conformance_case cases[] = {
+    {"alignment", alignment_case,
+     "16-byte alignment, less for requests under 16 bytes; aligned_alloc takes any power of two"},
+    {"zero", zero_case, "malloc(0) returns a pointer of its own"},
+    {"too-large", too_large_case,
+     "on failure NULL is returned, and realloc leaves the old block untouched"},
+    {"realloc", realloc_keeps_case, "realloc keeps what the block had"},
+    {"calloc", calloc_zeroes_case, "calloc's memory is zero"},
+    {"usable-size", usable_size_case,
+     "usable_size is stable for the life of the block and all of it may be written"},
+    {"sized", the_size_decides_case,
+     "below sized_below, usable_size depends on nothing but the size that was asked for"},
+    {"large", large_case, "blocks of any size, which are the program's alone"},
+    {"walk", random_walk_case, "blocks are the program's alone, until they are freed"},
+    {"threads", threads_case, "any thread may call any operation"},
+    {"cross-thread", cross_thread_free_case, "any thread may free what another allocated"},
+    {"fork", forking_case, "the child of a fork can allocate and free"},
+    {"thread-exit", thread_exit_case, "blocks outlive the thread that allocated them"},
+    {"figures", figures_are_sane_case,
+     "figures() knows live and committed bytes or leaves them MEMOPT_UNKNOWN"},
+    {"purge", purge_gives_back_case, "purge() gives unused memory back"},
 };
+static const struct conformance_case heap_cases[] = {
+    {"heaps", heaps_are_apart_case, "heap_destroy frees what is in that heap, and nothing else"},
+    {"destroy", destroy_frees_all_case, "heap_destroy frees everything in the heap"},
+    {"heaps-threads", heaps_come_and_go_case, "any thread may create and destroy heaps"},
+};
+#define COUNT(CASES) (sizeof(CASES) / sizeof(*(CASES)))
 
-static void run_self(const char *const *arguments, size_t count, const char *name) {
-    char *argv[16] = {(char *)(uintptr_t) "conformance"};
-    for (size_t i = 0; i < count && arguments[i] != NULL; i++)
-        argv[1 + i] = (char *)(uintptr_t)arguments[i];
-    for (size_t i = 1; i < 16; i++)
-        if (argv[i] == NULL) {
-            argv[i] = (char *)(uintptr_t)name;
-            break;
-        }
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0) {
-        execv("/proc/self/exe", argv);
-        _exit(127);
-    }
-    int status = -1;
-    if (pid > 0)
-        waitpid(pid, &status, 0);
-    if (status != 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED))
-        failures++;
+static void take_options(void) {
+    limit = conformance.limit;
+    scale = conformance.scale;
+    figures_required = conformance.is_own;
 }
 
-static int run_found(void *context, enum memopt_plugin_kind kind, const char *name,
-                     const char *path) {
-    bool known = false;
-    (void)path;
-    if (kind != MEMOPT_ALLOCATOR)
-        return 0;
-    ++*(int *)context;
-    for (size_t i = 0; i < sizeof(profiles) / sizeof(*profiles); i++)
-        if (strcmp(profiles[i].plugin, name) == 0) {
-            known = true;
-            run_self(profiles[i].arguments, 8, name);
-        }
-    if (!known)
-        run_self(NULL, 0, name);
-    return 0;
+void conformance_allocator(const char *what) {
+    char in_heap[256];
+    const struct memopt_allocator_ops *own = &conformance.plugin->ops.allocator;
+    take_options();
+    sanitizers_malloc = SANITIZED && strcmp(conformance.plugin->descriptor.name, "libc") == 0;
+    if (!conformance_run(what, opens, COUNT(opens)))
+        return;
+    if ((own->flags & MEMOPT_ALLOCATOR_HEAPS_ONLY) == 0)
+        conformance_run(what, cases, COUNT(cases));
+    heap_mode = conformance.plugin->has_heaps != 0;
+    if (!heap_mode)
+        return;
+    snprintf(in_heap, sizeof(in_heap), "%s heap", what);
+    conformance_run(in_heap, cases, COUNT(cases));
+    conformance_run(in_heap, heap_cases, COUNT(heap_cases));
 }
 
-static int run_all(void) {
-    int found = 0;
-    /* jemalloc's thread-local storage, see plugins/alloc/jemalloc.c; and a
-     * sanitizer's malloc must fail as malloc does. */
-    setenv("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=4096", 1);
-    setenv("ASAN_OPTIONS", "allocator_may_return_null=1", 1);
-    setenv("TSAN_OPTIONS", "allocator_may_return_null=1", 1);
-    run_self(NULL, 0, "--malloc");
-    mo_plugin_each(run_found, &found);
-    if (found == 0) {
-        fprintf(stderr, "conformance: no allocator plugin was found\n");
-        return 1;
-    }
-    printf("%d allocators, %d failed\n", found + 1, failures);
-    return failures > 0;
-}
-
-int main(int argc, char **argv) {
-    char *settings[8];
-    size_t settings_count = 0;
-    const char *only = NULL, *name = NULL, *from = NULL;
-    bool process_malloc = false;
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        uint64_t size = 0;
-        if (strcmp(argv[i], "--malloc") == 0) {
-            process_malloc = true;
-            continue;
-        }
-        if (argv[i][0] != '-') {
-            name = argv[i];
-            continue;
-        }
-        if (value == NULL)
-            return usage();
-        i++;
-        if (strcmp(argv[i - 1], "--set") == 0 && settings_count < 8)
-            settings[settings_count++] = argv[i];
-        else if (strcmp(argv[i - 1], "--limit") == 0 && mo_parse_size(value, &size) == 0)
-            limit = size;
-        else if (strcmp(argv[i - 1], "--scale") == 0 && atoi(value) > 0)
-            scale *= (unsigned)atoi(value);
-        else if (strcmp(argv[i - 1], "--case") == 0)
-            only = value;
-        else if (strcmp(argv[i - 1], "--from") == 0)
-            from = value;
-        else
-            return usage();
-    }
-    if (process_malloc) {
-        static const struct memopt_malloc own = {
-            .size = sizeof(own),
-            .malloc = malloc,
-            .calloc = calloc,
-            .realloc = realloc,
-            .free = free,
-            .aligned_alloc = memalign,
-            .usable_size = malloc_usable_size,
-        };
-        table = &own;
-        sanitizers_malloc = SANITIZED;
-        Dl_info info;
-        if (from != NULL && (dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info) == 0 ||
-                             strstr(info.dli_fname, from) == NULL)) {
-            fprintf(stderr, "conformance: malloc is not that of '%s'\n", from);
-            return 1;
-        }
-        run_tests("malloc", only);
-        return failures > 0;
-    }
-    if (name == NULL)
-        return run_all();
-    figures_required = name[0] != '/';
-    return run_plugin(name, settings, settings_count, only);
+void conformance_malloc(const char *what) {
+    static const struct memopt_malloc own = {
+        .size = sizeof(own),
+        .malloc = malloc,
+        .calloc = calloc,
+        .realloc = realloc,
+        .free = free,
+        .aligned_alloc = memalign,
+        .usable_size = malloc_usable_size,
+    };
+    take_options();
+    table = &own;
+    sanitizers_malloc = SANITIZED;
+    conformance_run(what, cases, COUNT(cases));
 }
