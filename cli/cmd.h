@@ -52,9 +52,4 @@ int mo_wrong_option(const char *command, int result, int optopt_value, const cha
 /* Flushes stdout: 0, or `status` and a message if it can't be written. */
 int mo_close_stdout(const char *command, int status);
 
-/* The name of a table most like `word` by edit distance; NULL: none is near.
- * `name_at(context, i)` gives the i-th name, NULL at the end. */
-const char *mo_nearest(const char *word, const char *(*name_at)(const void *context, size_t i),
-                       const void *context);
-
 #endif

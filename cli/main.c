@@ -9,6 +9,8 @@
 #include "core/launch/trial.h"
 #include "core/plugin/registry.h"
 
+#include "lib/nearest.h"
+
 #include "core/base/error.h"
 
 #include <memopt/show.h>
@@ -113,60 +115,6 @@ int mo_close_stdout(const char *command, int status) {
     return status;
 }
 
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
-/* Levenshtein over three rows, where two letters in the wrong order are one mistake; words
- * are command and option names. */
-static size_t distance(const char *a, const char *b) {
-    enum { LONGEST = 64 };
-    size_t rows[3][LONGEST + 1], *row = rows[0], *above = rows[1], *before = rows[2];
-    size_t length = strlen(b);
-    if (length > LONGEST)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= length; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t *spare = before;
-        before = above;
-        above = row;
-        row = spare;
-        row[0] = i;
-        for (size_t j = 1; j <= length; j++) {
-            size_t change = above[j - 1] + (a[i - 1] != b[j - 1]);
-            row[j] = least(change, least(above[j], row[j - 1]) + 1);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                row[j] = least(row[j], before[j - 2] + 1);
-        }
-    }
-    return row[length];
-}
-
-const char *mo_nearest(const char *word, const char *(*name_at)(const void *context, size_t i),
-                       const void *context) {
-    const char *best = NULL;
-    size_t best_distance = strlen(word) / 3 + 2; /* "rn" finds "run", "xyz" finds nothing */
-    const char *name;
-    for (size_t i = 0; (name = name_at(context, i)) != NULL; i++) {
-        size_t d = distance(word, name);
-        if (d < best_distance && d < strlen(name)) {
-            best = name;
-            best_distance = d;
-        }
-    }
-    return best;
-}
-
-/* The i-th that is listed. */
-static const char *command_name(const void *context, size_t i) {
-    (void)context;
-    for (size_t j = 0; mo_commands[j] != NULL; j++)
-        if (mo_commands[j]->summary != NULL && i-- == 0)
-            return mo_commands[j]->name;
-    return NULL;
-}
-
 static void print_overview(FILE *stream) {
     fputs("usage: memopt COMMAND [ARGUMENT ...]\n"
           "       memopt --version\n"
@@ -183,9 +131,12 @@ static void print_overview(FILE *stream) {
 }
 
 static int unknown_command(const char *name) {
-    const char *near = mo_nearest(name, command_name, NULL);
-    if (near != NULL)
-        mo_say("", "there is no command '%s'; did you mean '%s'?", name, near);
+    struct mo_nearest nearest = {.word = name};
+    for (size_t i = 0; mo_commands[i] != NULL; i++)
+        if (mo_commands[i]->summary != NULL)
+            mo_nearest_try(&nearest, mo_commands[i]->name);
+    if (nearest.best != NULL)
+        mo_say("", "there is no command '%s'; did you mean '%s'?", name, nearest.best);
     else
         mo_say("", "there is no command '%s'; 'memopt -h' lists them", name);
     return MO_EXIT_USAGE;

@@ -1,5 +1,5 @@
-/* test_show.c - include/memopt/show.h: what of a stranger's text reaches a terminal or a
- * Markdown table, whole and piece by piece. */
+/* test_show.c - include/memopt/utf8.h and show.h: what is a character, and what of a stranger's
+ * text reaches a terminal or a Markdown table, whole and piece by piece. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <memopt/show.h>
+#include <memopt/utf8.h>
 
 static const struct {
     unsigned how;
@@ -80,8 +81,73 @@ static void test_pieces(void **state) {
     }
 }
 
+/* Every sequence of up to four bytes of interest, by the table of the Unicode standard
+ * (3.9, well-formed UTF-8 byte sequences). */
+static void test_utf8(void **state) {
+    (void)state;
+    static const struct {
+        unsigned char low[4], high[4];
+        size_t length;
+    } formed[] = {
+        {{0x00}, {0x7f}, 1},
+        {{0xc2, 0x80}, {0xdf, 0xbf}, 2},
+        {{0xe0, 0xa0, 0x80}, {0xe0, 0xbf, 0xbf}, 3},
+        {{0xe1, 0x80, 0x80}, {0xec, 0xbf, 0xbf}, 3},
+        {{0xed, 0x80, 0x80}, {0xed, 0x9f, 0xbf}, 3},
+        {{0xee, 0x80, 0x80}, {0xef, 0xbf, 0xbf}, 3},
+        {{0xf0, 0x90, 0x80, 0x80}, {0xf0, 0xbf, 0xbf, 0xbf}, 4},
+        {{0xf1, 0x80, 0x80, 0x80}, {0xf3, 0xbf, 0xbf, 0xbf}, 4},
+        {{0xf4, 0x80, 0x80, 0x80}, {0xf4, 0x8f, 0xbf, 0xbf}, 4},
+    };
+    static const unsigned char later[] = {0x00, 0x7f, 0x80, 0xbf, 0xc0, 0xff};
+    for (unsigned first = 0; first < 256; first++)
+        for (unsigned second = 0; second < 256; second++)
+            for (size_t rest = 0; rest < sizeof(later) * sizeof(later); rest++) {
+                const unsigned char text[] = {(unsigned char)first, (unsigned char)second,
+                                              later[rest % sizeof(later)],
+                                              later[rest / sizeof(later)], 0};
+                size_t expected = 0;
+                for (size_t i = 0; i < sizeof(formed) / sizeof(formed[0]); i++) {
+                    size_t same = 0;
+                    while (same < formed[i].length && text[same] >= formed[i].low[same] &&
+                           text[same] <= formed[i].high[same])
+                        same++;
+                    if (same == formed[i].length)
+                        expected = same;
+                }
+                for (size_t left = 1; left <= 5; left++) {
+                    size_t length = memopt_utf8((const char *)text, left, NULL);
+                    if (length != (expected <= left ? expected : 0))
+                        fail_msg("%02x %02x %02x %02x: %zu of %zu", text[0], text[1], text[2],
+                                 text[3], length, left);
+                }
+            }
+    static const struct {
+        const char *text, *clean;
+        unsigned long code;
+    } cases[] = {
+        {"", "", 0},
+        {"z", "z", 'z'},
+        {"\xc3\xa9!", "\xc3\xa9!", 0xe9},
+        {"\xe2\x82\xac", "\xe2\x82\xac", 0x20ac},
+        {"\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf", 0x10ffff},
+        {"\xff", "\xef\xbf\xbd", 42},
+        {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd", 42},
+        {"\xe2z", "\xef\xbf\xbdz", 42},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char to[16];
+        unsigned long code = 42;
+        memopt_utf8(cases[i].text, (size_t)-1, &code);
+        assert_int_equal(code, cases[i].code);
+        assert_int_equal(memopt_utf8_clean(to, cases[i].text), strlen(cases[i].clean));
+        assert_string_equal(to, cases[i].clean);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_pieces),
     };

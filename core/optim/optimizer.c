@@ -8,6 +8,7 @@
 #include "core/store/header.h"
 
 #include <memopt/dtype.h>
+#include <memopt/utf8.h>
 
 #include <errno.h>
 #include <inttypes.h>
@@ -250,7 +251,7 @@ static int check_shape(const struct memopt_param *param, struct memopt_error *er
 
 static int is_utf8(const char *text) {
     for (size_t left = strlen(text), step; left > 0; text += step, left -= step)
-        if ((step = mo_utf8_sequence(text, left)) == 0)
+        if ((step = memopt_utf8(text, left, NULL)) == 0)
             return 0;
     return 1;
 }

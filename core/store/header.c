@@ -7,32 +7,19 @@
 
 #include "core/base/error.h"
 
+#include <memopt/utf8.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* --------------------------------------------------------------------- text */
 
-size_t mo_utf8_sequence(const char *p, size_t left) {
-    const unsigned char *s = (const unsigned char *)p;
-    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (length == 0 || s[0] > 0xf4 || length > left)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    /* overlong forms, surrogates, above U+10FFFF */
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return length;
-}
-
 const char *mo_shown(const char *name, char buffer[MO_SHOWN_MAX]) {
     static const char dots[] = "...";
     size_t length = strlen(name), used = 0;
     while (used < length) {
-        size_t step = mo_utf8_sequence(name + used, length - used);
+        size_t step = memopt_utf8(name + used, length - used, NULL);
         if (step == 0)
             step = 1;
         if (used + step + sizeof(dots) > MO_SHOWN_MAX)
@@ -183,7 +170,8 @@ static int take_string(struct parser *parser, const char **ret_string, size_t *r
         if ((unsigned char)c < ' ')
             return WRONG(parser, parser->at, "a control character in a string");
         if (c != '\\') {
-            size_t step = mo_utf8_sequence(parser->text + parser->at, parser->length - parser->at);
+            size_t step =
+                memopt_utf8(parser->text + parser->at, parser->length - parser->at, NULL);
             if (step == 0)
                 return WRONG(parser, parser->at, "not UTF-8");
             memmove(out, parser->text + parser->at, step);

@@ -59,8 +59,6 @@ int mo_header_parse(char *text, size_t length, uint64_t data_size, struct mo_hea
 /* All but the text. */
 void mo_header_free(struct mo_header *header);
 
-/* Bytes of the UTF-8 sequence at `p`, of which there are `left` > 0; 0: none. */
-size_t mo_utf8_sequence(const char *p, size_t left);
 /* A name for a message: shortened, control characters as '?'. */
 #define MO_SHOWN_MAX 80
 const char *mo_shown(const char *name, char buffer[MO_SHOWN_MAX]);

@@ -3,6 +3,8 @@
 
 #include "core/base/error.h"
 
+#include <memopt/utf8.h>
+
 #include <errno.h>
 #include <inttypes.h>
 #include <search.h>
@@ -31,7 +33,7 @@ static int check_text(const char *what, const char *text, struct memopt_error *e
     if (text == NULL)
         return mo_fail(error, -EINVAL, "no %s was given", what);
     for (size_t left = strlen(text); left > 0;) {
-        size_t step = mo_utf8_sequence(text, left);
+        size_t step = memopt_utf8(text, left, NULL);
         if (step == 0)
             return mo_fail(error, -EINVAL, "the %s is not UTF-8 from '%s' on", what,
                            mo_shown(text, shown));

@@ -4,5 +4,6 @@ memoptinclude_HEADERS = \
 	include/memopt/plugin.h \
 	include/memopt/report.h \
 	include/memopt/show.h \
+	include/memopt/utf8.h \
 	include/memopt/heap.h \
 	include/memopt/memopt.h

@@ -12,6 +12,8 @@
 #ifndef MEMOPT_SHOW_H
 #define MEMOPT_SHOW_H
 
+#include <memopt/utf8.h>
+
 #include <stddef.h>
 
 #ifdef __cplusplus
@@ -30,29 +32,18 @@ enum {
  * UTF-8 that neither controls anything nor changes the order or the look of what stands
  * beside it. 0: none. */
 static inline size_t memopt_shown(const char *text) {
-    const unsigned char *s = (const unsigned char *)text;
-    if (s[0] < 0x80)
-        return s[0] >= 0x20 && s[0] != 0x7f;
-    size_t length = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
-                    : (s[0] & 0xf0) == 0xe0        ? 3
-                    : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
-                                                   : 0;
-    unsigned long code = length == 0 ? 0 : s[0] & (0xffu >> (length + 1));
-    for (size_t i = 1; i < length; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-        code = code << 6 | (s[i] & 0x3f);
-    }
+    unsigned long code = 0;
+    size_t length = memopt_utf8(text, (size_t)-1, &code);
     static const struct {
         unsigned long first, last;
     } hidden[] = {
-        {0x80, 0x9f},       /* C1 controls */
+        {0, 0x1f},          /* C0 controls */
+        {0x7f, 0x9f},       /* delete, C1 controls */
         {0x61c, 0x61c},     /* Arabic letter mark */
         {0x200b, 0x200b},   /* zero width space */
         {0x200e, 0x200f},   /* left-to-right and right-to-left marks */
         {0x2028, 0x202e},   /* line and paragraph separators, embeddings and overrides */
         {0x2060, 0x206f},   /* word joiner, invisible operators, isolates */
-        {0xd800, 0xdfff},   /* surrogates */
         {0xfeff, 0xfeff},   /* byte order mark */
         {0xfff9, 0xfffb},   /* interlinear annotations */
         {0xe0000, 0xe007f}, /* tags */
@@ -60,8 +51,6 @@ static inline size_t memopt_shown(const char *text) {
     for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++)
         if (code >= hidden[i].first && code <= hidden[i].last)
             return 0;
-    if ((length == 3 && code < 0x800) || (length == 4 && (code < 0x10000 || code > 0x10ffff)))
-        return 0; /* overlong, or no character */
     return length;
 }
 
