@@ -13,6 +13,7 @@
 #include "cli/settings.h"
 
 #include "core/base/error.h"
+#include "core/base/proc.h"
 #include "core/import/faults.h"
 #include "core/import/lsan.h"
 #include "core/import/run.h"
@@ -195,14 +196,12 @@ static void check_outputs(struct run *run) {
 /* A program may become one that memopt is not in, which nothing else says. Before
  * execve() it is a copy of memopt. */
 static void look_at_program(struct run *run, pid_t pid) {
-    char path[64], program[PATH_MAX], own[PATH_MAX];
-    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
-    ssize_t length = readlink(path, program, sizeof(program) - 1);
-    ssize_t own_length = readlink("/proc/self/exe", own, sizeof(own) - 1);
-    if (length <= 0 || (length == own_length && memcmp(program, own, (size_t)length) == 0))
+    char program[PATH_MAX], own[PATH_MAX];
+    if (mo_proc_read_exe(pid, program, sizeof(program)) <= 0)
         return;
-    program[length] = '\0';
-    strcpy(run->program, program);
+    mo_proc_read_exe(getpid(), own, sizeof(own));
+    if (strcmp(program, own) != 0)
+        strcpy(run->program, program);
 }
 
 static uint64_t now(void) {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -49,6 +50,111 @@ static void statm(void **state) {
             assert_true(process.mapped == 1 && process.resident == 2 && process.file == 3);
         }
     }
+}
+
+static void stat_of_a_process(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int code;
+        char state;
+        int64_t parent;
+        uint64_t start, faults;
+        const char *name;
+    } cases[] = {
+        {"7 (cat) R 6 5 5 34816 -1 4194304 11 12 13 14 1 2 3 4 20 0 1 0 900 1 2\n", 0, 'R', 6, 9000,
+         26, "cat"},
+        {"7 (a) (b c) ) S 1 5 5 0 -1 4 1 0 1 0 1 2 3 4 -20 -5 1 0 900", 0, 'S', 1, 9000, 0,
+         "a) (b c) "},
+        {"7 () Z 0 5 5 0 -1 4 1 0 1 0 1 2 3 4 20 0 1 0 0 1", 0, 'Z', 0, 0, 0, ""},
+        {"7 (0123456789012345678901234567890123456789012345678901234567890123456789) R "
+         "6 5 5 0 -1 4 1 0 1 0 1 2 3 4 20 0 1 0 1 1",
+         0, 'R', 6, 10, 0, "012345678901234567890123456789012345678901234567890123456789012"},
+        {"", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 (cat", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 )cat( R 6 5 5 0 -1 4 1 0 1 0 1 2 3 4 20 0 1 0 900", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 (cat)", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 (cat) R", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 (cat) R -6 5 5 0 -1 4 1 0 1 0 1 2 3 4 20 0 1 0 900", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 (cat) R 6 5 5 0 -1 4 1 0 1 0 1 2 3 4 20 0 1 0", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 (cat) R 6 5 5 0 -1 4 1 x 1 0 1 2 3 4 20 0 1 0 900", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 (cat) R 4294967296 5 5 0 -1 4 1 0 1 0 1 2 3 4 20 0 1 0 900", -EINVAL, 0, 0, 0, 0, NULL},
+        {"7 (cat) R 6 5 5 0 -1 4 1 0 1 0 1 2 3 4 20 0 1 0 1844674407370955162", -EINVAL, 0, 0, 0, 0,
+         NULL}, /* times the tick */
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct mo_proc_stat stat = {.state = 'q'};
+        assert_int_equal(mo_proc_parse_stat(cases[i].text, 10, &stat), cases[i].code);
+        if (cases[i].code != 0) {
+            assert_int_equal(stat.state, 'q');
+            continue;
+        }
+        assert_int_equal(stat.state, cases[i].state);
+        assert_int_equal(stat.parent, cases[i].parent);
+        assert_int_equal(stat.start, cases[i].start);
+        assert_int_equal(stat.children_faults, cases[i].faults);
+        assert_string_equal(stat.name, cases[i].name);
+    }
+}
+
+static void status(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int code;
+        uint64_t peak, resident;
+    } cases[] = {
+        {"Name:\tcat\nVmHWM:\t    2000 kB\nVmRSS:\t    1000 kB\nRssAnon:\t 1 kB\n", 0, 2048000,
+         1024000},
+        {"VmRSS: 1 kB\nVmHWM: 2 kB", 0, 2048, 1024},
+        {"Name:\tVmHWM: 5 kB\nVmHWM:\t2 kB\nVmRSS:\t1 kB\n", 0, 2048, 1024},
+        {"Name:\tcat\nState:\tZ (zombie)\n", -EINVAL, 0, 0},
+        {"VmHWM:\t2 kB\n", -EINVAL, 0, 0},
+        {"VmHWM:\t-2 kB\nVmRSS:\t1 kB\n", -EINVAL, 0, 0},
+        {"VmHWM:\t18446744073709551615 kB\nVmRSS:\t1 kB\n", -EINVAL, 0, 0},
+        {"", -EINVAL, 0, 0},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct mo_proc_sizes sizes = {1, 2};
+        assert_int_equal(mo_proc_parse_status(cases[i].text, &sizes), cases[i].code);
+        assert_int_equal(sizes.peak, cases[i].code == 0 ? cases[i].peak : 1);
+        assert_int_equal(sizes.resident, cases[i].code == 0 ? cases[i].resident : 2);
+    }
+}
+
+/* This process and a zombie, as the kernel has them. */
+static void processes(void **state) {
+    (void)state;
+    struct mo_proc_stat stat, zombie;
+    struct mo_proc_sizes sizes;
+    char exe[4096], other[4096], text[8];
+    assert_int_equal(mo_proc_read_stat(getpid(), &stat), 0);
+    assert_int_equal(stat.parent, getppid());
+    assert_true(stat.start > 0 && stat.children_faults == 0);
+    assert_int_equal(mo_proc_read_sizes(getpid(), &sizes), 0);
+    assert_true(sizes.resident > 0 && sizes.peak >= sizes.resident);
+    assert_true(mo_proc_read_exe(getpid(), exe, sizeof(exe)) > 0);
+    ssize_t length = readlink("/proc/self/exe", other, sizeof(other) - 1);
+    assert_true(length > 0);
+    other[length] = '\0';
+    assert_string_equal(exe, other);
+    assert_int_equal(mo_proc_read_exe(getpid(), text, sizeof(text)), 7);
+    assert_memory_equal(text, exe, 7);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    assert_int_equal(mo_proc_read_stat(child, &zombie), 0);
+    assert_int_equal(zombie.state, 'Z');
+    assert_int_equal(zombie.parent, getpid());
+    assert_true(zombie.start >= stat.start);
+    assert_int_equal(mo_proc_read_sizes(child, &sizes), -EINVAL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(mo_proc_read_stat(child, &zombie), -ENOENT);
+    assert_int_equal(mo_proc_read_sizes(child, &sizes), -ENOENT);
+    assert_int_equal(mo_proc_read_exe(child, exe, sizeof(exe)), -ENOENT);
+    assert_string_equal(exe, "");
 }
 
 static void psi(void **state) {
@@ -188,7 +294,7 @@ static void mounts(void **state) {
         strcpy(root, "r");
         strcpy(point, "p");
         int code = mo_proc_parse_mount(text, cases[i].controller, root, sizeof(root), point,
-                                         sizeof(point));
+                                       sizeof(point));
         assert_int_equal(code, cases[i].root == NULL ? -EINVAL : 0);
         assert_string_equal(root, cases[i].root == NULL ? "r" : cases[i].root);
         assert_string_equal(point, cases[i].root == NULL ? "p" : cases[i].point);
@@ -240,9 +346,11 @@ static void files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(statm), cmocka_unit_test(psi),     cmocka_unit_test(values),
-        cmocka_unit_test(keys),  cmocka_unit_test(cgroups), cmocka_unit_test(mounts),
-        cmocka_unit_test(files),
+        cmocka_unit_test(statm),     cmocka_unit_test(stat_of_a_process),
+        cmocka_unit_test(status),    cmocka_unit_test(psi),
+        cmocka_unit_test(values),    cmocka_unit_test(keys),
+        cmocka_unit_test(cgroups),   cmocka_unit_test(mounts),
+        cmocka_unit_test(processes), cmocka_unit_test(files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

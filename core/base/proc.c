@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,6 +62,50 @@ int mo_proc_parse_statm(const char *text, uint64_t page, struct mo_proc_memory *
         .resident = pages[1],
         .file = pages[2] < pages[1] ? pages[2] : pages[1], /* read at different moments */
     };
+    return 0;
+}
+
+/* "PID (NAME) STATE PPID …": the name may have blanks and brackets of its own. */
+int mo_proc_parse_stat(const char *text, uint64_t tick, struct mo_proc_stat *ret) {
+    enum { STATE = 3, PARENT = 4, MINOR = 11, MAJOR = 13, START = 22 };
+    uint64_t numbers[START + 1] = {0}, start, faults;
+    const char *name = strchr(text, '('), *at = strrchr(text, ')');
+    if (name == NULL || at == NULL || at < name || at[1] != ' ' || at[2] < 'A' || at[3] != ' ')
+        return -EINVAL;
+    char state = at[2];
+    at += 4;
+    for (int field = PARENT; field <= START; field++, at++) {
+        int is_wanted = field == PARENT || field == MINOR || field == MAJOR || field == START;
+        if (is_wanted && take_number(&at, &numbers[field]) < 0)
+            return -EINVAL;
+        at += strcspn(at, " ");
+        if (*at == '\0' && field < START)
+            return -EINVAL;
+    }
+    if (numbers[PARENT] > INT32_MAX || __builtin_mul_overflow(numbers[START], tick, &start) ||
+        __builtin_add_overflow(numbers[MINOR], numbers[MAJOR], &faults))
+        return -EINVAL;
+    size_t length = (size_t)(strrchr(text, ')') - name - 1);
+    if (length >= sizeof(ret->name))
+        length = sizeof(ret->name) - 1;
+    *ret = (struct mo_proc_stat){
+        .state = state,
+        .parent = (int64_t)numbers[PARENT],
+        .start = start,
+        .children_faults = faults,
+    };
+    memcpy(ret->name, name + 1, length);
+    return 0;
+}
+
+int mo_proc_parse_status(const char *text, struct mo_proc_sizes *ret) {
+    struct mo_proc_sizes sizes;
+    if (mo_proc_parse_key(text, "VmHWM:", &sizes.peak) < 0 ||
+        mo_proc_parse_key(text, "VmRSS:", &sizes.resident) < 0 ||
+        __builtin_mul_overflow(sizes.peak, 1024, &sizes.peak) ||
+        __builtin_mul_overflow(sizes.resident, 1024, &sizes.resident))
+        return -EINVAL;
+    *ret = sizes;
     return 0;
 }
 
@@ -169,8 +214,8 @@ static int unescape(char *text) {
 }
 
 /* "36 31 0:34 ROOT POINT options [optional ...] - TYPE SOURCE SUPER,OPTIONS" */
-int mo_proc_parse_mount(const char *text, const char *controller, char *ret_root,
-                          size_t root_size, char *ret_point, size_t point_size) {
+int mo_proc_parse_mount(const char *text, const char *controller, char *ret_root, size_t root_size,
+                        char *ret_point, size_t point_size) {
     for (const char *line = text; line != NULL; line = next_line(line)) {
         const char *fields[5];
         const char *at = line;
@@ -232,6 +277,36 @@ int mo_proc_read(const char *path, char *buffer, size_t size) {
     close(fd);
     buffer[used] = '\0';
     return code < 0 ? code : (int)used;
+}
+
+int mo_proc_read_of(int64_t pid, const char *name, char *buffer, size_t size) {
+    char path[64];
+    buffer[0] = '\0';
+    if (snprintf(path, sizeof(path), "/proc/%" PRId64 "/%s", pid, name) >= (int)sizeof(path))
+        return -ENAMETOOLONG;
+    return mo_proc_read(path, buffer, size);
+}
+
+int mo_proc_read_exe(int64_t pid, char *buffer, size_t size) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%" PRId64 "/exe", pid);
+    ssize_t length = readlink(path, buffer, size - 1);
+    buffer[length < 0 ? 0 : length] = '\0';
+    return length < 0 ? -errno : (int)length;
+}
+
+int mo_proc_read_stat(int64_t pid, struct mo_proc_stat *ret) {
+    char text[1024];
+    int code = mo_proc_read_of(pid, "stat", text, sizeof(text));
+    if (code < 0)
+        return code;
+    return mo_proc_parse_stat(text, 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK), ret);
+}
+
+int mo_proc_read_sizes(int64_t pid, struct mo_proc_sizes *ret) {
+    char text[4096];
+    int code = mo_proc_read_of(pid, "status", text, sizeof(text));
+    return code < 0 ? code : mo_proc_parse_status(text, ret);
 }
 
 int mo_proc_read_memory(const char *proc, struct mo_proc_memory *ret) {

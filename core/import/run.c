@@ -10,6 +10,7 @@
 #include "core/import/run.h"
 
 #include "core/base/error.h"
+#include "core/base/proc.h"
 #include "core/model/model.h"
 #include "core/model/process.h"
 
@@ -58,23 +59,10 @@ static int no_memory(struct memopt_error *error) {
 /* Does the process run that had this number when its record was begun? (A daemon that
  * the program left behind does.) If so, `program` is its executable, or "". */
 static int is_running(int64_t pid, uint64_t begun, char *program, size_t size) {
-    char path[64], stat[1024];
-    snprintf(path, sizeof(path), "/proc/%lld/exe", (long long)pid);
-    ssize_t n = readlink(path, program, size - 1);
-    program[n > 0 ? n : 0] = '\0';
-    snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
-    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    n = fd < 0 ? -1 : read(fd, stat, sizeof(stat) - 1);
-    if (n <= 0)
-        return 0;
-    stat[n] = '\0';
-    const char *at = strrchr(stat, ')');
-    if (at == NULL || at[1] != ' ' || strchr("ZXx", at[2]) != NULL)
-        return 0;
-    for (int field = 2; at != NULL && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    return at != NULL &&
-           strtoull(at + 1, NULL, 10) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK)) <= begun;
+    struct mo_proc_stat stat;
+    mo_proc_read_exe(pid, program, size);
+    return mo_proc_read_stat(pid, &stat) == 0 && strchr("ZXx", stat.state) == NULL &&
+           stat.start <= begun;
 }
 
 /* Whether two paths that were read of /proc/PID/exe are of programs of different names.

@@ -10,6 +10,7 @@
 
 #include "core/launch/launch.h"
 #include "core/base/error.h"
+#include "core/base/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -337,19 +338,11 @@ static void reap_orphans(const struct wait *wait) {
 /* Of a zombie: its name, and whether it has waited for children. Then page faults of
  * theirs are on its account. */
 static void read_zombie(pid_t pid, struct mo_launch_result *result) {
-    char path[64], text[1024];
-    unsigned long minor, major;
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    text[got < 0 ? 0 : got] = '\0';
-    const char *start = strchr(text, '('), *end = strrchr(text, ')');
-    if (start != NULL && end > start)
-        snprintf(result->name, sizeof(result->name), "%.*s", (int)(end - start - 1), start + 1);
-    result->waited_for_children =
-        end == NULL ||
-        sscanf(end + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %lu %*s %lu", &minor, &major) != 2 ||
-        minor + major > 0;
+    struct mo_proc_stat stat = {.children_faults = 1};
+    if (mo_proc_read_stat(pid, &stat) == 0)
+        snprintf(result->name, sizeof(result->name), "%.*s", (int)sizeof(result->name) - 1,
+                 stat.name);
+    result->waited_for_children = stat.children_faults > 0;
 }
 
 /* Whether the program has ended; on the way, stops with it. */

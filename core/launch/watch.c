@@ -4,6 +4,7 @@
 #include "core/launch/watch.h"
 
 #include "core/base/error.h"
+#include "core/base/proc.h"
 #include "core/import/run.h"
 #include "core/launch/samples.h"
 #include "core/model/model.h"
@@ -35,7 +36,7 @@ enum { EARLY_SEARCHES = 32 };
 
 struct seen {
     pid_t pid, ppid;
-    uint64_t start;          /* clock ticks since boot: tells a reused pid apart */
+    uint64_t start;          /* ns since boot: tells a reused pid apart */
     uint64_t peak;           /* bytes; 0: not known */
     uint64_t looked;         /* when it was seen to run `program`; ns since the epoch */
     char *program, *command; /* may be NULL */
@@ -80,57 +81,6 @@ void mo_watch_free(struct mo_watch *watch) {
     free(watch);
 }
 
-/* A file of /proc, NUL-ended; its length, or 0. */
-static size_t read_proc(pid_t pid, const char *name, char *buffer, size_t size) {
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, buffer, size - 1);
-    buffer[got < 0 ? 0 : got] = '\0';
-    return got < 0 ? 0 : (size_t)got;
-}
-
-static int read_stat(pid_t pid, pid_t *ret_ppid, uint64_t *ret_start) {
-    char text[1024];
-    int ppid;
-    uint64_t start;
-    if (read_proc(pid, "stat", text, sizeof(text)) == 0)
-        return 0;
-    /* the name may have blanks and brackets of its own */
-    const char *end = strrchr(text, ')');
-    if (end == NULL ||
-        sscanf(end + 1,
-               " %*c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-               "%" SCNu64,
-               &ppid, &start) != 2)
-        return 0;
-    *ret_ppid = ppid;
-    *ret_start = start;
-    return 1;
-}
-
-/* The largest resident size until now, and the one of now. 0: a zombie, gone, or on its way
- * into another program. */
-static int read_sizes(pid_t pid, uint64_t *ret_peak, uint64_t *ret_rss) {
-    char text[4096];
-    uint64_t peak, rss;
-    read_proc(pid, "status", text, sizeof(text));
-    const char *line = strstr(text, "\nVmHWM:");
-    if (line == NULL || sscanf(line, "\nVmHWM: %" SCNu64 " kB VmRSS: %" SCNu64, &peak, &rss) != 2)
-        return 0;
-    *ret_peak = peak * 1024;
-    *ret_rss = rss * 1024;
-    return rss > 0;
-}
-
-static int read_program(pid_t pid, char *text, size_t size) {
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
-    ssize_t length = readlink(path, text, size - 1);
-    text[length < 0 ? 0 : length] = '\0';
-    return length > 0;
-}
-
 /* What it runs now: execve() may have changed it since the last look. The sizes of
  * what it was before (a copy of its parent, after a fork) are not that program's. */
 static void read_names(struct seen *seen, const char *program) {
@@ -143,8 +93,8 @@ static void read_names(struct seen *seen, const char *program) {
     free(seen->command);
     seen->program = strdup(program);
     seen->command = NULL;
-    size_t size = read_proc(seen->pid, "cmdline", text, sizeof(text));
-    for (size_t i = 0; i + 1 < size; i++)
+    int size = mo_proc_read_of(seen->pid, "cmdline", text, sizeof(text));
+    for (int i = 0; i + 1 < size; i++)
         if (text[i] == '\0')
             text[i] = ' ';
     if (size > 0)
@@ -159,24 +109,26 @@ static uint64_t clock_of(clockid_t clock) {
 
 static void look(struct seen *seen) {
     char program[4096], later[4096];
-    uint64_t start, peak, rss, since = clock_of(CLOCK_REALTIME);
-    pid_t ppid;
-    seen->gone = !read_stat(seen->pid, &ppid, &start) || start != seen->start;
+    struct mo_proc_stat stat;
+    struct mo_proc_sizes sizes;
+    uint64_t since = clock_of(CLOCK_REALTIME);
+    seen->gone = mo_proc_read_stat(seen->pid, &stat) < 0 || stat.start != seen->start;
     if (seen->gone)
         return;
-    read_program(seen->pid, program, sizeof(program));
-    if (!read_sizes(seen->pid, &peak, &rss))
+    mo_proc_read_exe(seen->pid, program, sizeof(program));
+    /* a zombie, gone, or on its way into another program */
+    if (mo_proc_read_sizes(seen->pid, &sizes) < 0 || sizes.resident == 0)
         return;
     uint64_t time = clock_of(CLOCK_MONOTONIC);
-    read_program(seen->pid, later, sizeof(later));
+    mo_proc_read_exe(seen->pid, later, sizeof(later));
     if (strcmp(program, later) != 0) /* whose sizes they are can't be said */
         return;
     if (program[0] != '\0')
         read_names(seen, program);
     seen->looked = since;
-    if (peak > seen->peak)
-        seen->peak = peak;
-    mo_samples_add(&seen->samples, time, rss);
+    if (sizes.peak > seen->peak)
+        seen->peak = sizes.peak;
+    mo_samples_add(&seen->samples, time, sizes.resident);
 }
 
 static void add(struct mo_watch *watch, pid_t pid, pid_t ppid, uint64_t start) {
@@ -193,9 +145,9 @@ static void add(struct mo_watch *watch, pid_t pid, pid_t ppid, uint64_t start) {
  * of memopt still has memopt's arguments, of which the program's are only a part. */
 static int is_memopt_still(pid_t pid) {
     char own[4096], its[4096];
-    size_t own_size = read_proc(getpid(), "cmdline", own, sizeof(own));
-    size_t its_size = read_proc(pid, "cmdline", its, sizeof(its));
-    return its_size == 0 || (its_size == own_size && memcmp(its, own, its_size) == 0);
+    int own_size = mo_proc_read_of(getpid(), "cmdline", own, sizeof(own));
+    int its_size = mo_proc_read_of(pid, "cmdline", its, sizeof(its));
+    return its_size <= 0 || (its_size == own_size && memcmp(its, own, (size_t)its_size) == 0);
 }
 
 /* A process in its parent's memory is no other program: one that vfork() has begun, or
@@ -218,12 +170,11 @@ static size_t read_relations(struct relation *relations) {
     while (proc != NULL && count < MOST && (entry = readdir(proc)) != NULL) {
         char *end;
         long pid = strtol(entry->d_name, &end, 10);
-        struct relation *relation = &relations[count];
-        if (pid <= 0 || *end != '\0' || !read_stat((pid_t)pid, &relation->ppid, &relation->start))
+        struct mo_proc_stat stat;
+        if (pid <= 0 || *end != '\0' || mo_proc_read_stat(pid, &stat) < 0)
             continue;
-        relation->pid = (pid_t)pid;
-        relation->ours = 0;
-        count++;
+        relations[count++] =
+            (struct relation){.pid = (pid_t)pid, .ppid = (pid_t)stat.parent, .start = stat.start};
     }
     if (proc != NULL)
         closedir(proc);
@@ -306,14 +257,14 @@ int mo_watch_rss(const struct mo_watch *watch, pid_t pid, struct mo_watch_rss *r
     return 0;
 }
 
-/* Clock ticks since boot as nanoseconds since the epoch. */
-static uint64_t since_epoch(uint64_t ticks) {
+/* Nanoseconds since boot as nanoseconds since the epoch. */
+static uint64_t since_epoch(uint64_t since_boot) {
     struct timespec real, boot;
     clock_gettime(CLOCK_REALTIME, &real);
     clock_gettime(CLOCK_BOOTTIME, &boot);
     int64_t offset =
         (int64_t)(real.tv_sec - boot.tv_sec) * 1000000000 + real.tv_nsec - boot.tv_nsec;
-    return (uint64_t)(offset + (int64_t)(ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK))));
+    return (uint64_t)(offset + (int64_t)since_boot);
 }
 
 /* Nothing but what is seen from outside is known of it. */

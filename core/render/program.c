@@ -9,6 +9,7 @@
 #include "core/heap/heap.h"
 
 #include "core/base/error.h"
+#include "core/base/proc.h"
 #include "core/model/process.h"
 #include "core/render/render.h"
 #include "core/runtime/notes.h"
@@ -28,36 +29,25 @@ static int no_memory(struct memopt_error *error) {
 
 /* ------------------------------------------------------------ what /proc says */
 
-/* The whole file, ended by two NULs; NULL: it can't be read. */
-static char *read_proc(const char *path, size_t *ret_size) {
-    mo_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return NULL;
-    char *text = NULL;
-    size_t used = 0, room = 0;
-    ssize_t n;
-    do {
-        if (room - used < 512) {
-            char *larger = realloc(text, room + 4096);
-            if (larger == NULL) {
-                free(text);
-                return NULL;
-            }
-            text = larger;
-            room += 4096;
-        }
-        n = read(fd, text + used, room - used - 2);
-        used += n > 0 ? (size_t)n : 0;
-    } while (n > 0);
-    text[used] = text[used + 1] = '\0';
-    *ret_size = used;
+/* The kernel takes no more than MOST bytes of them, with the environment; each ends with a
+ * NUL, and one more follows. NULL: out of memory. */
+static char *read_arguments(size_t *ret_size) {
+    enum { ROOM = 4096, MOST = 8 << 20 };
+    char *text;
+    for (size_t room = ROOM; (text = malloc(room)) != NULL; room *= 4) {
+        int size = mo_proc_read_of(getpid(), "cmdline", text, room);
+        *ret_size = size < 0 ? 0 : (size_t)size;
+        if (*ret_size < room - 1 || room > MOST)
+            break;
+        free(text);
+    }
     return text;
 }
 
 /* The arguments this program was started with. */
 static int begin(struct memopt_report *report, struct memopt_error *error) {
     size_t size = 0, count = 0;
-    mo_auto_free char *text = read_proc("/proc/self/cmdline", &size);
+    mo_auto_free char *text = read_arguments(&size);
     for (size_t i = 0; i < size; i++)
         count += text[i] == '\0';
     mo_auto_free char **argv = calloc(count + 1, sizeof(*argv));
@@ -70,12 +60,8 @@ static int begin(struct memopt_report *report, struct memopt_error *error) {
 }
 
 static uint64_t peak_rss(void) {
-    size_t size;
-    mo_auto_free char *text = read_proc("/proc/self/status", &size);
-    const char *line = text == NULL ? NULL : strstr(text, "\nVmHWM:");
-    unsigned long long kib;
-    return line != NULL && sscanf(line, "\nVmHWM: %llu kB", &kib) == 1 ? (uint64_t)kib * 1024
-                                                                       : MEMOPT_UNKNOWN;
+    struct mo_proc_sizes sizes;
+    return mo_proc_read_sizes(getpid(), &sizes) < 0 ? MEMOPT_UNKNOWN : sizes.peak;
 }
 
 static uint64_t now(clockid_t clock) {
@@ -86,18 +72,11 @@ static uint64_t now(clockid_t clock) {
 
 /* Nanoseconds since this process started, to a clock tick. */
 static uint64_t age(void) {
-    size_t size;
-    mo_auto_free char *text = read_proc("/proc/self/stat", &size);
-    /* The name may hold anything: count from its end. Field 22 is the start. */
-    const char *at = text == NULL ? NULL : strrchr(text, ')');
-    for (int field = 2; at != NULL && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    unsigned long long ticks;
-    if (at == NULL || sscanf(at, "%llu", &ticks) != 1)
+    struct mo_proc_stat stat;
+    if (mo_proc_read_stat(getpid(), &stat) < 0)
         return MEMOPT_UNKNOWN;
-    uint64_t tick = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
     uint64_t up = now(CLOCK_BOOTTIME);
-    return up > ticks * tick ? up - ticks * tick : 0;
+    return up > stat.start ? up - stat.start : 0;
 }
 
 /* ------------------------------------------------------------- the one process */
@@ -191,8 +170,7 @@ static int describe(struct memopt_report *report, struct memopt_process *process
     process->pid = getpid();
     process->ppid = getppid();
     process->binding = "none";
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-    exe[n < 0 ? 0 : n] = '\0';
+    mo_proc_read_exe(getpid(), exe, sizeof(exe));
     process->program = mo_report_strdup(report, exe);
     size_t length = 1;
     for (size_t i = 0; report->argv[i] != NULL; i++)

@@ -19,6 +19,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     if (mo_proc_parse_psi(text, &some) == 0 && !(some >= 0 && some <= 1))
         abort();
+    struct mo_proc_stat stat;
+    if (mo_proc_parse_stat(text, 10000000, &stat) == 0 &&
+        (stat.parent < 0 || memchr(stat.name, '\0', sizeof(stat.name)) == NULL))
+        abort();
+    struct mo_proc_sizes sizes;
+    mo_proc_parse_status(text, &sizes);
     mo_proc_parse_value(text, &value);
     mo_proc_parse_key(text, "inactive_file", &value);
     mo_proc_parse_key(text, "MemTotal:", &value);
