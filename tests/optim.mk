@@ -16,6 +16,12 @@ tests_test_optim_SOURCES = tests/test_optim.c tests/optim_noise.h tests/heap_chi
 tests_test_optim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_optim_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
 
+check_PROGRAMS += tests/test_optim_place
+TESTS += tests/test_optim_place
+tests_test_optim_place_SOURCES = tests/test_optim_place.c tests/optim_noise.h
+tests_test_optim_place_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_optim_place_LDADD = $(libmemopt_la_OBJECTS) $(libmemopt_la_LIBADD) $(CMOCKA_LIBS) -lm
+
 check_PROGRAMS += tests/test_optim_kernels
 TESTS += tests/test_optim_kernels
 tests_test_optim_kernels_SOURCES = tests/test_optim_kernels.c tests/optim_noise.h

@@ -83,6 +83,10 @@ static size_t parts(const struct mo_settings_optimizer *settings, const struct m
     return FACTORED;
 }
 
+static float *part_of(const struct mo_tensor *tensor, size_t part) {
+    return tensor->whole.at[MO_AT_PARTS + part];
+}
+
 static void prepare(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor) {
     struct mo_scalars *s = &tensor->scalars;
     double rest = pow((double)tensor->updates, -settings->beta2_decay);
@@ -132,7 +136,7 @@ static float average(const struct mo_scalars *s, float old, double mean) {
 static void survey_rows(void *context, size_t index) {
     const struct survey *survey = context;
     const struct mo_scalars *s = &survey->tensor->scalars;
-    float *rows = survey->tensor->parts[ROWS].data, buffer[STRIP];
+    float *rows = part_of(survey->tensor, ROWS), buffer[STRIP];
     uint64_t columns = survey->shape.columns, count = survey->shape.matrices * survey->shape.rows;
     uint64_t first = index * survey->rows_at_a_time, end = first + survey->rows_at_a_time;
     for (uint64_t row = first; row < end && row < count; row++) {
@@ -153,7 +157,7 @@ static void survey_columns(void *context, size_t index) {
     const struct survey *survey = context;
     const struct mo_scalars *s = &survey->tensor->scalars;
     const struct shape *shape = &survey->shape;
-    float *averages = survey->tensor->parts[COLUMNS].data, buffer[STRIP];
+    float *averages = part_of(survey->tensor, COLUMNS), buffer[STRIP];
     uint64_t at = index % survey->strips * STRIP;
     uint64_t first = index / survey->strips * survey->matrices_at_a_time;
     uint64_t end = first + survey->matrices_at_a_time;
@@ -191,8 +195,8 @@ static void survey(const struct mo_settings_optimizer *settings, struct mo_tenso
     mo_workers_run(workers,
                    (size_t)(parts_of(shape->matrices, survey.matrices_at_a_time) * survey.strips),
                    survey_columns, &survey);
-    const float *averages = tensor->parts[ROWS].data;
-    float *means = tensor->parts[MEANS].data;
+    const float *averages = part_of(tensor, ROWS);
+    float *means = part_of(tensor, MEANS);
     for (uint64_t matrix = 0; matrix < shape->matrices; matrix++) {
         double sum = 0;
         for (uint64_t row = 0; row < shape->rows; row++)
@@ -225,13 +229,13 @@ struct moment {
 };
 static struct moment moment_at(const struct mo_tensor *tensor, uint64_t at, size_t most) {
     if (tensor->rank < 2) {
-        const float *whole = tensor->parts[WHOLE].data;
+        const float *whole = part_of(tensor, WHOLE);
         return (struct moment){whole + at, 1, most};
     }
     uint64_t rows = tensor->shape[tensor->rank - 2], columns = tensor->shape[tensor->rank - 1];
     uint64_t row = at / columns, column = at % columns, matrix = row / rows;
-    const float *r = tensor->parts[ROWS].data, *c = tensor->parts[COLUMNS].data,
-                *mean = tensor->parts[MEANS].data;
+    const float *r = part_of(tensor, ROWS), *c = part_of(tensor, COLUMNS),
+                *mean = part_of(tensor, MEANS);
     return (struct moment){c + matrix * columns + column, sqrtf(mean[matrix] / r[row]),
                            least(most, columns - column)};
 }
@@ -289,7 +293,7 @@ static void norms(const struct mo_scalars *s, size_t n, float *p, const float *g
     const struct mo_tensor *tensor = s->tensor;
     (void)slot;
     if (tensor->rank < 2)
-        square_average((float *)tensor->parts[WHOLE].data + s->first, g, n, s);
+        square_average(part_of(tensor, WHOLE) + s->first, g, n, s);
     for (size_t at = 0; is_narrow(tensor) && at < n; at += STRIP) {
         float xg[STRIP], v[STRIP];
         size_t count = least(n - at, STRIP);
@@ -352,6 +356,7 @@ static mo_kernel_fn kernel(const struct mo_settings_optimizer *settings, int pha
 const struct mo_method mo_adafactor = {
     .name = "adafactor",
     .defaults = defaults,
+    .needs = MO_NEEDS_NORMS | MO_NEEDS_TENSORS,
     .check = check,
     .slots = slots,
     .parts = parts,

@@ -201,14 +201,15 @@ static MO_KERNEL void bf16_8bit(const struct mo_scalars *s, pair *restrict p,
 }
 
 /* Declines blocks whose numbers are too large for folded factors. */
-static int block_bf16_8bit(const struct mo_scalars *s, const struct mo_span *span, size_t at) {
-    const struct mo_stored_slot *m = &span->slots[0], *v = &span->slots[1];
+static int block_bf16_8bit(const struct mo_scalars *s, const struct mo_operands *operands,
+                           size_t at) {
+    const struct mo_stored_slot *m = &operands->slots[0], *v = &operands->slots[1];
     float absmax[2] = {m->absmax[at / MO_BLOCK], v->absmax[at / MO_BLOCK]};
     if (absmax[0] >= MO_Q8_SIGNED_LIMIT || absmax[1] >= MO_Q8_UNSIGNED_LIMIT)
         return 0;
-    bf16_8bit(s, (pair *)((uint16_t *)span->data + at),
-              (const pair *)((const uint16_t *)span->grad + at), (uint32_t *)m->data + at / 4,
-              (uint32_t *)v->data + at / 4, absmax, mo_block_key(span, at));
+    bf16_8bit(s, (pair *)((uint16_t *)operands->data + at),
+              (const pair *)((const uint16_t *)operands->grad + at), (uint32_t *)m->data + at / 4,
+              (uint32_t *)v->data + at / 4, absmax, mo_block_key(operands, at));
     m->absmax[at / MO_BLOCK] = absmax[0];
     v->absmax[at / MO_BLOCK] = absmax[1];
     return 1;
@@ -229,6 +230,7 @@ static mo_block_fn block(const struct mo_settings_optimizer *settings,
 const struct mo_method mo_adam = {
     .name = "adam",
     .defaults = adam_defaults,
+    .needs = MO_NEEDS_ELEMENTS,
     .slots = slots,
     .prepare = prepare,
     .kernel = kernel,
@@ -237,6 +239,7 @@ const struct mo_method mo_adam = {
 const struct mo_method mo_adamw = {
     .name = "adamw",
     .defaults = adamw_defaults,
+    .needs = MO_NEEDS_ELEMENTS,
     .slots = slots,
     .prepare = prepare_decoupled,
     .kernel = kernel,
@@ -245,6 +248,7 @@ const struct mo_method mo_adamw = {
 const struct mo_method mo_amsgrad = {
     .name = "amsgrad",
     .defaults = amsgrad_defaults,
+    .needs = MO_NEEDS_ELEMENTS,
     .slots = slots,
     .prepare = prepare,
     .kernel = kernel,

@@ -93,6 +93,7 @@ static mo_kernel_fn kernel(const struct mo_settings_optimizer *settings, int pha
 const struct mo_method mo_lamb = {
     .name = "lamb",
     .defaults = defaults,
+    .needs = MO_NEEDS_NORMS,
     .slots = slots,
     .prepare = prepare,
     .kernel = kernel,

@@ -84,6 +84,7 @@ static mo_kernel_fn kernel(const struct mo_settings_optimizer *settings, int pha
 const struct mo_method mo_lars = {
     .name = "lars",
     .defaults = defaults,
+    .needs = MO_NEEDS_NORMS,
     .slots = slots,
     .prepare = prepare,
     .kernel = kernel,

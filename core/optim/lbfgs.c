@@ -61,7 +61,7 @@ static size_t parts(const struct mo_settings_optimizer *settings, const struct m
         ret_parts[i] = (struct mo_part){names[i], tensor->count, MEMOPT_DTYPE_F32, scratch[i]};
     ret_parts[CHANGES] = (struct mo_part){"old_dirs", all, MEMOPT_DTYPE_F32, 0};
     ret_parts[MOVES] = (struct mo_part){"old_stps", all, MEMOPT_DTYPE_F32, 0};
-    if (tensor->first_chunk != 0)
+    if (tensor->number != 0)
         return NUMBERS;
     ret_parts[NUMBERS] = (struct mo_part){"lbfgs", 5 + 2 * history, MEMOPT_DTYPE_F64, 0};
     return NUMBERS + 1;
@@ -82,10 +82,10 @@ static int is_below(double number, double limit) {
 }
 
 static const char *check_parts(const struct mo_settings_optimizer *settings,
-                               const struct mo_tensor *tensor) {
-    if (tensor->part_count <= NUMBERS || tensor->parts[NUMBERS].is.dtype != MEMOPT_DTYPE_F64)
+                               const struct mo_span *whole) {
+    const struct numbers *numbers = whole->at[MO_AT_PARTS + NUMBERS];
+    if (numbers == NULL)
         return NULL;
-    const struct numbers *numbers = tensor->parts[NUMBERS].data;
     double history = (double)settings->history;
     int possible = is_below(numbers->iterations, (double)UINT64_MAX) &&
                    is_below(numbers->stored, history + 1) && is_below(numbers->next, history);
@@ -95,6 +95,7 @@ static const char *check_parts(const struct mo_settings_optimizer *settings,
 const struct mo_method mo_lbfgs = {
     .name = "lbfgs",
     .defaults = defaults,
+    .needs = MO_NEEDS_TENSORS,
     .by_loss = 1,
     .check = check,
     .slots = slots,
@@ -153,20 +154,22 @@ static MO_KERNEL float largest(const float *x, size_t n) {
 
 static float *locate(const struct mo_tensor *tensor, struct vector vector, uint64_t at) {
     if (vector.part == VALUES)
-        return (float *)tensor->data + at;
-    return (float *)tensor->parts[vector.part].data + vector.index * tensor->count + at;
+        return (float *)tensor->whole.at[MO_AT_DATA] + at;
+    return (float *)tensor->whole.at[MO_AT_PARTS + vector.part] + vector.index * tensor->count + at;
 }
 static const float *locate_input(const struct mo_tensor *tensor, struct vector vector,
                                  uint64_t at) {
-    return vector.part == GRADIENT ? (const float *)tensor->grad + at : locate(tensor, vector, at);
+    return vector.part == GRADIENT ? (const float *)tensor->whole.at[MO_AT_GRAD] + at
+                                   : locate(tensor, vector, at);
 }
 
 static void work(void *context, size_t chunk) {
     const struct algebra *a = context;
     const struct memopt_optimizer *optimizer = a->pass.optimizer;
-    const struct mo_tensor *tensor = mo_chunk_owner(optimizer, chunk);
-    uint64_t at = (uint64_t)(chunk - tensor->first_chunk) * MO_CHUNK, rest = tensor->count - at;
-    size_t n = rest < MO_CHUNK ? (size_t)rest : MO_CHUNK;
+    struct mo_range range = mo_place_chunk(optimizer->place, chunk);
+    const struct mo_tensor *tensor = &optimizer->tensors[range.tensor];
+    uint64_t at = range.first;
+    size_t n = range.count;
     double *sums = optimizer->sums + chunk * MO_SUMS;
     const float *x = locate_input(tensor, a->x, at);
     switch (a->operation) {
@@ -212,15 +215,11 @@ static void set_sum(struct memopt_optimizer *optimizer, struct vector to, struct
 static double reduce(struct memopt_optimizer *optimizer, enum operation operation, struct vector x,
                      struct vector y) {
     struct algebra a = {.operation = operation, .x = x, .y = y};
-    double sums[MO_SUMS], most = 0;
+    struct mo_place *place = optimizer->place;
     a.pass.optimizer = optimizer;
-    for (size_t chunk = 0; chunk < optimizer->chunk_count; chunk++)
-        optimizer->sums[chunk * MO_SUMS + 1] = 0;
     mo_pass_run(&a.pass, work);
-    mo_pass_sums(optimizer, NULL, sums);
-    for (size_t chunk = 0; operation == LARGEST && chunk < optimizer->chunk_count; chunk++)
-        most = fmax(most, optimizer->sums[chunk * MO_SUMS]);
-    return operation == LARGEST ? most : sums[0];
+    return place->ops->reduce(place, optimizer->sums, MO_SUMS, 0, place->chunk_count,
+                              operation == LARGEST ? MO_REDUCE_LARGEST : MO_REDUCE_SUM);
 }
 
 /* ------------------------------------------------------------- minimization */
@@ -240,10 +239,14 @@ static void forget(struct numbers *numbers) {
     numbers->h = 1;
 }
 
+/* The program reads the parameters and writes the gradient: they are not held then. */
 static int call_loss(struct run *run, double *ret_loss) {
     double loss = (double)NAN;
     run->result.evaluations++;
+    mo_pass_let_go(run->optimizer, 1);
     int code = run->loss(run->context, &loss);
+    mo_pass_hold(run->optimizer);
+    run->numbers = run->optimizer->tensors[0].whole.at[MO_AT_PARTS + NUMBERS];
     *ret_loss = run->sign * loss;
     return code < 0 ? code : 0;
 }
@@ -339,6 +342,7 @@ static int iterate(struct run *run, int *ret_stop) {
     unsigned evaluations;
     set(optimizer, vec(START), 1, vec(VALUES));
     int code = mo_line_search(&line, first * settings->lr, &point, &evaluations);
+    numbers = run->numbers; /* the loss was computed in between */
     if (code < 0 || point.t == 0) {
         set(optimizer, vec(VALUES), 1, vec(START));
         set(optimizer, vec(CURRENT), 1, vec(PREVIOUS));
@@ -433,6 +437,7 @@ int memopt_optimizer_minimize(struct memopt_optimizer *optimizer, memopt_loss_fn
         code = mo_state_make(optimizer, error);
     if (code < 0)
         return code;
+    mo_pass_hold(optimizer);
     mo_state_refresh(optimizer);
     const struct mo_settings_optimizer *settings = &optimizer->groups[0].settings;
     struct run run = {
@@ -441,10 +446,10 @@ int memopt_optimizer_minimize(struct memopt_optimizer *optimizer, memopt_loss_fn
         .loss = loss,
         .context = context,
         .sign = settings->maximize ? -1 : 1,
-        .numbers = optimizer->tensors[0].parts[NUMBERS].data,
         .result = {.size = ret_minimized == NULL ? 0 : ret_minimized->size},
     };
     code = minimize(&run);
+    mo_pass_let_go(optimizer, 1);
     if (code < 0)
         return mo_fail(error, code, "the function that computes the loss failed: %s",
                        strerror(-code));

@@ -32,7 +32,7 @@ core_optim_libkernels_la_SOURCES = \
 	core/optim/radam.c \
 	core/optim/rmsprop.c \
 	core/optim/sgd.c \
-	core/optim/span.c \
+	core/optim/operands.c \
 	core/optim/sparse.c \
 	core/optim/wrap.c
 core_optim_libkernels_la_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno \

@@ -68,6 +68,7 @@ static mo_kernel_fn kernel(const struct mo_settings_optimizer *settings, int pha
 const struct mo_method mo_nadam = {
     .name = "nadam",
     .defaults = defaults,
+    .needs = MO_NEEDS_ELEMENTS,
     .slots = slots,
     .prepare = prepare,
     .kernel = kernel,

@@ -5,27 +5,25 @@
  *   settings.c   from text to settings: defaults, INI, groups
  *   methods.c    the list of methods
  *   sgd.c …      a method a file: its table row and its kernels
- *   pass.c       all chunks of all tensors, as spans, by all threads
+ *   pass.c       all chunks of all tensors, from their place, by all threads
  *   sparse.c     gradients of some rows, and the method that takes them
  *   lbfgs.c      the method that looks at the loss; linesearch.c is its search
  *   wrap.c       what goes around any method: Lookahead, SAM
- *   span.c       a range of a tensor through a kernel: types, rounding, 8 bit
+ *   operands.c   a range of a tensor through a kernel: types, rounding, 8 bit
  *   convert.h    16-bit and 8-bit numbers to fp32 and back
  *   gradient.c   the pass over gradients: norm, not finite, accumulation
  *   workers.c    threads
- *   state.c      the state's memory
+ *   state.c      which regions a tensor has
  *   save.c       the state in a file
  *
  * Vocabulary
  *   method   an optimizer as a formula: descriptor + kernels, no state of its own
- *   span     a range of one tensor. Kernels see spans, never tensors, so that
- *            chunks can come from anywhere (a file, later)
- *   part     state that is not one number an element (rows, a history), or not of
- *            the method: an array by itself
- *   block    MO_BLOCK elements at a multiple of MO_BLOCK in their tensor: what
- *            one 8-bit scale and one key of the random generator belong to
- *   chunk    the span that a thread takes at a time: MO_CHUNK elements at a
- *            multiple of MO_CHUNK in their tensor, or the tensor's rest
+ *   place    where the numbers are (core/store/place.h). A pass acquires a chunk, as a
+ *            span of addresses, and releases it; nothing else knows an address
+ *   operands a span as kernels take it: which region is what, and how it is rounded
+ *   part     state of a method that is not one number an element (rows, a history):
+ *            an array by itself
+ *   block, chunk, range, span: core/tensor/span.h; region: core/tensor/layout.h
  *
  * Invariants
  *   An element's new values depend on its old ones, its gradient, the tensor's
@@ -39,16 +37,16 @@
  *      place as its row in methods.c. A setting that no other has: a row in
  *      optimizer_options there and a field in struct mo_settings_optimizer;
  *      unset (NULL) is its default; `make -C BUILD man-reference`.
- *   2. A file NAME.c here: the defaults of all settings it takes, slots(),
- *      prepare(), kernels, struct mo_method. Copy adagrad.c. Add it to the
+ *   2. A file NAME.c here: the defaults of all settings it takes, what it needs,
+ *      slots(), prepare(), kernels, struct mo_method. Copy adagrad.c. Add it to the
  *      kernels' sources in local.mk and its row to methods.c.
  *   3. A kernel is a plain loop over restrict pointers under MO_KERNEL; no libm
  *      but sqrtf, fabsf, fmaxf-like selections written with ?:.
- *      Two kernels and finish(): the first makes sums per chunk (norms),
+ *      MO_NEEDS_NORMS: two kernels and finish(): the first makes sums per chunk,
  *      finish() makes scalars of them, the second goes over the tensor again.
- *      State that is not one number an element: parts(); sums that are not the
- *      tensor's: survey(). Copy adafactor.c. Gradients of some rows, or a look at
- *      the loss: sparse.c and lbfgs.c.
+ *      MO_NEEDS_TENSORS: state that is not one number an element: parts(); sums that
+ *      are not the tensor's: survey(). Copy adafactor.c. Gradients of some rows, or a
+ *      look at the loss: sparse.c and lbfgs.c.
  *   4. A row in the tables of tests/test_optim.c (what a step does, save and load),
  *      test_optim_kernels.c or test_optim_norms.c (a scalar reference),
  *      test_optim_wrap.c (Lookahead and SAM), test_optim_faults.c and
@@ -61,6 +59,7 @@
 #include "config.h"
 
 #include "core/config/config.h"
+#include "core/store/place.h"
 
 #include <memopt/optim.h>
 
@@ -68,14 +67,24 @@
 #include <stdatomic.h>
 
 enum {
-    MO_BLOCK = 256,
-    MO_CHUNK = 64 * 1024, /* 256 KiB an array: in L2, and worth waking a thread for */
-    MO_SLOTS = 4,         /* most that a method has */
-    MO_PARTS = 10,        /* most that a tensor has */
-    MO_SUMS = 2,          /* that a chunk can make */
+    MO_SLOTS = 4, /* most that a method has */
+    MO_PARTS = 8, /* most that a method has */
+    MO_SUMS = 2,  /* that a chunk can make */
     MO_CARRY = 2,
 };
-_Static_assert(MO_CHUNK % MO_BLOCK == 0, "chunks are whole blocks");
+
+/* The regions of a tensor, in the order that they have in its record and in files. */
+enum {
+    MO_AT_DATA, /* the program's, as is the gradient */
+    MO_AT_GRAD,
+    MO_AT_SLOTS, /* two for each: numbers or codes, and for those the scales */
+    MO_AT_PARTS = MO_AT_SLOTS + 2 * MO_SLOTS,
+    MO_AT_SLOW = MO_AT_PARTS + MO_PARTS, /* Lookahead's */
+    MO_AT_UNPERTURBED,                   /* SAM's */
+    MO_AT_MASTER,
+    MO_AT_ACCUMULATOR,
+};
+_Static_assert(MO_AT_ACCUMULATOR + 1 == (int)MO_REGIONS, "there is room for all regions");
 
 /* With sanitizers ifuncs run before their run-time is there. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(MO_SANITIZED) &&   \
@@ -125,11 +134,12 @@ struct mo_scalars {
 typedef void (*mo_kernel_fn)(const struct mo_scalars *s, size_t n, float *p, const float *g,
                              float *const *slot, double *sums);
 
-struct mo_span;
-typedef int (*mo_block_fn)(const struct mo_scalars *s, const struct mo_span *span, size_t at);
+struct mo_operands;
+typedef int (*mo_block_fn)(const struct mo_scalars *s, const struct mo_operands *operands,
+                           size_t at);
 struct mo_kernels {
     mo_kernel_fn update;
-    /* NULL, or the same in one pass for the MO_BLOCK elements from `at` on of a span
+    /* NULL, or the same in one pass for the MO_BLOCK elements from `at` on of operands
      * whose types and formats it was chosen for. It may decline a block for what is
      * in it: 0, with nothing changed. */
     mo_block_fn block;
@@ -150,6 +160,13 @@ struct mo_part {
     int scratch; /* means nothing between steps: not saved */
 };
 
+/* What has to be at hand to update an element. */
+enum mo_needs {
+    MO_NEEDS_ELEMENTS = 1, /* its own numbers, and for 8-bit state those of its block */
+    MO_NEEDS_NORMS = 2,    /* sums over its tensor: two passes */
+    MO_NEEDS_TENSORS = 4,  /* whole tensors, for as long as the step takes */
+};
+
 struct mo_tensor;
 struct mo_default {
     const char *key, *value;
@@ -158,8 +175,9 @@ struct mo_method {
     const char *name;
     /* Settings of its own, besides those that all have; ends with a NULL key. */
     const struct mo_default *defaults;
-    int sparse;  /* gradients are of some rows (sparse.c) */
-    int by_loss; /* has no kernels, but the whole to itself (lbfgs.c) */
+    unsigned needs; /* MO_NEEDS_ELEMENTS alone, or others */
+    int sparse;     /* gradients are of some rows (sparse.c) */
+    int by_loss;    /* has no kernels, but the whole to itself (lbfgs.c) */
     /* NULL, or says what is wrong with settings that are each in range: NULL, or
      * a message's rest ("nesterov needs a momentum above 0"). */
     const char *(*check)(const struct mo_settings_optimizer *settings);
@@ -176,27 +194,22 @@ struct mo_method {
     /* NULL, or chooses mo_kernels.block for a tensor; it may give NULL. */
     mo_block_fn (*block)(const struct mo_settings_optimizer *settings,
                          const struct mo_tensor *tensor, int grad_dtype);
-    /* NULL, or looks at the whole gradient after prepare(), before the kernels. */
+    /* NULL, or looks at the whole gradient after prepare(), before the kernels
+     * (MO_NEEDS_TENSORS). */
     void (*survey)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor,
                    const void *grad, int grad_dtype, struct mo_workers *workers);
-    /* NULL: one phase. Between the two: the sums of the tensor are there. */
+    /* Between the two passes of MO_NEEDS_NORMS: the sums of the tensor are there. */
     void (*finish)(const struct mo_settings_optimizer *settings, struct mo_tensor *tensor,
                    const double sums[MO_SUMS]);
     /* NULL, or looks at parts that came from a file, where they are more than numbers
-     * to compute with: the name of a part that can't be, or NULL. */
+     * to compute with: the name of a part that can't be, or NULL. `whole` is the tensor. */
     const char *(*check_parts)(const struct mo_settings_optimizer *settings,
-                               const struct mo_tensor *tensor);
+                               const struct mo_span *whole);
 };
 extern const struct mo_method *const mo_methods[]; /* by mo_settings_optimizer.name */
 extern const size_t mo_method_count;
 
 /* ------------------------------------------------------------------ tensors */
-
-/* Of the types that parameters, gradients and parts of a state have. Inline, as chunks
- * are found by it. */
-static inline size_t mo_element_size(int dtype) {
-    return dtype == MEMOPT_DTYPE_F64 ? 8 : dtype == MEMOPT_DTYPE_F32 ? 4 : 2;
-}
 
 struct mo_stored_slot {
     void *data;    /* float, or whole blocks of codes (convert.h) */
@@ -204,16 +217,12 @@ struct mo_stored_slot {
     enum mo_slot_kind kind;
 };
 
-struct mo_stored_part {
-    struct mo_part is;
-    void *data;
-};
-
 struct mo_tensor {
     char *name;
+    size_t number; /* among the tensors, also in their place */
     int dtype, grad_dtype;
     unsigned group;
-    void *data;
+    void *data; /* as the place has them */
     const void *grad;
     uint64_t count;
     unsigned rank;
@@ -222,34 +231,27 @@ struct mo_tensor {
     int has_sparse;
     int sorted; /* its rows are strictly ascending; else their order is in `order` */
     uint64_t *order, order_room;
-    uint32_t id;        /* hash of the name: part of the random generator's key */
-    size_t first_chunk; /* in the order of all tensors' chunks */
-    size_t chunks;
+    uint32_t id; /* hash of the name: part of the random generator's key */
 
-    /* State. One block of the heap holds what the pointers point to. */
-    void *state; /* NULL: none yet */
+    /* State: a record in the optimizer's place. */
+    int has_state;
     size_t state_bytes;
     size_t slot_count;
-    struct mo_stored_slot slots[MO_SLOTS];
-    size_t part_count; /* the method's, then others */
-    struct mo_stored_part parts[MO_PARTS];
-    float *slow;        /* Lookahead's, a part; NULL: none */
-    void *unperturbed;  /* SAM's, a part; NULL: none */
-    float *master;      /* NULL: none */
-    float *accumulator; /* NULL: none */
-    int master_stale;   /* the program wrote data; `slow` is, too */
-    int fresh;          /* its state was made by the call that is running */
+    enum mo_slot_kind slot_kinds[MO_SLOTS];
+    int master_stale; /* the program wrote data; the slow weights are, too */
+    int fresh;        /* its state was made by the call that is running */
     uint64_t updates;
     double carry[MO_CARRY]; /* what a method keeps per tensor */
 
     /* Of the step that is running. */
     struct mo_scalars scalars;
     struct mo_kernels kernels;
-    uint32_t key; /* of the random generator */
+    uint32_t key;         /* of the random generator */
+    struct mo_span whole; /* MO_NEEDS_TENSORS; its layout is NULL: not held */
 };
 
-/* A range of a tensor, as memory. Pointers are to its first element. */
-struct mo_span {
+/* A range of a tensor as kernels take it. Pointers are to its first element. */
+struct mo_operands {
     size_t count;
     uint64_t block; /* number of its first block in the tensor */
     void *data;
@@ -263,17 +265,24 @@ struct mo_span {
     uint32_t key;
 };
 
-/* pass.c: a run over all chunks. What needs more has this first in a struct. */
+/* pass.c: a run over all chunks. What needs more has this first in a struct; what runs
+ * acquires the chunk, and releases it. */
 struct mo_pass {
     struct memopt_optimizer *optimizer;
     int accumulated; /* gradients are those in the accumulators */
     int first;       /* of an accumulation */
-    int phase;
 };
 void mo_pass_run(struct mo_pass *pass, mo_work_fn work);
-struct mo_tensor *mo_chunk_owner(const struct memopt_optimizer *optimizer, size_t chunk);
-void mo_chunk_span(const struct mo_pass *pass, const struct mo_tensor *tensor, size_t chunk,
-                   struct mo_span *ret_span);
+/* Returns the tensor that the chunk is of. */
+const struct mo_tensor *mo_pass_acquire(const struct mo_pass *pass, size_t chunk,
+                                        struct mo_span *ret_span);
+void mo_pass_release(const struct mo_pass *pass, const struct mo_span *span, int dirty);
+/* What the pass's kernels work on. */
+void mo_pass_operands(const struct mo_pass *pass, const struct mo_tensor *tensor,
+                      const struct mo_span *span, struct mo_operands *ret_operands);
+/* Whole tensors, if the method needs them; chunks are then parts of them. */
+void mo_pass_hold(struct memopt_optimizer *optimizer);
+void mo_pass_let_go(struct memopt_optimizer *optimizer, int dirty);
 /* The sums of a tensor (NULL: of all), in the order of chunks. */
 void mo_pass_sums(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
                   double ret_sums[MO_SUMS]);
@@ -281,20 +290,19 @@ void mo_pass_sums(const struct memopt_optimizer *optimizer, const struct mo_tens
 /* sparse.c: before a step: are the rows there? Sorts them. -EINVAL, -ENOMEM. */
 int mo_sparse_begin(struct memopt_optimizer *optimizer, struct memopt_error *error);
 /* A chunk's share of the rows; `only_norm`: the sum of squares in sums[0]. */
-void mo_sparse_chunk(const struct mo_pass *pass, const struct mo_tensor *tensor, size_t chunk,
-                     int only_norm);
+void mo_sparse_chunk(const struct mo_pass *pass, size_t chunk, int only_norm);
 
 /* wrap.c: after an update; 1 if it moved the parameters. */
 int mo_lookahead(struct mo_pass *pass);
 /* Puts back what memopt_optimizer_perturb() changed. */
 void mo_unperturb(struct memopt_optimizer *optimizer);
 
-/* span.c: one kernel over one span, which begins at a multiple of MO_BLOCK. */
-void mo_span_update(const struct mo_span *span, const struct mo_kernels *kernels,
-                    const struct mo_scalars *s, double *sums);
+/* operands.c: one kernel over one range, which begins at a multiple of MO_BLOCK. */
+void mo_operands_update(const struct mo_operands *operands, const struct mo_kernels *kernels,
+                        const struct mo_scalars *s, double *sums);
 /* Where the random numbers of the block at `at` begin: the element's number in
  * the block is added, and the sum hashed (convert.h). */
-uint32_t mo_block_key(const struct mo_span *span, size_t at);
+uint32_t mo_block_key(const struct mo_operands *operands, size_t at);
 /* `count` numbers of a type as fp32. */
 void mo_load(const void *from, int dtype, size_t count, float *to);
 
@@ -313,12 +321,13 @@ struct memopt_optimizer {
     struct memopt_heap *heap;
     const struct mo_method *method;
     struct mo_workers *workers;
+    struct mo_place *place;
     struct mo_group *groups;
     size_t group_count;
     struct mo_tensor *tensors;
     size_t tensor_count, tensor_room;
     double *sums; /* MO_SUMS a chunk */
-    size_t chunk_count, chunk_room;
+    size_t chunk_room;
     unsigned micro; /* steps accumulated since the last update */
     uint64_t updates;
     int perturbed; /* parameters are where SAM put them */
@@ -352,14 +361,9 @@ void mo_settings_print(const struct mo_method *method, const struct mo_settings_
 int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error);
 int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
                       struct memopt_error *error);
-/* The parts of a tensor, the method's first; returns how many. */
-size_t mo_state_parts(const struct mo_method *method, const struct mo_settings_optimizer *settings,
-                      const struct mo_tensor *tensor, struct mo_part *ret_parts);
-/* Describes the state without its memory: all of its pointers are to be compared with
- * NULL only. mo_state_forget() ends that. */
-void mo_state_outline(struct memopt_optimizer *optimizer, struct mo_tensor *tensor);
-void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor);
-void mo_state_forget(struct mo_tensor *tensor); /* frees nothing */
+/* The regions that a tensor has or would have with these settings. */
+void mo_state_layout(const struct mo_method *method, const struct mo_settings_optimizer *settings,
+                     const struct mo_tensor *tensor, struct mo_layout *ret_layout);
 /* Masters and slow weights from parameters that the program wrote. */
 void mo_state_refresh(struct memopt_optimizer *optimizer);
 

@@ -57,9 +57,14 @@ int memopt_optimizer_create(const struct memopt_optimizer_options *given,
     optimizer->method = mo_methods[settings.name];
     optimizer->groups = groups;
     optimizer->group_count = 1;
+    optimizer->place = mo_ram_create(heap);
     unsigned threads = settings.threads > 0 ? (unsigned)settings.threads : mo_cpu_count();
     groups->settings.threads = threads;
-    code = mo_workers_create(heap, threads, &optimizer->workers, error);
+    if (optimizer->place == NULL)
+        code = mo_fail(error, -ENOMEM, "no memory for an optimizer in heap '%s'",
+                       memopt_heap_name(heap));
+    else
+        code = mo_workers_create(heap, threads, &optimizer->workers, error);
     if (code < 0) {
         memopt_optimizer_destroy(optimizer);
         return code;
@@ -74,10 +79,11 @@ void memopt_optimizer_destroy(struct memopt_optimizer *optimizer) {
     struct memopt_heap *heap = optimizer->heap;
     mo_workers_destroy(optimizer->workers);
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
-        mo_state_free(optimizer, &optimizer->tensors[i]);
         memopt_heap_free(heap, optimizer->tensors[i].order);
         memopt_heap_free(heap, optimizer->tensors[i].name);
     }
+    if (optimizer->place != NULL)
+        optimizer->place->ops->destroy(optimizer->place);
     memopt_heap_free(heap, optimizer->tensors);
     memopt_heap_free(heap, optimizer->sums);
     memopt_heap_free(heap, optimizer->groups);
@@ -113,27 +119,24 @@ int memopt_optimizer_add_group(struct memopt_optimizer *optimizer, const char *t
 
 static int group_has_state(const struct memopt_optimizer *optimizer, size_t group) {
     for (size_t i = 0; i < optimizer->tensor_count; i++)
-        if (optimizer->tensors[i].group == group && optimizer->tensors[i].state != NULL)
+        if (optimizer->tensors[i].group == group && optimizer->tensors[i].has_state)
             return 1;
     return 0;
 }
 
-static int same_parts(const struct mo_method *method, const struct mo_tensor *tensor,
-                      const struct mo_settings_optimizer *now,
-                      const struct mo_settings_optimizer *next) {
-    struct mo_part a[MO_PARTS], b[MO_PARTS];
-    size_t count = mo_state_parts(method, now, tensor, a);
-    int same = count == mo_state_parts(method, next, tensor, b);
-    for (size_t i = 0; same && i < count; i++)
-        same = strcmp(a[i].name, b[i].name) == 0 && a[i].count == b[i].count;
-    return same;
+static int same_layout(const struct mo_method *method, const struct mo_tensor *tensor,
+                       const struct mo_settings_optimizer *now,
+                       const struct mo_settings_optimizer *next) {
+    struct mo_layout a, b;
+    mo_state_layout(method, now, tensor, &a);
+    mo_state_layout(method, next, tensor, &b);
+    return mo_layout_same(&a, &b);
 }
 
 /* Would the new settings want another state than the one that is there? */
 static int check_state_kept(const struct memopt_optimizer *optimizer, size_t group,
                             const struct mo_settings_optimizer *now,
                             const struct mo_settings_optimizer *next, struct memopt_error *error) {
-    struct mo_slot a[MO_SLOTS], b[MO_SLOTS];
     if (now->threads != next->threads)
         return mo_fail(error, -EBUSY, "'threads' can't change: the threads are there");
     if (optimizer->micro != 0 && now->accumulate != next->accumulate)
@@ -142,15 +145,10 @@ static int check_state_kept(const struct memopt_optimizer *optimizer, size_t gro
         return 0;
     if (optimizer->perturbed && now->sam != next->sam)
         return mo_fail(error, -EBUSY, "'sam' can't change between a perturbation and its step");
-    size_t count = optimizer->method->slots(now, a);
-    int same = count == optimizer->method->slots(next, b) && now->rounding == next->rounding &&
-               now->state_format == next->state_format &&
-               (now->accumulate > 1) == (next->accumulate > 1);
-    for (size_t i = 0; same && i < count; i++)
-        same = strcmp(a[i].name, b[i].name) == 0;
+    int same = now->rounding == next->rounding && now->state_format == next->state_format;
     for (size_t i = 0; same && i < optimizer->tensor_count; i++)
         same = optimizer->tensors[i].group != group ||
-               same_parts(optimizer->method, &optimizer->tensors[i], now, next);
+               same_layout(optimizer->method, &optimizer->tensors[i], now, next);
     if (same)
         return 0;
     return mo_fail(error, -EBUSY,
@@ -313,8 +311,9 @@ static int make_room(struct memopt_optimizer *optimizer, size_t chunks) {
         optimizer->tensors = tensors;
         optimizer->tensor_room = room;
     }
-    if (optimizer->chunk_room - optimizer->chunk_count < chunks) {
-        size_t room = optimizer->chunk_count + chunks + optimizer->chunk_count / 2;
+    size_t there = optimizer->place->chunk_count;
+    if (optimizer->chunk_room - there < chunks) {
+        size_t room = there + chunks + there / 2;
         double *sums =
             memopt_heap_realloc(optimizer->heap, optimizer->sums, room * MO_SUMS * sizeof(*sums));
         if (sums == NULL)
@@ -340,10 +339,11 @@ int memopt_optimizer_add(struct memopt_optimizer *optimizer, const struct memopt
     int code = check_param(optimizer, &param, error);
     if (code < 0)
         return code;
-    size_t chunks = (size_t)((param.count + MO_CHUNK - 1) / MO_CHUNK);
+    struct mo_place *place = optimizer->place;
     size_t length = strlen(param.name) + 1;
     char *name = memopt_heap_alloc(optimizer->heap, length);
-    if (name == NULL || make_room(optimizer, chunks) < 0) {
+    if (name == NULL || make_room(optimizer, mo_chunk_count(param.count)) < 0 ||
+        place->ops->add(place, param.count) < 0) {
         memopt_heap_free(optimizer->heap, name);
         return mo_fail(error, -ENOMEM, "no memory for parameter '%s' in heap '%s'", param.name,
                        memopt_heap_name(optimizer->heap));
@@ -352,6 +352,7 @@ int memopt_optimizer_add(struct memopt_optimizer *optimizer, const struct memopt
     struct mo_tensor *tensor = &optimizer->tensors[optimizer->tensor_count];
     *tensor = (struct mo_tensor){
         .name = name,
+        .number = optimizer->tensor_count,
         .dtype = param.dtype,
         .grad_dtype = param.grad_dtype,
         .group = (unsigned)param.group,
@@ -360,13 +361,12 @@ int memopt_optimizer_add(struct memopt_optimizer *optimizer, const struct memopt
         .count = param.count,
         .rank = param.rank == 0 ? 1 : param.rank,
         .id = name_hash(name),
-        .first_chunk = optimizer->chunk_count,
-        .chunks = chunks,
     };
     memcpy(tensor->shape, param.shape, sizeof(tensor->shape));
     if (param.rank == 0)
         tensor->shape[0] = param.count;
-    optimizer->chunk_count += chunks;
+    place->ops->bind(place, tensor->number, MO_AT_DATA, param.data);
+    place->ops->bind(place, tensor->number, MO_AT_GRAD, (void *)param.grad);
     if (ret_index != NULL)
         *ret_index = optimizer->tensor_count;
     optimizer->tensor_count++;
@@ -393,6 +393,7 @@ int memopt_optimizer_set_data(struct memopt_optimizer *optimizer, size_t index, 
         return mo_fail(error, -EINVAL, "parameter '%s': its data is %s", tensor->name,
                        data == NULL ? "NULL" : "not aligned to its type");
     tensor->data = data;
+    optimizer->place->ops->bind(optimizer->place, index, MO_AT_DATA, data);
     return 0;
 }
 
@@ -411,6 +412,7 @@ int memopt_optimizer_set_grad(struct memopt_optimizer *optimizer, size_t index, 
         return mo_fail(error, -EINVAL, "parameter '%s': its gradient is not aligned to its type",
                        tensor->name);
     tensor->grad = grad;
+    optimizer->place->ops->bind(optimizer->place, index, MO_AT_GRAD, (void *)grad);
     return 0;
 }
 
@@ -423,41 +425,45 @@ void memopt_optimizer_data_changed(struct memopt_optimizer *optimizer) {
 
 static void accumulate_chunk(void *context, size_t chunk) {
     const struct mo_pass *pass = context;
-    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
     struct mo_span span;
-    mo_chunk_span(pass, tensor, chunk, &span);
-    mo_gradient_add(tensor->accumulator + span.block * MO_BLOCK, span.grad, span.grad_dtype,
-                    span.count, pass->first);
+    const struct mo_tensor *tensor = mo_pass_acquire(pass, chunk, &span);
+    mo_gradient_add(span.at[MO_AT_ACCUMULATOR], span.at[MO_AT_GRAD], tensor->grad_dtype,
+                    span.range.count, pass->first);
+    mo_pass_release(pass, &span, 1);
 }
 
 static void square_chunk(void *context, size_t chunk) {
     const struct mo_pass *pass = context;
-    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
     struct mo_span span;
     if (pass->optimizer->method->sparse) {
-        mo_sparse_chunk(pass, tensor, chunk, 1);
+        mo_sparse_chunk(pass, chunk, 1);
         return;
     }
-    mo_chunk_span(pass, tensor, chunk, &span);
+    const struct mo_tensor *tensor = mo_pass_acquire(pass, chunk, &span);
     pass->optimizer->sums[chunk * MO_SUMS] =
-        mo_gradient_square(span.grad, span.grad_dtype, span.count);
+        pass->accumulated
+            ? mo_gradient_square(span.at[MO_AT_ACCUMULATOR], MEMOPT_DTYPE_F32, span.range.count)
+            : mo_gradient_square(span.at[MO_AT_GRAD], tensor->grad_dtype, span.range.count);
+    mo_pass_release(pass, &span, 0);
 }
 
 static void update_chunk(void *context, size_t chunk) {
     const struct mo_pass *pass = context;
-    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
-    struct mo_scalars scalars = tensor->scalars;
     struct mo_span span;
+    struct mo_operands operands;
     if (pass->optimizer->method->sparse) {
-        mo_sparse_chunk(pass, tensor, chunk, 0);
+        mo_sparse_chunk(pass, chunk, 0);
         return;
     }
-    mo_chunk_span(pass, tensor, chunk, &span);
-    scalars.first = span.block * MO_BLOCK;
+    const struct mo_tensor *tensor = mo_pass_acquire(pass, chunk, &span);
+    struct mo_scalars scalars = tensor->scalars;
+    mo_pass_operands(pass, tensor, &span, &operands);
+    scalars.first = span.range.first;
     double *sums = pass->optimizer->sums + chunk * MO_SUMS;
     for (size_t i = 0; i < MO_SUMS; i++)
         sums[i] = 0;
-    mo_span_update(&span, &tensor->kernels, &scalars, sums);
+    mo_operands_update(&operands, &tensor->kernels, &scalars, sums);
+    mo_pass_release(pass, &span, 1);
 }
 
 static uint32_t make_key(const struct mo_settings_optimizer *settings,
@@ -482,31 +488,28 @@ static void update(struct mo_pass *pass, double scale) {
                                               .tensor = tensor};
         tensor->key = make_key(settings, tensor);
         method->prepare(settings, tensor);
-        const void *grad = pass->accumulated ? tensor->accumulator : tensor->grad;
         int grad_dtype = pass->accumulated ? MEMOPT_DTYPE_F32 : tensor->grad_dtype;
         if (method->survey != NULL)
-            method->survey(settings, tensor, grad, grad_dtype, optimizer->workers);
+            method->survey(settings, tensor,
+                           tensor->whole.at[pass->accumulated ? MO_AT_ACCUMULATOR : MO_AT_GRAD],
+                           grad_dtype, optimizer->workers);
         tensor->kernels = (struct mo_kernels){
             .update = method->kernel(settings, 0),
             .block = method->block == NULL ? NULL : method->block(settings, tensor, grad_dtype),
         };
     }
-    pass->phase = 0;
     mo_pass_run(pass, update_chunk);
-    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+    int two_passes = (method->needs & MO_NEEDS_NORMS) != 0;
+    for (size_t i = 0; two_passes && i < optimizer->tensor_count; i++) {
         struct mo_tensor *tensor = &optimizer->tensors[i];
         const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
-        if (method->finish == NULL)
-            continue;
         double sums[MO_SUMS];
         mo_pass_sums(optimizer, tensor, sums);
         method->finish(settings, tensor, sums);
         tensor->kernels = (struct mo_kernels){.update = method->kernel(settings, 1)};
     }
-    if (method->finish != NULL) {
-        pass->phase = 1;
+    if (two_passes)
         mo_pass_run(pass, update_chunk);
-    }
     optimizer->updates++;
     mo_lookahead(pass);
 }
@@ -534,11 +537,10 @@ static int check_step(const struct memopt_optimizer *optimizer, const struct mem
 
 /* The norm of all gradients, as the update would see them. */
 static double find_norm(struct mo_pass *pass, double scale) {
-    double sum = 0;
+    double sums[MO_SUMS];
     mo_pass_run(pass, square_chunk);
-    for (size_t chunk = 0; chunk < pass->optimizer->chunk_count; chunk++)
-        sum += pass->optimizer->sums[chunk * MO_SUMS];
-    return sqrt(sum) * scale;
+    mo_pass_sums(pass->optimizer, NULL, sums);
+    return sqrt(sums[0]) * scale;
 }
 
 static void step(struct memopt_optimizer *optimizer, struct memopt_step *result) {
@@ -587,7 +589,9 @@ int memopt_optimizer_step(struct memopt_optimizer *optimizer, struct memopt_step
         .grad_scale = 1,
     };
     mo_unperturb(optimizer);
+    mo_pass_hold(optimizer);
     step(optimizer, &result);
+    mo_pass_let_go(optimizer, 1);
     result.updates = optimizer->updates;
     if (ret_step != NULL)
         memcpy(ret_step, &result, ret_step->size);

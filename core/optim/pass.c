@@ -1,69 +1,80 @@
 /*
- * pass.c - runs over all chunks of an optimizer's tensors: which tensor a chunk is
- * of, the chunk as a span, and the sums that chunks made.
+ * pass.c - runs over all chunks of an optimizer's tensors: a chunk from its place and
+ * back, what kernels work on in it, and the sums that chunks made.
  */
 #include "core/optim/optim.h"
 
-#include <memopt/dtype.h>
-
 void mo_pass_run(struct mo_pass *pass, mo_work_fn work) {
-    mo_workers_run(pass->optimizer->workers, pass->optimizer->chunk_count, work, pass);
+    mo_workers_run(pass->optimizer->workers, pass->optimizer->place->chunk_count, work, pass);
 }
 
-/* The last tensor whose first chunk is not after it. */
-struct mo_tensor *mo_chunk_owner(const struct memopt_optimizer *optimizer, size_t chunk) {
-    size_t low = 0, high = optimizer->tensor_count;
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (optimizer->tensors[middle].first_chunk <= chunk)
-            low = middle;
-        else
-            high = middle;
-    }
-    return &optimizer->tensors[low];
+const struct mo_tensor *mo_pass_acquire(const struct mo_pass *pass, size_t chunk,
+                                        struct mo_span *ret_span) {
+    struct mo_place *place = pass->optimizer->place;
+    struct mo_range range = mo_place_chunk(place, chunk);
+    const struct mo_tensor *tensor = &pass->optimizer->tensors[range.tensor];
+    if (tensor->whole.layout != NULL)
+        mo_span_part(&tensor->whole, range, ret_span);
+    else
+        place->ops->acquire(place, range, ret_span);
+    return tensor;
 }
 
-void mo_chunk_span(const struct mo_pass *pass, const struct mo_tensor *tensor, size_t chunk,
-                   struct mo_span *span) {
-    uint64_t begin = (uint64_t)(chunk - tensor->first_chunk) * MO_CHUNK;
-    uint64_t rest = tensor->count - begin;
-    *span = (struct mo_span){
-        .count = (size_t)(rest < MO_CHUNK ? rest : MO_CHUNK),
-        .block = begin / MO_BLOCK,
-        .data = (char *)tensor->data + begin * mo_element_size(tensor->dtype),
+void mo_pass_release(const struct mo_pass *pass, const struct mo_span *span, int dirty) {
+    struct mo_place *place = pass->optimizer->place;
+    if (pass->optimizer->tensors[span->range.tensor].whole.layout == NULL)
+        place->ops->release(place, span, dirty);
+}
+
+void mo_pass_operands(const struct mo_pass *pass, const struct mo_tensor *tensor,
+                      const struct mo_span *span, struct mo_operands *operands) {
+    *operands = (struct mo_operands){
+        .count = span->range.count,
+        .block = span->range.first / MO_BLOCK,
+        .data = span->at[MO_AT_DATA],
         .dtype = tensor->dtype,
-        .grad = tensor->grad == NULL
-                    ? NULL
-                    : (const char *)tensor->grad + begin * mo_element_size(tensor->grad_dtype),
-        .grad_dtype = tensor->grad_dtype,
-        .master = tensor->master == NULL ? NULL : tensor->master + begin,
+        .grad = span->at[pass->accumulated ? MO_AT_ACCUMULATOR : MO_AT_GRAD],
+        .grad_dtype = pass->accumulated ? MEMOPT_DTYPE_F32 : tensor->grad_dtype,
+        .master = span->at[MO_AT_MASTER],
         .slot_count = tensor->slot_count,
         .stochastic =
             pass->optimizer->groups[tensor->group].settings.rounding == MO_ROUNDING_STOCHASTIC,
         .key = tensor->key,
     };
-    if (pass->accumulated) {
-        span->grad = tensor->accumulator + begin;
-        span->grad_dtype = MEMOPT_DTYPE_F32;
-    }
-    for (size_t i = 0; i < tensor->slot_count; i++) {
-        const struct mo_stored_slot *slot = &tensor->slots[i];
-        size_t size = slot->absmax == NULL ? sizeof(float) : 1;
-        span->slots[i] = (struct mo_stored_slot){
-            .data = (char *)slot->data + begin * size,
-            .absmax = slot->absmax == NULL ? NULL : slot->absmax + begin / MO_BLOCK,
-            .kind = slot->kind,
+    for (size_t i = 0; i < tensor->slot_count; i++)
+        operands->slots[i] = (struct mo_stored_slot){
+            .data = span->at[MO_AT_SLOTS + 2 * i],
+            .absmax = span->at[MO_AT_SLOTS + 2 * i + 1],
+            .kind = tensor->slot_kinds[i],
         };
+}
+
+void mo_pass_hold(struct memopt_optimizer *optimizer) {
+    struct mo_place *place = optimizer->place;
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        struct mo_tensor *tensor = &optimizer->tensors[i];
+        if (optimizer->method->needs & MO_NEEDS_TENSORS)
+            place->ops->acquire(place, (struct mo_range){i, 0, (size_t)tensor->count},
+                                &tensor->whole);
+    }
+}
+
+void mo_pass_let_go(struct memopt_optimizer *optimizer, int dirty) {
+    struct mo_place *place = optimizer->place;
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        struct mo_tensor *tensor = &optimizer->tensors[i];
+        if (tensor->whole.layout != NULL)
+            place->ops->release(place, &tensor->whole, dirty);
+        tensor->whole.layout = NULL;
     }
 }
 
 void mo_pass_sums(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
                   double sums[MO_SUMS]) {
-    size_t first = tensor == NULL ? 0 : tensor->first_chunk;
-    size_t count = tensor == NULL ? optimizer->chunk_count : tensor->chunks;
-    for (size_t i = 0; i < MO_SUMS; i++) {
-        sums[i] = 0;
-        for (size_t chunk = first; chunk < first + count; chunk++)
-            sums[i] += optimizer->sums[chunk * MO_SUMS + i];
-    }
+    struct mo_place *place = optimizer->place;
+    size_t first = tensor == NULL ? 0 : place->extents[tensor->number].first_chunk;
+    size_t count = tensor == NULL ? place->chunk_count : mo_chunk_count(tensor->count);
+    for (size_t i = 0; i < MO_SUMS; i++)
+        sums[i] =
+            place->ops->reduce(place, optimizer->sums + i, MO_SUMS, first, count, MO_REDUCE_SUM);
 }

@@ -71,6 +71,7 @@ static mo_kernel_fn kernel(const struct mo_settings_optimizer *settings, int pha
 const struct mo_method mo_radam = {
     .name = "radam",
     .defaults = defaults,
+    .needs = MO_NEEDS_ELEMENTS,
     .slots = slots,
     .prepare = prepare,
     .kernel = kernel,

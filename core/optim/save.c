@@ -25,7 +25,9 @@
 #include <string.h>
 
 #define FORMAT "memopt-optimizer-1"
-enum { PARTS = 2 * MO_SLOTS + MO_PARTS + 4, SUFFIX_MAX = 40, SETTINGS_MAX = 4096 };
+/* Parts are regions, and two that are kept in the tensor itself. */
+enum { UPDATES = MO_REGIONS, CARRY, PARTS };
+enum { SUFFIX_MAX = 40, SETTINGS_MAX = 4096 };
 
 /* One tensor of the file: a part of a parameter's state. */
 struct part {
@@ -33,57 +35,64 @@ struct part {
     int dtype;
     unsigned rank;
     uint64_t shape[MEMOPT_PARAM_RANK_MAX];
-    void *data;
     size_t bytes;
+    size_t number; /* of the region; UPDATES, CARRY */
+    void *data;    /* NULL: not located */
 };
 
-static struct part *add_part(struct part *parts, size_t *count, const char *name,
-                             const char *suffix, int dtype, void *data, uint64_t elements) {
+static struct part *add_part(struct part *parts, size_t *count, size_t number, const char *name,
+                             int dtype, uint64_t elements) {
     struct part *part = &parts[(*count)++];
-    snprintf(part->suffix, sizeof(part->suffix), ".%s%s", name, suffix);
+    snprintf(part->suffix, sizeof(part->suffix), ".%s", name);
     part->dtype = dtype;
     part->rank = 1;
     part->shape[0] = elements;
-    part->data = data;
     part->bytes = (size_t)elements * memopt_dtype_size(dtype);
+    part->number = number;
+    part->data = NULL;
     return part;
 }
 
-static void add_elements(struct part *parts, size_t *count, const char *name, float *data,
-                         const struct mo_tensor *tensor) {
-    struct part *part = add_part(parts, count, name, "", MEMOPT_DTYPE_F32, data, tensor->count);
-    part->rank = tensor->rank;
-    memcpy(part->shape, tensor->shape, sizeof(part->shape));
+static void add_region(struct part *parts, size_t *count, const struct mo_layout *layout,
+                       size_t number, const struct mo_tensor *tensor) {
+    const struct mo_region *region = &layout->regions[number];
+    int is_slot = number >= MO_AT_SLOTS && number < MO_AT_PARTS;
+    struct part *part = add_part(parts, count, number, region->name, region->dtype, region->count);
+    if (region->every == MO_BLOCK)
+        snprintf(part->suffix, sizeof(part->suffix), ".%s.absmax", region->name);
+    else if ((is_slot && region->dtype == MEMOPT_DTYPE_F32) || number == MO_AT_MASTER ||
+             number == MO_AT_ACCUMULATOR) {
+        part->rank = tensor->rank;
+        memcpy(part->shape, tensor->shape, sizeof(part->shape));
+    }
 }
 
-/* The parts of the state that is there. */
-static size_t list_parts(const struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
+/* What a file has of a tensor that has taken part. */
+static size_t list_parts(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
                          struct part parts[PARTS]) {
-    struct mo_slot slots[MO_SLOTS];
+    struct mo_layout layout;
     size_t count = 0;
-    uint64_t blocks = tensor->count / MO_BLOCK + (tensor->count % MO_BLOCK != 0);
-    optimizer->method->slots(&optimizer->groups[tensor->group].settings, slots);
-    for (size_t i = 0; i < tensor->slot_count; i++) {
-        struct mo_stored_slot *slot = &tensor->slots[i];
-        if (slot->absmax == NULL) {
-            add_elements(parts, &count, slots[i].name, slot->data, tensor);
-            continue;
-        }
-        add_part(parts, &count, slots[i].name, "", MEMOPT_DTYPE_U8, slot->data, blocks * MO_BLOCK);
-        add_part(parts, &count, slots[i].name, ".absmax", MEMOPT_DTYPE_F32, slot->absmax, blocks);
+    mo_state_layout(optimizer->method, &optimizer->groups[tensor->group].settings, tensor, &layout);
+    for (size_t i = 0; i < layout.end; i++) {
+        const struct mo_region *region = &layout.regions[i];
+        if (region->name != NULL && !region->outside && !region->scratch &&
+            (i != MO_AT_ACCUMULATOR || optimizer->micro != 0))
+            add_region(parts, &count, &layout, i, tensor);
     }
-    for (size_t i = 0; i < tensor->part_count; i++) {
-        const struct mo_stored_part *part = &tensor->parts[i];
-        if (!part->is.scratch)
-            add_part(parts, &count, part->is.name, "", part->is.dtype, part->data, part->is.count);
-    }
-    if (tensor->master != NULL)
-        add_elements(parts, &count, "master", tensor->master, tensor);
-    if (tensor->accumulator != NULL && optimizer->micro != 0)
-        add_elements(parts, &count, "accumulator", tensor->accumulator, tensor);
-    add_part(parts, &count, "updates", "", MEMOPT_DTYPE_U64, &tensor->updates, 1)->rank = 0;
-    add_part(parts, &count, "carry", "", MEMOPT_DTYPE_F64, tensor->carry, MO_CARRY);
+    add_part(parts, &count, UPDATES, "updates", MEMOPT_DTYPE_U64, 1)->rank = 0;
+    add_part(parts, &count, CARRY, "carry", MEMOPT_DTYPE_F64, MO_CARRY);
     return count;
+}
+
+/* The whole tensor, to be released: where its parts are. */
+static void locate_parts(const struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
+                         struct part *parts, size_t count, struct mo_span *ret_whole) {
+    struct mo_range range = {tensor->number, 0, (size_t)tensor->count};
+    optimizer->place->ops->acquire(optimizer->place, range, ret_whole);
+    for (size_t i = 0; i < count; i++)
+        parts[i].data = parts[i].number == UPDATES ? &tensor->updates
+                        : parts[i].number == CARRY ? tensor->carry
+                                                   : ret_whole->at[parts[i].number];
 }
 
 /* NAME and suffix in the optimizer's heap. */
@@ -136,35 +145,48 @@ static int write_metadata(struct memopt_optimizer *optimizer, struct memopt_tens
     return code;
 }
 
-/* Declares each part, or with `contents` writes it: a writer gives a tensor the
- * number of tensors before it. */
-static int write_parts(struct memopt_optimizer *optimizer, struct memopt_tensors_writer *writer,
-                       int contents, struct memopt_error *error) {
+static int declare_part(struct memopt_optimizer *optimizer, struct memopt_tensors_writer *writer,
+                        const struct mo_tensor *tensor, const struct part *part,
+                        struct memopt_error *error) {
+    char *key = make_key(optimizer, tensor, part, error);
+    if (key == NULL)
+        return -ENOMEM;
+    ssize_t added =
+        memopt_tensors_writer_add(writer, key, part->dtype, part->rank, part->shape, error);
+    memopt_heap_free(optimizer->heap, key);
+    return added < 0 ? (int)added : 0;
+}
+
+/* `*index` is the writer's number of the tensor's first part: those before it. */
+static int write_tensor(struct memopt_optimizer *optimizer, struct memopt_tensors_writer *writer,
+                        struct mo_tensor *tensor, size_t *index, struct memopt_error *error) {
+    struct part parts[PARTS];
+    struct mo_span whole;
+    int code = 0;
+    size_t count = list_parts(optimizer, tensor, parts);
+    locate_parts(optimizer, tensor, parts, count, &whole);
+    for (size_t i = 0; i < count && code == 0; i++)
+        code = memopt_tensors_writer_write(writer, (*index)++, 0, parts[i].data, parts[i].bytes,
+                                           error);
+    optimizer->place->ops->release(optimizer->place, &whole, 0);
+    return code;
+}
+
+static int write_tensors(struct memopt_optimizer *optimizer, struct memopt_tensors_writer *writer,
+                         struct memopt_error *error) {
     size_t index = 0;
-    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+    int code = 0;
+    for (size_t i = 0; i < optimizer->tensor_count && code == 0; i++) {
         struct mo_tensor *tensor = &optimizer->tensors[i];
         struct part parts[PARTS];
-        size_t count = tensor->state == NULL ? 0 : list_parts(optimizer, tensor, parts);
-        for (size_t k = 0; k < count; k++, index++) {
-            struct part *part = &parts[k];
-            int code;
-            if (contents) {
-                code =
-                    memopt_tensors_writer_write(writer, index, 0, part->data, part->bytes, error);
-            } else {
-                char *key = make_key(optimizer, tensor, part, error);
-                if (key == NULL)
-                    return -ENOMEM;
-                ssize_t added = memopt_tensors_writer_add(writer, key, part->dtype, part->rank,
-                                                          part->shape, error);
-                code = added < 0 ? (int)added : 0;
-                memopt_heap_free(optimizer->heap, key);
-            }
-            if (code < 0)
-                return code;
-        }
+        size_t count = tensor->has_state ? list_parts(optimizer, tensor, parts) : 0;
+        for (size_t k = 0; k < count && code == 0; k++)
+            code = declare_part(optimizer, writer, tensor, &parts[k], error);
     }
-    return 0;
+    for (size_t i = 0; i < optimizer->tensor_count && code == 0; i++)
+        if (optimizer->tensors[i].has_state)
+            code = write_tensor(optimizer, writer, &optimizer->tensors[i], &index, error);
+    return code;
 }
 
 int memopt_optimizer_save(struct memopt_optimizer *optimizer, const char *path,
@@ -178,9 +200,7 @@ int memopt_optimizer_save(struct memopt_optimizer *optimizer, const char *path,
     mo_state_refresh(optimizer);
     code = write_metadata(optimizer, writer, error);
     if (code == 0)
-        code = write_parts(optimizer, writer, 0, error);
-    if (code == 0)
-        code = write_parts(optimizer, writer, 1, error);
+        code = write_tensors(optimizer, writer, error);
     if (code == 0)
         code = memopt_tensors_writer_commit(writer, error);
     memopt_tensors_writer_close(writer);
@@ -243,9 +263,9 @@ static int read_metadata(const struct memopt_tensors *file, struct memopt_optimi
     return code;
 }
 
-/* With `contents`, reads it; without, looks whether it is there as it should be. */
+/* Reads a part, or if it has no memory yet looks whether it is there as it should be. */
 static int read_part(const struct memopt_tensors *file, const char *key, const struct part *part,
-                     int contents, struct memopt_error *error) {
+                     struct memopt_error *error) {
     struct memopt_tensor found = MEMOPT_TENSOR_INIT;
     ssize_t index = memopt_tensors_find(file, key, &found, NULL);
     if (index < 0)
@@ -257,31 +277,52 @@ static int read_part(const struct memopt_tensors *file, const char *key, const s
         (part->rank > 0 &&
          memcmp(found.shape, part->shape, part->rank * sizeof(part->shape[0])) != 0))
         return mo_fail(error, -EINVAL, "its tensor '%s' has another shape than the parameter", key);
-    if (!contents)
+    if (part->data == NULL)
         return 0;
     int code = memopt_tensors_read(file, (size_t)index, 0, part->data, part->bytes, NULL);
-    return code < 0 ? mo_fail(error, code, "its tensor '%s' can't be read: %s", key, strerror(-code))
-                    : 0;
+    return code < 0
+               ? mo_fail(error, code, "its tensor '%s' can't be read: %s", key, strerror(-code))
+               : 0;
 }
 
 static int read_parts(const struct memopt_tensors *file, struct memopt_optimizer *next,
-                      struct mo_tensor *tensor, int contents, size_t *ret_count,
+                      struct mo_tensor *tensor, const struct part *parts, size_t count,
                       struct memopt_error *error) {
-    struct part parts[PARTS];
     int code = 0;
-    *ret_count = list_parts(next, tensor, parts);
-    for (size_t i = 0; i < *ret_count && code == 0; i++) {
+    for (size_t i = 0; i < count && code == 0; i++) {
         char *key = make_key(next, tensor, &parts[i], error);
-        code = key == NULL ? -ENOMEM : read_part(file, key, &parts[i], contents, error);
+        code = key == NULL ? -ENOMEM : read_part(file, key, &parts[i], error);
         memopt_heap_free(next->heap, key);
     }
+    return code;
+}
+
+/* The numbers, into the state that was made for them. */
+static int read_contents(const struct memopt_tensors *file, struct memopt_optimizer *next,
+                         struct mo_tensor *tensor, struct part *parts, size_t count,
+                         struct memopt_error *error) {
+    enum { UPDATES_MAX = 53 }; /* bits: a count of steps that was reached by counting */
+    const struct mo_method *method = next->method;
+    struct mo_span whole;
+    locate_parts(next, tensor, parts, count, &whole);
+    int code = read_parts(file, next, tensor, parts, count, error);
+    if (code == 0 && tensor->updates >> UPDATES_MAX != 0)
+        code = mo_fail(error, -EINVAL, "its tensor '%s.updates' is %" PRIu64 ": is it damaged?",
+                       tensor->name, tensor->updates);
+    const char *wrong = code == 0 && method->check_parts != NULL
+                            ? method->check_parts(&next->groups[tensor->group].settings, &whole)
+                            : NULL;
+    if (wrong != NULL)
+        code =
+            mo_fail(error, -EINVAL, "its tensor '%s.%s' has numbers that can't be: is it damaged?",
+                    tensor->name, wrong);
+    next->place->ops->release(next->place, &whole, 1);
     return code;
 }
 
 /* The state of one parameter; `*read` counts the file's tensors. */
 static int read_tensor(const struct memopt_tensors *file, struct memopt_optimizer *next,
                        struct mo_tensor *tensor, size_t *read, struct memopt_error *error) {
-    enum { UPDATES_MAX = 53 }; /* bits: a count of steps that was reached by counting */
     struct part updates = {.suffix = ".updates"};
     char *key = make_key(next, tensor, &updates, error);
     if (key == NULL)
@@ -291,26 +332,14 @@ static int read_tensor(const struct memopt_tensors *file, struct memopt_optimize
     if (there == -ENOENT)
         return 0; /* had not taken part */
     /* All of it is there before memory is taken for it: the file may say what it likes. */
-    size_t count = 0;
-    mo_state_outline(next, tensor);
-    int code = read_parts(file, next, tensor, 0, &count, error);
-    mo_state_forget(tensor);
+    struct part parts[PARTS];
+    size_t count = list_parts(next, tensor, parts);
+    int code = read_parts(file, next, tensor, parts, count, error);
     if (code == 0)
         code = mo_state_make_one(next, tensor, error);
     if (code == 0)
-        code = read_parts(file, next, tensor, 1, &count, error);
-    if (code == 0 && tensor->updates >> UPDATES_MAX != 0)
-        code = mo_fail(error, -EINVAL, "its tensor '%s.updates' is %" PRIu64 ": is it damaged?",
-                       tensor->name, tensor->updates);
+        code = read_contents(file, next, tensor, parts, count, error);
     tensor->master_stale = 0;
-    const struct mo_method *method = next->method;
-    const char *wrong = code == 0 && method->check_parts != NULL
-                            ? method->check_parts(&next->groups[tensor->group].settings, tensor)
-                            : NULL;
-    if (wrong != NULL)
-        code =
-            mo_fail(error, -EINVAL, "its tensor '%s.%s' has numbers that can't be: is it damaged?",
-                    tensor->name, wrong);
     *read += count;
     return code;
 }
@@ -327,6 +356,28 @@ static int read_all(const struct memopt_tensors *file, struct memopt_optimizer *
                        "there, under their names?",
                        memopt_tensors_count(file), read);
     return code;
+}
+
+/* A place with the same tensors, without state. NULL: no memory. */
+static struct mo_place *copy_place(const struct memopt_optimizer *optimizer) {
+    struct mo_place *place = mo_ram_create(optimizer->heap);
+    for (size_t i = 0; place != NULL && i < optimizer->tensor_count; i++) {
+        const struct mo_tensor *tensor = &optimizer->tensors[i];
+        if (place->ops->add(place, tensor->count) < 0) {
+            place->ops->destroy(place);
+            return NULL;
+        }
+        place->ops->bind(place, i, MO_AT_DATA, tensor->data);
+        place->ops->bind(place, i, MO_AT_GRAD, (void *)tensor->grad);
+    }
+    return place;
+}
+
+static void forget_state(struct mo_tensor *tensor) {
+    tensor->has_state = 0;
+    tensor->state_bytes = 0;
+    tensor->slot_count = 0;
+    tensor->updates = 0;
 }
 
 int memopt_optimizer_load(struct memopt_optimizer *optimizer, const char *path,
@@ -346,30 +397,30 @@ int memopt_optimizer_load(struct memopt_optimizer *optimizer, const char *path,
     size_t tensors = next.tensor_count * sizeof(*next.tensors);
     next.groups = memopt_heap_alloc(next.heap, groups);
     next.tensors = memopt_heap_alloc(next.heap, tensors);
-    if (next.groups == NULL || next.tensors == NULL) {
+    next.place = copy_place(optimizer);
+    if (next.groups == NULL || next.tensors == NULL || next.place == NULL) {
         code = mo_fail(error, -ENOMEM, "no memory in heap '%s'", memopt_heap_name(next.heap));
-        next.tensor_count = 0;
     } else {
         memcpy(next.groups, optimizer->groups, groups);
         if (tensors > 0)
             memcpy(next.tensors, optimizer->tensors, tensors);
         for (size_t i = 0; i < next.tensor_count; i++)
-            mo_state_forget(&next.tensors[i]);
+            forget_state(&next.tensors[i]);
         code = read_all(file, &next, error);
     }
     memopt_tensors_close(file);
     if (code == 0) { /* now `next` is to have the old state, to be freed */
+        struct mo_place *old = optimizer->place;
         memcpy(optimizer->groups, next.groups, groups);
-        for (size_t i = 0; i < next.tensor_count; i++) {
-            struct mo_tensor old = optimizer->tensors[i];
-            optimizer->tensors[i] = next.tensors[i];
-            next.tensors[i] = old;
-        }
+        if (tensors > 0)
+            memcpy(optimizer->tensors, next.tensors, tensors);
         optimizer->updates = next.updates;
         optimizer->micro = next.micro;
+        optimizer->place = next.place;
+        next.place = old;
     }
-    for (size_t i = 0; i < next.tensor_count; i++)
-        mo_state_free(&next, &next.tensors[i]);
+    if (next.place != NULL)
+        next.place->ops->destroy(next.place);
     memopt_heap_free(next.heap, next.tensors);
     memopt_heap_free(next.heap, next.groups);
     return code < 0 ? mo_error_prefix(error, "%s", path) : 0;

@@ -72,6 +72,7 @@ static mo_kernel_fn kernel(const struct mo_settings_optimizer *settings, int pha
 const struct mo_method mo_sgd = {
     .name = "sgd",
     .defaults = defaults,
+    .needs = MO_NEEDS_ELEMENTS,
     .check = check,
     .slots = slots,
     .prepare = prepare,

@@ -72,6 +72,7 @@ static mo_kernel_fn kernel(const struct mo_settings_optimizer *settings, int pha
 const struct mo_method mo_sparseadam = {
     .name = "sparseadam",
     .defaults = defaults,
+    .needs = MO_NEEDS_TENSORS,
     .sparse = 1,
     .check = check,
     .slots = slots,
@@ -112,53 +113,42 @@ static void gather(const struct mo_tensor *tensor, uint64_t k, uint64_t end, uin
     }
 }
 
-/* A block of a row as a span of its own, with `grad` as its gradient. */
-static void make_span(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
-                      uint64_t row, uint64_t at, size_t n, const float *grad,
-                      struct mo_span *span) {
-    uint64_t columns = columns_of(tensor), begin = row * columns + at;
-    uint64_t blocks = columns / MO_BLOCK + (columns % MO_BLOCK != 0);
-    *span = (struct mo_span){
-        .count = n,
-        .block = row * blocks + at / MO_BLOCK,
-        .data = (char *)tensor->data + begin * mo_element_size(tensor->dtype),
-        .dtype = tensor->dtype,
-        .grad = grad,
-        .grad_dtype = MEMOPT_DTYPE_F32,
-        .master = tensor->master == NULL ? NULL : tensor->master + begin,
-        .slot_count = tensor->slot_count,
-        .stochastic = optimizer->groups[tensor->group].settings.rounding == MO_ROUNDING_STOCHASTIC,
-        .key = tensor->key,
-    };
-    for (size_t i = 0; i < tensor->slot_count; i++)
-        span->slots[i] = (struct mo_stored_slot){.data = (float *)tensor->slots[i].data + begin,
-                                                 .kind = tensor->slots[i].kind};
+/* A block of a row, with `grad` as its gradient. Blocks are counted by rows. */
+static void take_block(const struct mo_pass *pass, const struct mo_tensor *tensor, uint64_t row,
+                       uint64_t at, size_t n, const float *grad, double *sums) {
+    uint64_t columns = columns_of(tensor);
+    struct mo_span span;
+    struct mo_operands operands;
+    mo_span_part(&tensor->whole, (struct mo_range){tensor->number, row * columns + at, n}, &span);
+    mo_pass_operands(pass, tensor, &span, &operands);
+    operands.block = row * mo_block_count(columns) + at / MO_BLOCK;
+    operands.grad = grad;
+    operands.grad_dtype = MEMOPT_DTYPE_F32;
+    mo_operands_update(&operands, &tensor->kernels, &tensor->scalars, sums);
 }
 
-static void take_row(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
-                     uint64_t k, uint64_t end, int only_norm, double *sums) {
+static void take_row(const struct mo_pass *pass, const struct mo_tensor *tensor, uint64_t k,
+                     uint64_t end, int only_norm, double *sums) {
     uint64_t columns = columns_of(tensor), row = (uint64_t)row_of(tensor, k);
     for (uint64_t at = 0; at < columns; at += MO_BLOCK) {
         size_t n = columns - at < MO_BLOCK ? (size_t)(columns - at) : MO_BLOCK;
         float grad[MO_BLOCK];
-        struct mo_span span;
         gather(tensor, k, end, at, n, grad);
-        if (only_norm) {
+        if (only_norm)
             sums[0] += mo_gradient_square(grad, MEMOPT_DTYPE_F32, n);
-            continue;
-        }
-        make_span(optimizer, tensor, row, at, n, grad, &span);
-        mo_span_update(&span, &tensor->kernels, &tensor->scalars, sums);
+        else
+            take_block(pass, tensor, row, at, n, grad, sums);
     }
 }
 
-void mo_sparse_chunk(const struct mo_pass *pass, const struct mo_tensor *tensor, size_t chunk,
-                     int only_norm) {
+void mo_sparse_chunk(const struct mo_pass *pass, size_t chunk, int only_norm) {
     const struct memopt_optimizer *optimizer = pass->optimizer;
+    struct mo_range range = mo_place_chunk(optimizer->place, chunk);
+    const struct mo_tensor *tensor = &optimizer->tensors[range.tensor];
     double *sums = optimizer->sums + chunk * MO_SUMS;
-    uint64_t count = tensor->sparse.count;
-    uint64_t share = count / tensor->chunks + (count % tensor->chunks != 0);
-    uint64_t k = share * (chunk - tensor->first_chunk), stop = k + share;
+    uint64_t count = tensor->sparse.count, chunks = mo_chunk_count(tensor->count);
+    uint64_t share = count / chunks + (count % chunks != 0);
+    uint64_t k = share * (range.first / MO_CHUNK), stop = k + share;
     sums[0] = sums[1] = 0;
     /* a row that began before is another chunk's */
     while (k > 0 && k < count && row_of(tensor, k) == row_of(tensor, k - 1))
@@ -167,7 +157,7 @@ void mo_sparse_chunk(const struct mo_pass *pass, const struct mo_tensor *tensor,
         uint64_t end = k + 1;
         while (end < count && row_of(tensor, end) == row_of(tensor, k))
             end++;
-        take_row(optimizer, tensor, k, end, only_norm, sums);
+        take_row(pass, tensor, k, end, only_norm, sums);
         k = end;
     }
 }

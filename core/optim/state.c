@@ -1,156 +1,109 @@
 /*
- * state.c - the memory of an optimizer's state: one block of the heap a tensor,
- * which holds its slots, scales, parts, master and accumulator, each at a cache line.
+ * state.c - which regions a tensor has, and when its place makes and ends them.
  */
 #include "core/optim/optim.h"
 
 #include "core/base/error.h"
 
-#include <memopt/dtype.h>
-
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 
-enum { LINE = 64 };
-#define SLOW "slow"
-#define UNPERTURBED "unperturbed"
+static void put_elements(struct mo_layout *layout, size_t number, const char *name, int dtype,
+                         const struct mo_tensor *tensor) {
+    mo_layout_put(layout, number,
+                  (struct mo_region){
+                      .name = name, .count = tensor->count, .every = 1, .dtype = (int8_t)dtype});
+}
 
-/* Where the parts of a state lie in its block. */
-struct layout {
+static void put_outside(struct mo_layout *layout, size_t number, const char *name, int dtype,
+                        const struct mo_tensor *tensor) {
+    mo_layout_put(layout, number,
+                  (struct mo_region){.name = name,
+                                     .count = tensor->count,
+                                     .every = 1,
+                                     .dtype = (int8_t)dtype,
+                                     .outside = 1});
+}
+
+static void put_slot(struct mo_layout *layout, size_t index, const struct mo_slot *slot, int small,
+                     const struct mo_tensor *tensor) {
+    size_t number = MO_AT_SLOTS + 2 * index;
+    uint64_t blocks = mo_block_count(tensor->count);
+    if (small) {
+        mo_layout_put(layout, number,
+                      (struct mo_region){.name = slot->name,
+                                         .count = blocks * MO_BLOCK,
+                                         .every = 1,
+                                         .dtype = MEMOPT_DTYPE_U8});
+        mo_layout_put(
+            layout, number + 1,
+            (struct mo_region){
+                .name = slot->name, .count = blocks, .every = MO_BLOCK, .dtype = MEMOPT_DTYPE_F32});
+    } else {
+        mo_layout_put(layout, number,
+                      (struct mo_region){.name = slot->name,
+                                         .count = tensor->count,
+                                         .every = 1,
+                                         .dtype = MEMOPT_DTYPE_F32,
+                                         .initial = slot->initial});
+    }
+}
+
+static int has_master(const struct mo_tensor *tensor,
+                      const struct mo_settings_optimizer *settings) {
+    return tensor->dtype != MEMOPT_DTYPE_F32 && settings->rounding == MO_ROUNDING_MASTER;
+}
+
+void mo_state_layout(const struct mo_method *method, const struct mo_settings_optimizer *settings,
+                     const struct mo_tensor *tensor, struct mo_layout *ret_layout) {
     struct mo_slot slots[MO_SLOTS];
-    size_t slot_count;
-    size_t data[MO_SLOTS], absmax[MO_SLOTS]; /* offsets; absmax SIZE_MAX: fp32 */
     struct mo_part parts[MO_PARTS];
-    size_t part_count, part[MO_PARTS]; /* offsets */
-    size_t master, accumulator;        /* SIZE_MAX: none */
-    size_t bytes;
-};
-
-static size_t take(struct layout *layout, uint64_t count, size_t size) {
-    size_t offset = layout->bytes, bytes;
-    if (offset == SIZE_MAX || __builtin_mul_overflow(count, size, &bytes) ||
-        __builtin_add_overflow(offset, bytes, &layout->bytes) || layout->bytes > SIZE_MAX - LINE)
-        layout->bytes = SIZE_MAX;
-    else
-        layout->bytes = (layout->bytes + LINE - 1) / LINE * LINE;
-    return offset;
-}
-
-size_t mo_state_parts(const struct mo_method *method, const struct mo_settings_optimizer *settings,
-                      const struct mo_tensor *tensor, struct mo_part *ret_parts) {
-    size_t count = method->parts == NULL ? 0 : method->parts(settings, tensor, ret_parts);
+    *ret_layout = (struct mo_layout){.bytes = 0};
+    put_outside(ret_layout, MO_AT_DATA, "data", tensor->dtype, tensor);
+    put_outside(ret_layout, MO_AT_GRAD, "grad", tensor->grad_dtype, tensor);
+    size_t count = method->slots(settings, slots);
+    for (size_t i = 0; i < count; i++)
+        put_slot(ret_layout, i, &slots[i],
+                 settings->state_format == MO_STATE_8BIT && slots[i].kind != MO_SLOT_FP32, tensor);
+    count = method->parts == NULL ? 0 : method->parts(settings, tensor, parts);
+    for (size_t i = 0; i < count; i++)
+        mo_layout_put(ret_layout, MO_AT_PARTS + i,
+                      (struct mo_region){.name = parts[i].name,
+                                         .count = parts[i].count,
+                                         .dtype = (int8_t)parts[i].dtype,
+                                         .scratch = parts[i].scratch != 0});
     if (settings->lookahead > 0)
-        ret_parts[count++] = (struct mo_part){SLOW, tensor->count, MEMOPT_DTYPE_F32, 0};
-    if (settings->sam > 0)
-        ret_parts[count++] = (struct mo_part){UNPERTURBED, tensor->count, tensor->dtype, 1};
-    return count;
+        put_elements(ret_layout, MO_AT_SLOW, "slow", MEMOPT_DTYPE_F32, tensor);
+    if (settings->sam > 0) {
+        put_elements(ret_layout, MO_AT_UNPERTURBED, "unperturbed", tensor->dtype, tensor);
+        ret_layout->regions[MO_AT_UNPERTURBED].scratch = 1;
+    }
+    if (has_master(tensor, settings))
+        put_elements(ret_layout, MO_AT_MASTER, "master", MEMOPT_DTYPE_F32, tensor);
+    if (settings->accumulate > 1)
+        put_elements(ret_layout, MO_AT_ACCUMULATOR, "accumulator", MEMOPT_DTYPE_F32, tensor);
 }
 
-static void lay_out(const struct memopt_optimizer *optimizer, const struct mo_tensor *tensor,
-                    struct layout *layout) {
-    const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
-    layout->bytes = 0;
-    layout->slot_count = optimizer->method->slots(settings, layout->slots);
-    for (size_t i = 0; i < layout->slot_count; i++) {
-        int small =
-            settings->state_format == MO_STATE_8BIT && layout->slots[i].kind != MO_SLOT_FP32;
-        uint64_t blocks = tensor->count / MO_BLOCK + (tensor->count % MO_BLOCK != 0);
-        layout->absmax[i] = SIZE_MAX;
-        if (small) {
-            layout->data[i] = take(layout, blocks, MO_BLOCK);
-            layout->absmax[i] = take(layout, blocks, sizeof(float));
-        } else {
-            layout->data[i] = take(layout, tensor->count, sizeof(float));
-        }
-    }
-    layout->part_count = mo_state_parts(optimizer->method, settings, tensor, layout->parts);
-    for (size_t i = 0; i < layout->part_count; i++)
-        layout->part[i] =
-            take(layout, layout->parts[i].count, mo_element_size(layout->parts[i].dtype));
-    int has_master = tensor->dtype != MEMOPT_DTYPE_F32 && settings->rounding == MO_ROUNDING_MASTER;
-    layout->master = has_master ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
-    layout->accumulator =
-        settings->accumulate > 1 ? take(layout, tensor->count, sizeof(float)) : SIZE_MAX;
-}
-
-static void put_initial(const struct mo_tensor *tensor, const struct layout *layout) {
-    for (size_t i = 0; i < layout->slot_count; i++) {
-        const struct mo_stored_slot *slot = &tensor->slots[i];
-        float initial = layout->slots[i].initial;
-        for (uint64_t k = 0; initial != 0 && slot->absmax == NULL && k < tensor->count; k++)
-            ((float *)slot->data)[k] = initial;
-    }
-}
-
-static void fill(struct mo_tensor *tensor, const struct layout *layout, char *block) {
-    tensor->state = block;
-    tensor->state_bytes = layout->bytes;
-    tensor->slot_count = layout->slot_count;
-    for (size_t i = 0; i < layout->slot_count; i++) {
-        struct mo_stored_slot *slot = &tensor->slots[i];
-        slot->data = block + layout->data[i];
-        slot->absmax =
-            layout->absmax[i] == SIZE_MAX ? NULL : (float *)(void *)(block + layout->absmax[i]);
-        slot->kind = layout->slots[i].kind;
-    }
-    tensor->part_count = layout->part_count;
-    for (size_t i = 0; i < layout->part_count; i++) {
-        struct mo_stored_part *part = &tensor->parts[i];
-        *part = (struct mo_stored_part){layout->parts[i], block + layout->part[i]};
-        if (strcmp(part->is.name, SLOW) == 0)
-            tensor->slow = part->data;
-        else if (strcmp(part->is.name, UNPERTURBED) == 0)
-            tensor->unperturbed = part->data;
-    }
-    tensor->master = layout->master == SIZE_MAX ? NULL : (float *)(void *)(block + layout->master);
-    tensor->accumulator =
-        layout->accumulator == SIZE_MAX ? NULL : (float *)(void *)(block + layout->accumulator);
-    tensor->master_stale = 1;
-    tensor->updates = 0;
-    memset(tensor->carry, 0, sizeof(tensor->carry));
-}
-
-/* A tensor whose method needs no state has a block, too, of one line: that it is
- * there says that the tensor has taken part. */
 int mo_state_make_one(struct memopt_optimizer *optimizer, struct mo_tensor *tensor,
                       struct memopt_error *error) {
-    struct layout layout;
-    lay_out(optimizer, tensor, &layout);
-    if (layout.bytes == 0)
-        layout.bytes = LINE;
-    char *block = layout.bytes == SIZE_MAX
-                      ? NULL
-                      : memopt_heap_aligned_alloc(optimizer->heap, LINE, layout.bytes);
-    if (block == NULL)
+    const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
+    struct mo_layout layout;
+    struct mo_slot slots[MO_SLOTS];
+    mo_state_layout(optimizer->method, settings, tensor, &layout);
+    if (optimizer->place->ops->make(optimizer->place, tensor->number, &layout) < 0)
         return mo_fail(error, -ENOMEM,
                        "parameter '%s': no memory for %" PRIu64 " elements' state in heap '%s'",
                        tensor->name, tensor->count, memopt_heap_name(optimizer->heap));
-    memset(block, 0, layout.bytes);
-    fill(tensor, &layout, block);
-    put_initial(tensor, &layout);
-    return 0;
-}
-
-void mo_state_outline(struct memopt_optimizer *optimizer, struct mo_tensor *tensor) {
-    struct layout layout;
-    lay_out(optimizer, tensor, &layout);
-    fill(tensor, &layout, (char *)LINE);
-}
-
-void mo_state_forget(struct mo_tensor *tensor) {
-    tensor->state = NULL;
-    tensor->state_bytes = 0;
-    tensor->slot_count = tensor->part_count = 0;
-    tensor->slow = NULL;
-    tensor->unperturbed = NULL;
-    tensor->master = tensor->accumulator = NULL;
+    tensor->has_state = 1;
+    tensor->state_bytes = layout.bytes > 0 ? layout.bytes : MO_LINE;
+    tensor->slot_count = optimizer->method->slots(settings, slots);
+    for (size_t i = 0; i < tensor->slot_count; i++)
+        tensor->slot_kinds[i] = slots[i].kind;
+    tensor->master_stale = 1;
     tensor->updates = 0;
-}
-
-void mo_state_free(struct memopt_optimizer *optimizer, struct mo_tensor *tensor) {
-    memopt_heap_free(optimizer->heap, tensor->state);
-    mo_state_forget(tensor);
+    for (size_t i = 0; i < MO_CARRY; i++)
+        tensor->carry[i] = 0;
+    return 0;
 }
 
 int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error) {
@@ -158,23 +111,41 @@ int mo_state_make(struct memopt_optimizer *optimizer, struct memopt_error *error
     int code = 0;
     size_t end = 0;
     for (; end < optimizer->tensor_count && code == 0; end++) {
-        tensors[end].fresh = tensors[end].state == NULL;
+        tensors[end].fresh = !tensors[end].has_state;
         if (tensors[end].fresh)
             code = mo_state_make_one(optimizer, &tensors[end], error);
     }
     for (size_t i = 0; i < end && code < 0; i++)
-        if (tensors[i].fresh)
-            mo_state_free(optimizer, &tensors[i]);
+        if (tensors[i].fresh) {
+            optimizer->place->ops->drop(optimizer->place, i);
+            tensors[i].has_state = 0;
+            tensors[i].state_bytes = 0;
+        }
     return code;
 }
 
+static void refresh_chunk(const struct mo_pass *pass, size_t chunk) {
+    struct mo_span span;
+    const struct mo_tensor *tensor = mo_pass_acquire(pass, chunk, &span);
+    size_t count = span.range.count;
+    if (span.at[MO_AT_MASTER] != NULL)
+        mo_load(span.at[MO_AT_DATA], tensor->dtype, count, span.at[MO_AT_MASTER]);
+    if (span.at[MO_AT_SLOW] != NULL)
+        mo_load(span.at[MO_AT_DATA], tensor->dtype, count, span.at[MO_AT_SLOW]);
+    mo_pass_release(pass, &span, 1);
+}
+
 void mo_state_refresh(struct memopt_optimizer *optimizer) {
+    const struct mo_pass pass = {.optimizer = optimizer};
     for (size_t i = 0; i < optimizer->tensor_count; i++) {
         struct mo_tensor *tensor = &optimizer->tensors[i];
-        if (tensor->master != NULL && tensor->master_stale)
-            mo_load(tensor->data, tensor->dtype, (size_t)tensor->count, tensor->master);
-        if (tensor->slow != NULL && tensor->master_stale)
-            mo_load(tensor->data, tensor->dtype, (size_t)tensor->count, tensor->slow);
+        const struct mo_settings_optimizer *settings = &optimizer->groups[tensor->group].settings;
+        size_t chunk = optimizer->place->extents[i].first_chunk;
+        size_t end = chunk + mo_chunk_count(tensor->count);
+        int stale = tensor->has_state && tensor->master_stale &&
+                    (has_master(tensor, settings) || settings->lookahead > 0);
+        for (; stale && chunk < end; chunk++)
+            refresh_chunk(&pass, chunk);
         tensor->master_stale = 0;
     }
 }

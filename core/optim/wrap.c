@@ -37,18 +37,20 @@ static MO_KERNEL void interpolate(const struct mo_scalars *s, size_t n, float *r
 
 static void lookahead_chunk(void *context, size_t chunk) {
     const struct mo_pass *pass = context;
-    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
     const struct mo_settings_optimizer *settings = &pass->optimizer->groups[0].settings;
     struct mo_scalars scalars = {.x = (float)settings->lookahead_alpha};
     struct mo_span span;
+    struct mo_operands operands;
     double unused[MO_SUMS];
-    mo_chunk_span(pass, tensor, chunk, &span);
-    span.stochastic = 0;
-    span.slot_count = 1;
-    span.slots[0] = (struct mo_stored_slot){.data = tensor->slow + span.block * MO_BLOCK};
-    span.grad = span.slots[0].data; /* not looked at: a sparse one would not do */
-    span.grad_dtype = MEMOPT_DTYPE_F32;
-    mo_span_update(&span, &(struct mo_kernels){.update = interpolate}, &scalars, unused);
+    const struct mo_tensor *tensor = mo_pass_acquire(pass, chunk, &span);
+    mo_pass_operands(pass, tensor, &span, &operands);
+    operands.stochastic = 0;
+    operands.slot_count = 1;
+    operands.slots[0] = (struct mo_stored_slot){.data = span.at[MO_AT_SLOW]};
+    operands.grad = operands.slots[0].data; /* not looked at: a sparse one would not do */
+    operands.grad_dtype = MEMOPT_DTYPE_F32;
+    mo_operands_update(&operands, &(struct mo_kernels){.update = interpolate}, &scalars, unused);
+    mo_pass_release(pass, &span, 1);
 }
 
 int mo_lookahead(struct mo_pass *pass) {
@@ -105,23 +107,24 @@ static MO_KERNEL void move_adaptive(const struct mo_scalars *s, size_t n, float 
 /* A kernel over what the program sees. */
 static void sam_chunk(void *context, size_t chunk) {
     const struct sam *sam = context;
-    const struct memopt_optimizer *optimizer = sam->pass.optimizer;
-    const struct mo_tensor *tensor = mo_chunk_owner(optimizer, chunk);
     struct mo_span span;
-    double *sums = optimizer->sums + chunk * MO_SUMS;
-    mo_chunk_span(&sam->pass, tensor, chunk, &span);
-    span.slot_count = 0;
-    span.master = NULL;
-    span.stochastic = 0;
+    struct mo_operands operands;
+    double *sums = sam->pass.optimizer->sums + chunk * MO_SUMS;
+    const struct mo_tensor *tensor = mo_pass_acquire(&sam->pass, chunk, &span);
+    mo_pass_operands(&sam->pass, tensor, &span, &operands);
+    operands.slot_count = 0;
+    operands.master = NULL;
+    operands.stochastic = 0;
     sums[0] = sums[1] = 0;
-    if (sam->kernel == NULL) {
-        sums[0] = mo_gradient_square(span.grad, span.grad_dtype, span.count);
-        return;
-    }
     if (sam->save)
-        memcpy((char *)tensor->unperturbed + span.block * MO_BLOCK * mo_element_size(span.dtype),
-               span.data, span.count * mo_element_size(span.dtype));
-    mo_span_update(&span, &(struct mo_kernels){.update = sam->kernel}, &sam->scalars, sums);
+        memcpy(span.at[MO_AT_UNPERTURBED], operands.data,
+               operands.count * mo_element_size(operands.dtype));
+    if (sam->kernel == NULL)
+        sums[0] = mo_gradient_square(operands.grad, operands.grad_dtype, operands.count);
+    else
+        mo_operands_update(&operands, &(struct mo_kernels){.update = sam->kernel}, &sam->scalars,
+                           sums);
+    mo_pass_release(&sam->pass, &span, sam->save);
 }
 
 static int check_perturb(const struct memopt_optimizer *optimizer, struct memopt_error *error) {
@@ -171,12 +174,11 @@ int memopt_optimizer_perturb(struct memopt_optimizer *optimizer, double *ret_nor
 
 static void restore_chunk(void *context, size_t chunk) {
     const struct mo_pass *pass = context;
-    const struct mo_tensor *tensor = mo_chunk_owner(pass->optimizer, chunk);
     struct mo_span span;
-    mo_chunk_span(pass, tensor, chunk, &span);
-    memcpy(span.data,
-           (const char *)tensor->unperturbed + span.block * MO_BLOCK * mo_element_size(span.dtype),
-           span.count * mo_element_size(span.dtype));
+    const struct mo_tensor *tensor = mo_pass_acquire(pass, chunk, &span);
+    memcpy(span.at[MO_AT_DATA], span.at[MO_AT_UNPERTURBED],
+           span.range.count * mo_element_size(tensor->dtype));
+    mo_pass_release(pass, &span, 1);
 }
 
 void mo_unperturb(struct memopt_optimizer *optimizer) {

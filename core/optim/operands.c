@@ -1,5 +1,5 @@
 /*
- * span.c - a range of a tensor through a kernel.
+ * operands.c - a range of a tensor through a kernel.
  *
  * Where everything is fp32 the kernel works on the memory itself. Otherwise a
  * block at a time goes through buffers in the first-level cache: in as fp32, the
@@ -110,8 +110,8 @@ static void store_by_chance(const float *from, const uint32_t *chance, size_t n,
         chance_f16(from, chance, n, to);
 }
 
-uint32_t mo_block_key(const struct mo_span *span, size_t at) {
-    return mo_hash(span->key + (uint32_t)(span->block + at / MO_BLOCK));
+uint32_t mo_block_key(const struct mo_operands *operands, size_t at) {
+    return mo_hash(operands->key + (uint32_t)(operands->block + at / MO_BLOCK));
 }
 
 static void load_slot(const struct mo_stored_slot *slot, size_t at, float *to) {
@@ -136,77 +136,78 @@ static void store_slot(const struct mo_stored_slot *slot, unsigned number, size_
         store_unsigned(from, chance, number, scale, to);
 }
 
-/* One block or the rest of one, `at` elements into the span. */
-static void update_block(const struct mo_span *span, size_t at, size_t n, mo_kernel_fn kernel,
-                         const struct mo_scalars *s, double *sums) {
+/* One block or the rest of one, `at` elements into the range. */
+static void update_block(const struct mo_operands *operands, size_t at, size_t n,
+                         mo_kernel_fn kernel, const struct mo_scalars *s, double *sums) {
     _Alignas(64) float parameter[MO_BLOCK], gradient[MO_BLOCK], slot[MO_SLOTS][MO_BLOCK];
     _Alignas(64) uint32_t chance[MO_BLOCK];
     float *p, *slots[MO_SLOTS];
     const float *g;
-    char *data = (char *)span->data + at * mo_element_size(span->dtype);
-    const char *grad = (const char *)span->grad + at * mo_element_size(span->grad_dtype);
+    char *data = (char *)operands->data + at * mo_element_size(operands->dtype);
+    const char *grad = (const char *)operands->grad + at * mo_element_size(operands->grad_dtype);
     int small = 0;
 
-    if (span->master != NULL) {
-        p = span->master + at;
-    } else if (span->dtype == MEMOPT_DTYPE_F32) {
+    if (operands->master != NULL) {
+        p = operands->master + at;
+    } else if (operands->dtype == MEMOPT_DTYPE_F32) {
         p = (float *)(void *)data;
     } else {
-        mo_load(data, span->dtype, n, parameter);
+        mo_load(data, operands->dtype, n, parameter);
         p = parameter;
     }
-    if (span->grad_dtype == MEMOPT_DTYPE_F32) {
+    if (operands->grad_dtype == MEMOPT_DTYPE_F32) {
         g = (const float *)(const void *)grad;
     } else {
-        mo_load(grad, span->grad_dtype, n, gradient);
+        mo_load(grad, operands->grad_dtype, n, gradient);
         g = gradient;
     }
-    for (size_t i = 0; i < span->slot_count; i++) {
-        const struct mo_stored_slot *stored = &span->slots[i];
+    for (size_t i = 0; i < operands->slot_count; i++) {
+        const struct mo_stored_slot *stored = &operands->slots[i];
         slots[i] = stored->absmax != NULL ? slot[i] : (float *)stored->data + at;
         if (stored->absmax != NULL)
             load_slot(stored, at, slots[i]);
         small |= stored->absmax != NULL;
     }
     kernel(s, n, p, g, slots, sums);
-    if (small || span->stochastic)
-        draw(mo_block_key(span, at), chance);
-    for (unsigned i = 0; i < span->slot_count; i++)
-        if (span->slots[i].absmax != NULL)
-            store_slot(&span->slots[i], i, at, n, slots[i], chance);
-    if (span->dtype == MEMOPT_DTYPE_F32)
+    if (small || operands->stochastic)
+        draw(mo_block_key(operands, at), chance);
+    for (unsigned i = 0; i < operands->slot_count; i++)
+        if (operands->slots[i].absmax != NULL)
+            store_slot(&operands->slots[i], i, at, n, slots[i], chance);
+    if (operands->dtype == MEMOPT_DTYPE_F32)
         return;
-    if (span->stochastic)
-        store_by_chance(p, chance, n, data, span->dtype);
+    if (operands->stochastic)
+        store_by_chance(p, chance, n, data, operands->dtype);
     else
-        store_nearest(p, n, data, span->dtype);
+        store_nearest(p, n, data, operands->dtype);
 }
 
-static int is_direct(const struct mo_span *span) {
-    int direct = span->dtype == MEMOPT_DTYPE_F32 && span->grad_dtype == MEMOPT_DTYPE_F32;
-    for (size_t i = 0; i < span->slot_count; i++)
-        direct = direct && span->slots[i].absmax == NULL;
+static int is_direct(const struct mo_operands *operands) {
+    int direct = operands->dtype == MEMOPT_DTYPE_F32 && operands->grad_dtype == MEMOPT_DTYPE_F32;
+    for (size_t i = 0; i < operands->slot_count; i++)
+        direct = direct && operands->slots[i].absmax == NULL;
     return direct;
 }
 
-void mo_span_update(const struct mo_span *span, const struct mo_kernels *kernels,
-                    const struct mo_scalars *s, double *sums) {
+void mo_operands_update(const struct mo_operands *operands, const struct mo_kernels *kernels,
+                        const struct mo_scalars *s, double *sums) {
     size_t at = 0;
-    if (is_direct(span)) {
+    if (is_direct(operands)) {
         float *slots[MO_SLOTS];
-        for (size_t i = 0; i < span->slot_count; i++)
-            slots[i] = span->slots[i].data;
-        kernels->update(s, span->count, span->data, span->grad, slots, sums);
+        for (size_t i = 0; i < operands->slot_count; i++)
+            slots[i] = operands->slots[i].data;
+        kernels->update(s, operands->count, operands->data, operands->grad, slots, sums);
         return;
     }
     if (kernels->block != NULL)
-        for (; at + MO_BLOCK <= span->count; at += MO_BLOCK)
-            if (!kernels->block(s, span, at))
-                update_block(span, at, MO_BLOCK, kernels->update, s, sums);
+        for (; at + MO_BLOCK <= operands->count; at += MO_BLOCK)
+            if (!kernels->block(s, operands, at))
+                update_block(operands, at, MO_BLOCK, kernels->update, s, sums);
     struct mo_scalars scalars = *s;
-    for (; at < span->count; at += MO_BLOCK) {
-        size_t rest = span->count - at;
+    for (; at < operands->count; at += MO_BLOCK) {
+        size_t rest = operands->count - at;
         scalars.first = s->first + at;
-        update_block(span, at, rest < MO_BLOCK ? rest : MO_BLOCK, kernels->update, &scalars, sums);
+        update_block(operands, at, rest < MO_BLOCK ? rest : MO_BLOCK, kernels->update, &scalars,
+                     sums);
     }
 }
