@@ -16,6 +16,7 @@
 #include "core/base/proc.h"
 #include "core/import/faults.h"
 #include "core/import/lsan.h"
+#include "core/import/names.h"
 #include "core/import/run.h"
 #include "core/launch/plan.h"
 #include "core/launch/watch.h"
@@ -261,9 +262,10 @@ static void read_run(struct run *run, const struct mo_launch_result *result) {
     int alone = !result->waited_for_children ||
                 (run->plan.target.obstacle == MO_OBSTACLE_SANITIZED && report->process_count == 1);
     mo_report_set_peak(report, result->peak_rss, alone ? result->peak_rss : MEMOPT_UNKNOWN);
-    mo_faults_name(report);
+    mo_faults_read(report);
     if (run->plan.sanitizes)
         mo_lsan_collect(run->plan.session.directory, STDERR_FILENO, report);
+    mo_names_find(report);
 }
 
 /* The configuration sends the text report to a file. */

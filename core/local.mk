@@ -21,6 +21,7 @@ core_memopt_sources = \
 	core/config/config.c core/config/config.h \
 	core/ledger/reader.c core/ledger/reader.h \
 	core/model/arena.c core/model/arena.h \
+	core/model/build.c core/model/build.h \
 	core/model/model.h \
 	core/model/process.c core/model/process.h \
 	core/model/report.c core/model/report.h \
@@ -85,6 +86,7 @@ noinst_LTLIBRARIES += core/libcore-import.la
 core_libcore_import_la_SOURCES = \
 	core/import/faults.c core/import/faults.h \
 	core/import/lsan.c core/import/lsan.h \
+	core/import/names.c core/import/names.h \
 	core/import/run.c core/import/run.h
 core_libcore_import_la_CFLAGS = $(AM_CFLAGS)
 core_libcore_import_la_LIBADD = core/libcore-symbol.la

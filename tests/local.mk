@@ -173,8 +173,10 @@ tests_test_samples_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_samples_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
 tests_test_contest_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_contest_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
+tests_test_lsan_SOURCES = tests/test_lsan.c tests/report_faults.h
 tests_test_lsan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_lsan_LDADD = core/libcore-launch.la core/libcore-own.la $(CMOCKA_LIBS)
+tests_test_lsan_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
+tests_test_lsan_LDADD = core/libcore-import.la core/libcore-own.la $(CMOCKA_LIBS)
 endif
 
 # The memopt command as its users have it.

@@ -10,7 +10,8 @@ fault_ldflags = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 if HAVE_CMOCKA
 report_tests = tests/test_ledger_reader tests/test_stats tests/test_report_text \
-	tests/test_report_json tests/test_output tests/test_model tests/test_show
+	tests/test_report_json tests/test_output tests/test_model tests/test_show \
+	tests/test_build tests/test_faults
 check_PROGRAMS += $(report_tests)
 TESTS += $(report_tests)
 
@@ -31,6 +32,16 @@ tests_test_report_json_SOURCES = tests/test_report_json.c tests/report_sample.h 
 tests_test_report_json_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 tests_test_report_json_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
 tests_test_report_json_LDADD = core/libcore-own.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+
+tests_test_build_SOURCES = tests/test_build.c tests/report_faults.h
+tests_test_build_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_build_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
+tests_test_build_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+
+tests_test_faults_SOURCES = tests/test_faults.c tests/report_faults.h
+tests_test_faults_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_faults_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
+tests_test_faults_LDADD = core/libcore-import.la core/libcore-own.la $(CMOCKA_LIBS)
 
 tests_test_show_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_show_LDADD = $(CMOCKA_LIBS)

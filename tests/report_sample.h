@@ -92,8 +92,50 @@ static const struct memopt_heap_report sample_heaps[] = {
     {"a name of more than twenty-four bytes", NULL, MEMOPT_UNKNOWN, 0, 4096, 0, 1, 1, 0,
      MEMOPT_UNKNOWN, NAN},
 };
+static const struct memopt_module sample_modules[] = {
+    {"/usr/bin/train", "00ffab"},
+    {"/usr/lib/lib\xffx.so", NULL},
+};
+static const struct memopt_function sample_functions[] = {
+    {"copy", "_Z4copyPc", "/home/me/src/copy.h"},
+    {"step", "_Z4stepv", "/home/me/src/train.cc"},
+    {"operator<<", NULL, NULL},
+    {"make", NULL, "/usr/src/\033make.c"},
+};
+/* inlined; of a module without lines; in a module without names; in no module; of source only */
+static const struct memopt_line sample_lines[] = {{0, 44}, {1, 1234}, {2, 0}, {3, 7}};
+static const struct memopt_location sample_locations[] = {
+    {0, 0x1234, sample_lines, 2},
+    {1, 0x99, sample_lines + 2, 1},
+    {1, 0xabc, NULL, 0},
+    {MEMOPT_NONE, 0x7fff12345678, NULL, 0},
+    {MEMOPT_NONE, MEMOPT_UNKNOWN, sample_lines + 3, 1},
+};
+static const uint32_t sample_places[] = {0, 1, 2, 3, 4};
+static const struct memopt_stack sample_stacks[] = {
+    {sample_places, 4},
+    {sample_places + 2, 1},
+    {sample_places + 4, 1},
+};
+static const struct memopt_event_stack sample_event_stacks[] = {
+    {"fault", "accessed by", 4243, 0},
+    {"allocated", "allocated by", 0, 1},
+    {"freed", "freed by", 4242, MEMOPT_NONE},
+};
 static const struct memopt_event_report sample_events[] = {
-    {1500000000, "overflow", "write past the end of a block of 24 bytes\nallocated at main+0x12"},
+    {1500000000, "overflow", "write past the end of a block of 24 bytes\nand another line", 0x10018,
+     0x10000, 24, sample_event_stacks, 3},
+};
+static const struct memopt_value_type sample_value_types[] = {
+    {"leaked_blocks", "count"},
+    {"leaked_bytes", "bytes"},
+};
+static const uint64_t sample_values[][2] = {{2, 100}, {1, 5000}, {1, 6}};
+static const struct memopt_label sample_labels[] = {{"leak", "direct"}, {"leak", "indirect"}};
+static const struct memopt_sample sample_samples[] = {
+    {0, 2, 0, 2, sample_values[0], sample_labels, 1},
+    {0, MEMOPT_NONE, 0, 2, sample_values[1], sample_labels + 1, 1},
+    {2, 0, 0, 2, sample_values[2], sample_labels, 1},
 };
 static const struct memopt_note sample_notes[] = {
     {MEMOPT_NOTE_INFO, 0, "the child was not followed"},
@@ -197,6 +239,27 @@ static inline struct memopt_report *sample_full(struct memopt_report *report) {
         .notes = sample_notes,
         .note_count = sizeof(sample_notes) / sizeof(sample_notes[0]),
         .note_size = sizeof(sample_notes[0]),
+        .modules = sample_modules,
+        .module_count = sizeof(sample_modules) / sizeof(sample_modules[0]),
+        .module_size = sizeof(sample_modules[0]),
+        .functions = sample_functions,
+        .function_count = sizeof(sample_functions) / sizeof(sample_functions[0]),
+        .function_size = sizeof(sample_functions[0]),
+        .locations = sample_locations,
+        .location_count = sizeof(sample_locations) / sizeof(sample_locations[0]),
+        .location_size = sizeof(sample_locations[0]),
+        .stacks = sample_stacks,
+        .stack_count = sizeof(sample_stacks) / sizeof(sample_stacks[0]),
+        .stack_size = sizeof(sample_stacks[0]),
+        .value_types = sample_value_types,
+        .value_type_count = sizeof(sample_value_types) / sizeof(sample_value_types[0]),
+        .value_type_size = sizeof(sample_value_types[0]),
+        .samples = sample_samples,
+        .sample_count = sizeof(sample_samples) / sizeof(sample_samples[0]),
+        .sample_size = sizeof(sample_samples[0]),
+        .line_size = sizeof(sample_lines[0]),
+        .label_size = sizeof(sample_labels[0]),
+        .event_stack_size = sizeof(sample_event_stacks[0]),
     };
     return report;
 }

@@ -22,6 +22,10 @@ finds() {
         case $text in \ *) [ $names = 1 ] || continue ;; esac # a function
         says err "$text"
         case $text in
+        \ *) says report.json "\"function\": \"${text//[ ]/}\"" ;;
+        accessed*) says report.json '"role": "fault"' ;;
+        allocated*) says report.json '"role": "allocated"' ;;
+        freed*) says report.json '"role": "freed"' ;;
         [a-z]*-free:\ * | *flow:\ * | *-mismatch:\ *)
             says report.json "\"kind\": \"${text%%:*}\""
             says report.json "\"text\": \"${text#*: }"
@@ -255,6 +259,32 @@ named() {
     says err "use-after-free: write at byte 0 of a block of 24 bytes"
     [ $names = 0 ] || says err "$text"
 }
+
+# ---- facts and stacks are fields of the report, of the process, its child and grandchild
+facts() { # WHAT, a condition on e, the one event that there is
+    [ -z "$python" ] || ok "$1" "$python" -c 'import json, sys
+report = json.load(open("report.json"))
+e = [e for p in report["processes"] for e in p["events"]]
+assert len(e) == 1, e
+e = e[0]
+s = {s["role"]: s for s in e["stacks"]}
+f = {r: [f["function"] for f in s[r]["frames"]] for r in s}
+assert eval("(" + sys.argv[1] + ")"), json.dumps(e, indent=1)' "$1"
+}
+echo "the quick brown fox and the lazy dog abcdefghijklmnop" >text
+finds no-nul 139
+facts 'e["block_size"] == 16 and e["block_offset"] == 16 and "\n" not in e["text"]'
+facts 'e["address"] == e["block_address"] + 16'
+facts 'list(s) == ["fault", "allocated"] and all(s[r]["tid"] for r in s)'
+facts 'all(f["module"].endswith("planted") and f["build_id"] != "" and f["address"] > 0
+    for f in s["fault"]["frames"][:2])'
+[ $names = 0 ] || facts 'f["fault"][0] == "copy_text" and s["fault"]["frames"][0]["line"] > 0 and
+    s["fault"]["frames"][0]["file"].endswith("planted.c")'
+finds use-after-free 139
+facts 'sorted(s) == ["allocated", "fault", "freed"] and e["block_offset"] == 0'
+[ $names = 0 ] || facts '"free_word" in f["freed"] and "new_word" in f["allocated"]'
+finds wild-free 134
+facts 'e["block_size"] > 1 and e["block_offset"] == 1 and s["fault"]["by"] == "called by"'
 if have $CC && $CC -g -O0 -w main.c fault.c -o prog; then
     for flags in "-O0" "-O0 -no-pie" "-O0 -static-pie -DNONE" "-O0 -Wl,-Bsymbolic"; do
         case $flags in *static*) continue ;; esac

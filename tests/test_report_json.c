@@ -82,9 +82,13 @@ static void add_key(struct keys *keys, const char *section, const char *key) {
 /* The manual's section about what stands under a key. */
 static const char *section_of(const char *key) {
     static const char *const sections[][2] = {
-        {"processes", "A process"},    {"counts", "Counts"}, {"threads", "A thread"},
-        {"histogram", "A size class"}, {"heaps", "A heap"},  {"events", "An event"},
-        {"notes", "A note"},
+        {"processes", "A process"}, {"counts", "Counts"},
+        {"threads", "A thread"},    {"histogram", "A size class"},
+        {"heaps", "A heap"},        {"events", "An event"},
+        {"notes", "A note"},        {"stacks", "A stack"},
+        {"frames", "A frame"},      {"value_types", "A value type"},
+        {"samples", "A sample"},    {"values", "Values"},
+        {"labels", "Labels"},
     };
     for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++)
         if (strcmp(sections[i][0], key) == 0)

@@ -451,10 +451,18 @@ for flags in "-fsanitize=address" "-fsanitize=address -static-libasan"; do
     says err "AddressSanitizer"
     says err "before"
     says err "Direct leak of 1234 byte(s)"
-    says leak.json "1234 bytes in 1 block: lose ("
+    says err "leaked: 1.21 KiB in 1 block, by 1 call site"
+    says err "  1.21 KiB in 1 block: lose (leak.c:3) < main (leak.c:5)"
+    [ -z "$python" ] || ok "the leak in JSON" "$python" -c '
+import json
+s, = json.load(open("leak.json"))["samples"]
+assert s["values"] == {"leaked_blocks": 1, "leaked_bytes": 1234} and s["process"] == 0
+assert s["labels"] == {"leak": "direct"} and [f["line"] for f in s["frames"][:2]] == [3, 5]'
     exits 1 $run --json leak.json -- ./leak x
     says err "heap-use-after-free"
+    says err "freed in:"
     says leak.json "heap-use-after-free"
+    says leak.json '"role": "freed"'
     # started by the program, it isn't known before; it starts all the same
     exits $status $run -q -a libc -- sh -c './leak; exit $?'
     says err "Direct leak of 1234 byte(s)"

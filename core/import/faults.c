@@ -1,234 +1,265 @@
 /* faults.c - see faults.h. */
-#define _GNU_SOURCE /* asprintf */
 #include "config.h"
 
 #include "core/import/faults.h"
 
 #include "core/base/error.h"
+#include "core/model/build.h"
 #include "core/model/model.h"
-#include "core/symbol/symbol.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 65536, BUILD_ID = 64 }; /* frames of a report; bytes */
+enum { STACKS = 16, MODULES = 64, BUILD_ID = 64 }; /* of an event; bytes */
 
-struct frame {
-    const char *line; /* in the event's text; to its end, with the newline */
-    size_t length;
-    const char *path; /* in it */
-    size_t path_length;
-    unsigned char build_id[BUILD_ID];
-    size_t build_id_size;
-    uint64_t offset;
-    int done;
-    struct mo_symbol_frame symbol;
+struct stack {
+    char by[64];
+    int64_t tid;
+    uint32_t *frames;
+    size_t count;
 };
 
-struct frames {
-    struct frame *items;
-    size_t count, room;
+/* What is read of one event's text. */
+struct reading {
+    struct memopt_report *report;
+    struct memopt_event_report event;
+    struct stack stacks[STACKS];
+    size_t stack_count;
+    struct {
+        const char *path; /* in the text, to the end of its line */
+        size_t length;
+        char build_id[2 * BUILD_ID + 1];
+    } modules[MODULES];
+    size_t module_count;
+    size_t frame_count;
+    char *rest; /* the lines that are nothing of this */
+    size_t rest_length;
 };
 
 static size_t line_length(const char *line) {
-    size_t length = strcspn(line, "\n");
-    return length + (line[length] == '\n');
+    return strcspn(line, "\n");
 }
 
-/* "    #N PATH+0xOFFSET", whose path may have any byte but a newline, and may be relative to
- * the directory that the program was run in. */
-static int parse_frame(const char *line, struct frame *ret_frame) {
-    size_t length = line_length(line), end = length - (length > 0 && line[length - 1] == '\n');
-    size_t at = strspn(line, " ");
-    if (line[at++] != '#')
+/* At *at; *at is then what comes after it. 0: there is none, or it is too large. */
+static int parse_number(const char **at, int radix, uint64_t *ret_number) {
+    const char *digits = radix == 16 ? "0123456789abcdef" : "0123456789";
+    size_t count = strspn(*at, digits);
+    char *end;
+    if (count == 0)
         return 0;
-    size_t digits = strspn(line + at, "0123456789");
-    at += digits;
-    if (digits == 0 || line[at] != ' ')
+    errno = 0;
+    uint64_t number = strtoull(*at, &end, radix);
+    if (errno != 0 || end != *at + count)
         return 0;
-    size_t plus = end;
-    while (plus > at && line[plus - 1] != '+')
-        plus--;
-    if (plus <= at + 1 || strncmp(line + plus, "0x", 2) != 0 ||
-        plus + 2 + strspn(line + plus + 2, "0123456789abcdef") != end)
-        return 0;
-    *ret_frame = (struct frame){.line = line,
-                                .length = length,
-                                .path = line + at + 1,
-                                .path_length = plus - 1 - (at + 1),
-                                .offset = strtoull(line + plus, NULL, 16)};
+    *at = end;
+    *ret_number = number;
     return 1;
 }
 
-/* Where in "  build-id HEX PATH" the path begins; the bytes of HEX. NULL: another line. */
-static const char *parse_build_id(const char *line, unsigned char bytes[BUILD_ID],
-                                  size_t *ret_size) {
-    static const char begin[] = "  build-id ";
-    size_t size = 0;
-    unsigned byte;
-    if (strncmp(line, begin, sizeof(begin) - 1) != 0)
+static int skip(const char **at, const char *text) {
+    size_t length = strlen(text);
+    if (strncmp(*at, text, length) != 0)
+        return 0;
+    *at += length;
+    return 1;
+}
+
+/* ------------------------------------------------------------------- lines */
+
+/* "  build-id HEX PATH": where HEX begins, of *ret_digits; NULL: another line. */
+static const char *parse_build_id(const char *line, size_t *ret_digits) {
+    if (!skip(&line, "  build-id "))
         return NULL;
-    const char *at = line + sizeof(begin) - 1;
-    size_t digits = strspn(at, "0123456789abcdef");
-    if (digits % 2 != 0 || digits / 2 > BUILD_ID || at[digits] != ' ')
+    size_t digits = strspn(line, "0123456789abcdef");
+    if (digits == 0 || digits % 2 != 0 || digits > 2 * BUILD_ID || line[digits] != ' ' ||
+        line_length(line) == digits + 1)
         return NULL;
-    for (; size < digits / 2 && sscanf(at + 2 * size, "%2x", &byte) == 1; size++)
-        bytes[size] = (unsigned char)byte;
-    *ret_size = size;
-    return at + digits + 1;
+    *ret_digits = digits;
+    return line;
 }
 
-static int is_of(const struct frame *frame, const char *path, size_t length) {
-    return frame->path_length == length && memcmp(frame->path, path, length) == 0;
+static void read_build_id(struct reading *reading, const char *line) {
+    size_t digits;
+    const char *hex = parse_build_id(line, &digits);
+    if (hex == NULL || reading->module_count == MODULES)
+        return;
+    memcpy(reading->modules[reading->module_count].build_id, hex, digits);
+    reading->modules[reading->module_count].path = hex + digits + 1;
+    reading->modules[reading->module_count++].length = line_length(hex + digits + 1);
 }
 
-static int is_in_same_module(const struct frame *a, const struct frame *b) {
-    return is_of(a, b->path, b->path_length) && a->build_id_size == b->build_id_size &&
-           memcmp(a->build_id, b->build_id, b->build_id_size) == 0;
+/* "  accessed by thread 12:"; the words may be any. */
+static int read_heading(struct reading *reading, const char *line) {
+    static const char thread[] = " thread ";
+    size_t length = line_length(line), words = 0;
+    uint64_t tid = 0;
+    if (length < 4 || strncmp(line, "  ", 2) != 0 || line[2] == ' ' || line[length - 1] != ':')
+        return 0;
+    for (size_t i = 2; i + sizeof(thread) - 1 < length && words == 0; i++)
+        if (strncmp(line + i, thread, sizeof(thread) - 1) == 0)
+            words = i - 2;
+    const char *at = line + 2 + words + sizeof(thread) - 1;
+    if (words == 0 || words >= sizeof(reading->stacks[0].by) || !parse_number(&at, 10, &tid) ||
+        at != line + length - 1 || tid > INT64_MAX || reading->stack_count == STACKS)
+        return 0;
+    struct stack *stack = &reading->stacks[reading->stack_count++];
+    memcpy(stack->by, line + 2, words);
+    stack->tid = (int64_t)tid;
+    return 1;
 }
 
-/* Those of one text, with the build ids that it has. -ENOMEM: not all. */
-static int add_frames(struct frames *frames, const char *text) {
-    size_t first = frames->count;
-    for (const char *line = text; *line != '\0'; line += line_length(line)) {
-        struct frame frame;
-        if (!parse_frame(line, &frame) || frames->count == MOST)
-            continue;
-        if (frames->count == frames->room) {
-            size_t room = frames->room == 0 ? 64 : frames->room * 2;
-            struct frame *larger = realloc(frames->items, room * sizeof(*larger));
-            if (larger == NULL)
-                return -ENOMEM;
-            frames->items = larger;
-            frames->room = room;
+static int module_of(struct reading *reading, const char *path, size_t length,
+                     uint32_t *ret_module) {
+    const char *build_id = NULL;
+    mo_auto_free char *copy = strndup(path, length);
+    if (copy == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < reading->module_count && build_id == NULL; i++)
+        if (reading->modules[i].length == length &&
+            memcmp(reading->modules[i].path, path, length) == 0)
+            build_id = reading->modules[i].build_id;
+    return mo_build_module(reading->report, copy, build_id, ret_module);
+}
+
+/* "    #N PATH+0xOFFSET", whose path may have any byte but a newline, or "    #N 0xADDRESS".
+ * 1: it is a frame; 0: it is none; a negative errno. */
+static int read_frame(struct reading *reading, const char *line) {
+    size_t length = line_length(line), plus = length;
+    const char *at = line;
+    uint64_t number;
+    struct memopt_location location = {MEMOPT_NONE, 0, NULL, 0};
+    if (!skip(&at, "    #") || !parse_number(&at, 10, &number) || !skip(&at, " "))
+        return 0;
+    const char *path = at;
+    while (plus > (size_t)(path - line) && line[plus - 1] != '+')
+        plus--;
+    size_t path_length = plus == (size_t)(path - line) ? 0 : plus - 1 - (size_t)(path - line);
+    at = path_length == 0 ? path : line + plus;
+    if (!skip(&at, "0x") || !parse_number(&at, 16, &location.address) || at != line + length)
+        return 0;
+    if (reading->stack_count == 0)
+        reading->stacks[reading->stack_count++] = (struct stack){.by = ""};
+    struct stack *stack = &reading->stacks[reading->stack_count - 1];
+    if (stack->count == MO_STACK_FRAMES)
+        return 1;
+    if (stack->frames == NULL &&
+        (stack->frames = calloc(MO_STACK_FRAMES, sizeof(*stack->frames))) == NULL)
+        return -ENOMEM;
+    int r = path_length == 0 ? 0 : module_of(reading, path, path_length, &location.module);
+    if (r == 0)
+        r = mo_build_location(reading->report, &location, &stack->frames[stack->count]);
+    if (r < 0)
+        return r;
+    stack->count++;
+    reading->frame_count++;
+    return 1;
+}
+
+/* -------------------------------------------------------------- the event */
+
+/* Of the first line. */
+static void read_facts(struct memopt_event_report *event) {
+    static const char block[] = "a block of ";
+    size_t length = line_length(event->text);
+    mo_auto_free char *line = strndup(event->text, length);
+    uint64_t size, address, offset;
+    if (line == NULL)
+        return;
+    const char *at = strstr(line, block);
+    if (at != NULL) {
+        at += strlen(block);
+        if (parse_number(&at, 10, &size) && skip(&at, " byte") && (skip(&at, "s"), 1) &&
+            skip(&at, " at 0x") && parse_number(&at, 16, &address)) {
+            event->block_size = size;
+            event->block_address = address;
         }
-        frames->items[frames->count++] = frame;
     }
-    for (const char *line = text; *line != '\0'; line += line_length(line)) {
-        unsigned char build_id[BUILD_ID];
-        size_t size;
-        const char *path = parse_build_id(line, build_id, &size);
-        for (size_t i = first; path != NULL && i < frames->count; i++)
-            if (is_of(&frames->items[i], path, strcspn(path, "\n"))) {
-                memcpy(frames->items[i].build_id, build_id, size);
-                frames->items[i].build_id_size = size;
-            }
+    if ((at = strstr(line, "at offset ")) != NULL || (at = strstr(line, "at byte ")) != NULL) {
+        at = strchr(at + strlen("at "), ' ') + 1;
+        int before = skip(&at, "-");
+        if (event->block_address != MEMOPT_UNKNOWN && parse_number(&at, 10, &offset))
+            event->address = before ? event->block_address - offset : event->block_address + offset;
+    } else if ((at = strstr(line, "(0x")) != NULL || (at = strstr(line, " at 0x")) != NULL) {
+        at = strstr(at, "0x") + 2;
+        if (parse_number(&at, 16, &address))
+            event->address = address;
     }
+}
+
+static const char *role_of(const char *by) {
+    return strcmp(by, "allocated by") == 0 ? "allocated"
+           : strcmp(by, "freed by") == 0   ? "freed"
+                                           : "fault";
+}
+
+static int is_no_stack(const struct reading *reading, const char *line) {
+    static const char text[] = "    (no stack)";
+    return reading->stack_count > 0 && line_length(line) == sizeof(text) - 1 &&
+           strncmp(line, text, sizeof(text) - 1) == 0;
+}
+
+static const char *next_line(const char *line) {
+    line += line_length(line);
+    return line + (*line == '\n');
+}
+
+static int read_text(struct reading *reading, const char *text) {
+    size_t ignored;
+    for (const char *line = text; *line != '\0'; line = next_line(line))
+        read_build_id(reading, line);
+    for (const char *line = text; *line != '\0'; line = next_line(line)) {
+        int r = read_frame(reading, line);
+        if (r < 0)
+            return r;
+        if (r > 0 || read_heading(reading, line) || is_no_stack(reading, line) ||
+            parse_build_id(line, &ignored) != NULL)
+            continue;
+        size_t length = (size_t)(next_line(line) - line);
+        memcpy(reading->rest + reading->rest_length, line, length);
+        reading->rest_length += length;
+    }
+    while (reading->rest_length > 0 && reading->rest[reading->rest_length - 1] == '\n')
+        reading->rest_length--;
+    reading->rest[reading->rest_length] = '\0';
     return 0;
 }
 
-/* All frames of the module that the first one is in: it is opened once. */
-static void name_module(const struct memopt_report *report, struct frame *frames, size_t count) {
-    mo_auto_free uint64_t *offsets = calloc(count, sizeof(*offsets));
-    mo_auto_free struct mo_symbol_frame *symbols = calloc(count, sizeof(*symbols));
-    mo_auto_free char *path = NULL;
-    int is_relative = frames->path[0] != '/' && report->directory != NULL;
-    if (asprintf(&path, "%s%s%.*s", is_relative ? report->directory : "", is_relative ? "/" : "",
-                 (int)frames->path_length, frames->path) < 0)
-        path = NULL;
-    size_t n = 0;
-    for (size_t i = 0; i < count && offsets != NULL; i++)
-        if (is_in_same_module(&frames[i], frames))
-            offsets[n++] = frames[i].offset;
-    struct mo_symbol_module module = {path, frames->build_id, frames->build_id_size};
-    int r = path == NULL || offsets == NULL || symbols == NULL
-                ? -ENOMEM
-                : mo_symbol_find(&module, offsets, n, symbols, NULL);
-    n = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!is_in_same_module(&frames[i], frames))
-            continue;
-        frames[i].done = 1;
-        if (r == 0)
-            frames[i].symbol = symbols[n++];
+static int finish(struct reading *reading, struct memopt_process *process, size_t i) {
+    struct memopt_event_stack stacks[STACKS];
+    for (size_t k = 0; k < reading->stack_count; k++) {
+        const struct stack *stack = &reading->stacks[k];
+        stacks[k] =
+            (struct memopt_event_stack){role_of(stack->by), stack->by, stack->tid, MEMOPT_NONE};
+        int r = stack->count == 0 ? 0
+                                  : mo_build_stack(reading->report, stack->frames, stack->count,
+                                                   &stacks[k].stack);
+        if (r < 0)
+            return r;
     }
+    read_facts(&reading->event);
+    reading->event.text = reading->rest;
+    reading->event.stacks = stacks;
+    reading->event.stack_count = reading->stack_count;
+    return mo_report_set_event(reading->report, process, i, &reading->event, NULL);
 }
 
-/* Below the directory that the program was run in the path is short. */
-static const char *shorten(const struct memopt_report *report, const char *file) {
-    size_t length = report->directory == NULL ? 0 : strlen(report->directory);
-    return length > 1 && strncmp(file, report->directory, length) == 0 && file[length] == '/'
-               ? file + length + 1
-               : file;
+/* What fails leaves the event as it was. */
+static void read_event(struct memopt_report *report, struct memopt_process *process, size_t i) {
+    struct reading reading = {.report = report, .event = process->events[i]};
+    reading.rest = malloc(strlen(reading.event.text) + 1);
+    if (reading.rest != NULL && read_text(&reading, reading.event.text) == 0 &&
+        reading.frame_count > 0)
+        (void)finish(&reading, process, i);
+    free(reading.rest);
+    for (size_t k = 0; k < reading.stack_count; k++)
+        free(reading.stacks[k].frames);
 }
 
-static void write_frame(FILE *to, const struct memopt_report *report, const struct frame *frame) {
-    const struct mo_symbol_frame *symbol = &frame->symbol;
-    int head = (int)(frame->path - frame->line);
-    if (symbol->function == NULL) {
-        fwrite(frame->line, 1, frame->length, to);
-        return;
-    }
-    fprintf(to, "%.*s%s", head, frame->line, symbol->function);
-    if (symbol->file != NULL)
-        fprintf(to, " at %s:%d", shorten(report, symbol->file), symbol->line);
-    else
-        fprintf(to, " (%.*s)", (int)frame->path_length, frame->path);
-    if (frame->line[frame->length - 1] == '\n')
-        fputc('\n', to);
-}
-
-/* The text with the names of its frames; NULL: there are none, or no memory. */
-static char *retell(const struct memopt_report *report, const char *text,
-                    const struct frame *frames, size_t count) {
-    char *result = NULL;
-    size_t size, at = 0;
-    int named = 0;
-    for (size_t i = 0; i < count; i++)
-        named |= frames[i].symbol.function != NULL;
-    FILE *to = named ? open_memstream(&result, &size) : NULL;
-    for (const char *line = text; to != NULL && *line != '\0'; line += line_length(line)) {
-        unsigned char build_id[BUILD_ID];
-        size_t ignored;
-        const char *path = parse_build_id(line, build_id, &ignored);
-        int has_names = 0;
-        for (size_t i = 0; path != NULL && i < count; i++)
-            has_names |=
-                is_of(&frames[i], path, strcspn(path, "\n")) && frames[i].symbol.function != NULL;
-        if (at < count && frames[at].line == line)
-            write_frame(to, report, &frames[at++]);
-        else if (!has_names)
-            fwrite(line, 1, line_length(line), to);
-    }
-    if (to == NULL)
-        return NULL;
-    if (fclose(to) != 0) {
-        free(result);
-        return NULL;
-    }
-    size_t length = strlen(result);
-    if (length > 0 && result[length - 1] == '\n')
-        result[length - 1] = '\0';
-    return result;
-}
-
-void mo_faults_name(struct memopt_report *report) {
+void mo_faults_read(struct memopt_report *report) {
     struct mo_model *model = mo_model_of(report);
-    struct frames all = {0};
     for (size_t i = 0; i < report->process_count; i++)
         for (size_t k = 0; k < model->processes[i].event_count; k++)
-            if (add_frames(&all, model->processes[i].events[k].text) < 0)
-                goto release;
-    for (size_t i = 0; i < all.count; i++)
-        if (!all.items[i].done)
-            name_module(report, &all.items[i], all.count - i);
-    size_t first = 0;
-    for (size_t i = 0; i < report->process_count; i++)
-        for (size_t k = 0; k < model->processes[i].event_count; k++) {
-            const char *text = model->processes[i].events[k].text;
-            size_t count = 0;
-            while (first + count < all.count && all.items[first + count].line >= text &&
-                   all.items[first + count].line < text + strlen(text))
-                count++;
-            mo_auto_free char *told = retell(report, text, all.items + first, count);
-            first += count;
-            if (told != NULL)
-                mo_report_retell_event(report, &model->processes[i], k, told);
-        }
-release:
-    for (size_t i = 0; i < all.count; i++)
-        mo_symbol_release(&all.items[i].symbol, 1);
-    free(all.items);
+            read_event(report, &model->processes[i], k);
 }

@@ -4,6 +4,7 @@
 #include "core/import/lsan.h"
 
 #include "core/base/error.h"
+#include "core/model/build.h"
 #include "core/model/model.h"
 
 #include <memopt/plugin.h>
@@ -22,10 +23,10 @@ enum { LARGEST = 16 << 20, LINE = 1024 };
 
 /* ------------------------------------------------------------ the parser */
 
-/* The next line, without its end, cut to LINE; NULL: no more. */
-static const char *next_line(const char **text, const char *end, char line[LINE]) {
+/* The next line, without its end, cut to LINE; 0: no more. */
+static int next_line(const char **text, const char *end, char line[LINE]) {
     if (*text >= end)
-        return NULL;
+        return 0;
     const char *stop = memchr(*text, '\n', (size_t)(end - *text));
     size_t length = (size_t)((stop == NULL ? end : stop) - *text);
     size_t kept = length < LINE - 1 ? length : LINE - 1;
@@ -35,27 +36,44 @@ static const char *next_line(const char **text, const char *end, char line[LINE]
         if (line[i] == '\0')
             line[i] = ' ';
     *text += length + (stop != NULL);
-    return line;
+    return 1;
 }
 
-static uint64_t add(uint64_t a, uint64_t b) {
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
+/* What is read of a log: at any time a leak or an error is open, to which lines belong, or
+ * nothing is. */
+enum { CLOSED, LEAK, ERROR };
+enum { FAULT, FREED, ALLOCATED, STACKS };
+
+struct leak {
+    uint64_t objects, bytes;
+    int indirect; /* reachable only through another leak */
+};
+
+struct reading {
+    struct memopt_report *report;
+    size_t process;
+    int open;
+    struct leak leak;
+    char error[LINE];         /* ERROR: its text */
+    int stack;                /* that frames belong to, or STACKS: to none */
+    int is_in_stack;          /* the last line was a frame of it */
+    uint32_t *frames[STACKS]; /* MO_STACK_FRAMES; a leak has the first one only */
+    size_t counts[STACKS];
+    size_t errors, lost; /* lost: leaks for which the report has no room */
+};
 
 /* "Direct leak of 144 byte(s) in 3 object(s) allocated from:" */
-static int parse_leak(const char *line, struct mo_lsan_leak *leak) {
-    const char *rest = line;
-    memset(leak, 0, sizeof(*leak));
-    if (strncmp(line, "Direct leak of ", 15) == 0) {
-        rest += 15;
-    } else if (strncmp(line, "Indirect leak of ", 17) == 0) {
-        leak->indirect = 1;
-        rest += 17;
-    } else {
+static int parse_leak(const char *line, struct leak *ret_leak) {
+    static const char direct[] = "Direct leak of ", indirect[] = "Indirect leak of ";
+    uint64_t bytes, objects;
+    int is_indirect = strncmp(line, indirect, sizeof(indirect) - 1) == 0;
+    if (!is_indirect && strncmp(line, direct, sizeof(direct) - 1) != 0)
         return 0;
-    }
-    return sscanf(rest, "%20" SCNu64 " byte(s) in %20" SCNu64 " object(s)", &leak->bytes,
-                  &leak->objects) == 2;
+    line += is_indirect ? sizeof(indirect) - 1 : sizeof(direct) - 1;
+    if (sscanf(line, "%20" SCNu64 " byte(s) in %20" SCNu64 " object(s)", &bytes, &objects) != 2)
+        return 0;
+    *ret_leak = (struct leak){objects, bytes, is_indirect};
+    return 1;
 }
 
 /* Frames of the allocator, the sanitizer and what calls main() say nothing about
@@ -76,39 +94,100 @@ static int is_noise(const char *function) {
     return 0;
 }
 
-/* "    #1 0x5640 in make /tmp/leak.c:5:3" gives "make (/tmp/leak.c:5:3)". Returns
- * 0 if the line is no frame, 1 if it is. Without a symbol: "(module+0x12)". */
-static int parse_frame(const char *line, char *frame, size_t size) {
-    unsigned number;
-    int used = 0;
-    if (sscanf(line, " #%9u 0x%*x %n", &number, &used) != 1 || used == 0)
-        return 0;
-    const char *rest = line + used;
-    if (strncmp(rest, "in ", 3) == 0)
-        rest += 3;
-    if (is_noise(rest)) {
-        frame[0] = '\0';
-        return 1;
+/* "a.c:5:3" or "a.c:5": cuts the numbers off. */
+static uint32_t cut_line(char *place) {
+    uint32_t line = 0;
+    for (int i = 0; i < 2; i++) {
+        char *colon = strrchr(place, ':'), *end;
+        if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+            break;
+        unsigned long number = strtoul(colon + 1, &end, 10);
+        if (*end != '\0')
+            break;
+        line = number <= UINT32_MAX ? (uint32_t)number : 0;
+        *colon = '\0';
     }
-    /* the place is the last word; a function's name may have blanks */
-    const char *build = strstr(rest, " (BuildId:");
-    size_t length = build != NULL ? (size_t)(build - rest) : strlen(rest);
-    size_t place = length;
-    while (place > 0 && rest[place - 1] != ' ')
-        place--;
-    if (place == 0)
-        snprintf(frame, size, "%.*s", (int)length, rest);
-    else if (rest[place] == '(')
-        snprintf(frame, size, "%.*s", (int)length, rest);
-    else
-        snprintf(frame, size, "%.*s (%.*s)", (int)(place - 1), rest, (int)(length - place),
-                 rest + place);
-    return 1;
+    return line;
 }
 
-static void append_frame(char *where, size_t size, const char *frame) {
-    size_t used = strlen(where);
-    snprintf(where + used, size - used, "%s%s", used > 0 ? " < " : "", frame);
+/* Cuts " (BuildId: HEX)" off. */
+static const char *cut_build_id(char *text) {
+    static const char begin[] = " (BuildId: ";
+    char *at = strstr(text, begin);
+    if (at == NULL)
+        return NULL;
+    *at = '\0';
+    at += sizeof(begin) - 1;
+    size_t digits = strspn(at, "0123456789abcdef");
+    if (digits == 0 || at[digits] != ')')
+        return NULL;
+    at[digits] = '\0';
+    return at;
+}
+
+/* Cuts " (MODULE+0xOFFSET)" off the end; NULL: it does not end so. */
+static const char *cut_module(char *text, uint64_t *ret_offset) {
+    size_t length = strlen(text);
+    char *plus = strrchr(text, '+'), *end;
+    if (length == 0 || text[length - 1] != ')' || plus == NULL || strncmp(plus, "+0x", 3) != 0 ||
+        strspn(plus + 3, "0123456789abcdef") != (size_t)(text + length - 1 - (plus + 3)))
+        return NULL;
+    /* most are absolute paths, in which there may be blanks and brackets, as in functions */
+    char *absolute = text[0] == '(' ? text : strstr(text, " (/");
+    char *open = absolute == NULL || absolute > plus ? plus : absolute + (*absolute == ' ');
+    while (open > text && !(open[0] == '(' && open[-1] == ' '))
+        open--;
+    errno = 0;
+    uint64_t offset = strtoull(plus + 1, &end, 16);
+    if (*open != '(' || open + 1 == plus || errno != 0)
+        return NULL;
+    *ret_offset = offset;
+    *plus = '\0';
+    *open = '\0';
+    if (open > text)
+        open[-1] = '\0';
+    return open + 1;
+}
+
+/* "    #1 0x5640 in make /tmp/leak.c:5:3", "    #1 0x5640 in make (module+0x12) (BuildId: 0f)",
+ * "    #1 0x5640 (module+0x12)": 1, and *ret_location; 0: another line; -1: a frame that says
+ * nothing; a negative errno below that. */
+static int parse_frame(struct reading *reading, char *line, int is_leaf, uint32_t *ret_location) {
+    unsigned number;
+    int used = 0, r = 0;
+    if (sscanf(line, " #%9u 0x%*x %n", &number, &used) != 1 || used == 0)
+        return 0;
+    char *function = line + used;
+    int is_named = strncmp(function, "in ", 3) == 0;
+    function += is_named ? 3 : 0;
+    if (strncmp(function, "__libc_start_", 13) == 0 || (is_leaf && is_noise(function)))
+        return -1;
+    struct memopt_location location = {MEMOPT_NONE, MEMOPT_UNKNOWN, NULL, 0};
+    struct memopt_line its_line = {MEMOPT_NONE, 0};
+    const char *build_id = cut_build_id(function);
+    const char *module = cut_module(function, &location.address), *file = NULL;
+    if (module != NULL)
+        r = mo_build_module(reading->report, module, build_id, &location.module);
+    else if (is_named) { /* the place is the last word; a function's name may have blanks */
+        char *place = strrchr(function, ' ');
+        if (place != NULL && strcmp(place, " <null>") == 0) {
+            *place = '\0';
+        } else if (place != NULL &&
+                   ((its_line.line = cut_line(place + 1)) > 0 || place[1] == '/')) {
+            *place = '\0';
+            file = place + 1;
+        }
+    }
+    if (r == 0 && is_named && *function != '\0') {
+        r = mo_build_function(reading->report, function, NULL, file, &its_line.function);
+        location.lines = &its_line;
+        location.line_count = 1;
+    }
+    if (r == 0 && location.module == MEMOPT_NONE && location.line_count == 0)
+        return -1;
+    if (r == 0)
+        r = mo_build_location(reading->report, &location, ret_location);
+    return r < 0 ? (r == -ENOMEM ? r : -1) : 1;
 }
 
 /* "==12==ERROR: AddressSanitizer: heap-use-after-free on address …" gives what
@@ -132,49 +211,143 @@ static const char *error_of(const char *line) {
 
 /* "SUMMARY: AddressSanitizer: heap-use-after-free a.c:8 in main" says the place
  * where the heading had addresses. */
-static void take_summary(struct mo_lsan_log *log, const char *line) {
+static void take_summary(struct reading *reading, const char *line) {
     static const char start[] = "SUMMARY: ";
-    if (strncmp(line, start, strlen(start)) != 0 || log->error_count == 0 ||
-        log->error_count > MO_LSAN_ERRORS || strstr(line, "leaked in") != NULL)
-        return;
-    char *error = log->errors[log->error_count - 1];
-    snprintf(error, sizeof(log->errors[0]), "%.*s", (int)sizeof(log->errors[0]) - 1,
-             line + strlen(start));
+    if (reading->open == ERROR && strncmp(line, start, sizeof(start) - 1) == 0 &&
+        strstr(line, "leaked in") == NULL)
+        snprintf(reading->error, sizeof(reading->error), "%s", line + sizeof(start) - 1);
 }
 
-void mo_lsan_parse(const char *text, size_t size, struct mo_lsan_log *ret_log) {
-    struct mo_lsan_log *log = ret_log;
-    const char *end = text + size;
-    char line[LINE], frame[256];
-    struct mo_lsan_leak *open = NULL, leak;
-    int frames = 0;
-    memset(log, 0, sizeof(*log));
-    while (next_line(&text, end, line) != NULL) {
-        const char *what;
-        if (parse_leak(line, &leak)) {
-            log->leaked_bytes = add(log->leaked_bytes, leak.bytes);
-            log->leaked_objects = add(log->leaked_objects, leak.objects);
-            open = NULL;
-            if (log->leak_count < MO_LSAN_LEAKS) {
-                open = &log->leaks[log->leak_count];
-                *open = leak;
-            }
-            log->leak_count++;
-            frames = 0;
-        } else if (open != NULL && parse_frame(line, frame, sizeof(frame))) {
-            if (frame[0] != '\0' && frames++ < MO_LSAN_FRAMES)
-                append_frame(open->where, sizeof(open->where), frame);
-        } else if ((what = error_of(line)) != NULL) {
-            open = NULL;
-            if (log->error_count < MO_LSAN_ERRORS)
-                snprintf(log->errors[log->error_count], sizeof(log->errors[0]), "%.*s",
-                         (int)sizeof(log->errors[0]) - 1, what);
-            log->error_count++;
-        } else {
-            take_summary(log, line);
-            open = NULL;
-        }
+static int close_leak(struct reading *reading) {
+    static const struct memopt_value_type types[] = {{"leaked_blocks", "count"},
+                                                     {"leaked_bytes", "bytes"}};
+    const struct memopt_label label = {"leak", reading->leak.indirect ? "indirect" : "direct"};
+    const uint64_t values[] = {reading->leak.objects, reading->leak.bytes};
+    struct memopt_sample sample = {.process = (uint32_t)reading->process,
+                                   .stack = MEMOPT_NONE,
+                                   .value_count = 2,
+                                   .values = values,
+                                   .labels = &label,
+                                   .label_count = 1};
+    int r = mo_build_value_types(reading->report, types, 2, &sample.type);
+    if (r == 0 && reading->counts[FAULT] > 0)
+        r = mo_build_stack(reading->report, reading->frames[FAULT], reading->counts[FAULT],
+                           &sample.stack);
+    if (r == 0)
+        r = mo_build_sample(reading->report, &sample);
+    if (r != -ENOSPC)
+        return r;
+    reading->lost++;
+    return 0;
+}
+
+static int close_error(struct reading *reading) {
+    static const char *const roles[] = {"fault", "freed", "allocated"}, *const words[] = {
+                                                                            "happened in",
+                                                                            "freed in",
+                                                                            "allocated in"};
+    struct memopt_process *process = &mo_model_of(reading->report)->processes[reading->process];
+    struct memopt_event_stack stacks[STACKS];
+    size_t count = 0;
+    if (reading->errors++ >= MO_LSAN_ERRORS)
+        return 0;
+    int r = mo_report_event(reading->report, process, MEMOPT_UNKNOWN, "sanitizer", reading->error,
+                            NULL);
+    for (size_t i = 0; i < STACKS && r == 0; i++) {
+        if (reading->counts[i] == 0)
+            continue;
+        stacks[count] = (struct memopt_event_stack){roles[i], words[i], 0, MEMOPT_NONE};
+        r = mo_build_stack(reading->report, reading->frames[i], reading->counts[i],
+                           &stacks[count].stack);
+        count += r == 0;
+        r = r == -ENOSPC ? 0 : r;
     }
+    if (r < 0 || count == 0)
+        return r;
+    struct memopt_event_report event = process->events[process->event_count - 1];
+    event.stacks = stacks;
+    event.stack_count = count;
+    return mo_report_set_event(reading->report, process, process->event_count - 1, &event, NULL);
+}
+
+/* Goes over to another subject. */
+static int turn(struct reading *reading, int open) {
+    int r = reading->open == LEAK    ? close_leak(reading)
+            : reading->open == ERROR ? close_error(reading)
+                                     : 0;
+    reading->open = open;
+    reading->stack = FAULT;
+    reading->is_in_stack = 0;
+    memset(reading->counts, 0, sizeof(reading->counts));
+    return r;
+}
+
+/* A line that is no frame: which stack comes next. */
+static void read_heading(struct reading *reading, const char *line) {
+    if (reading->is_in_stack)
+        reading->stack = STACKS;
+    reading->is_in_stack = 0;
+    if (strncmp(line, "freed by thread ", 16) == 0)
+        reading->stack = FREED;
+    else if (strstr(line, "allocated by thread ") != NULL)
+        reading->stack = ALLOCATED;
+}
+
+static int read_line(struct reading *reading, char *line) {
+    const char *what;
+    uint32_t location;
+    struct leak leak;
+    int r;
+    if (parse_leak(line, &leak)) {
+        r = turn(reading, LEAK);
+        reading->leak = leak;
+        return r;
+    }
+    if ((what = error_of(line)) != NULL) {
+        r = turn(reading, ERROR);
+        snprintf(reading->error, sizeof(reading->error), "%s", what);
+        return r;
+    }
+    if (reading->open == CLOSED)
+        return 0;
+    size_t *count = reading->stack == STACKS ? NULL : &reading->counts[reading->stack];
+    r = parse_frame(reading, line, count != NULL && *count == 0, &location);
+    if (r < -1)
+        return r;
+    if (r == 0) {
+        take_summary(reading, line);
+        if (reading->open == LEAK)
+            return turn(reading, CLOSED);
+        read_heading(reading, line);
+    } else {
+        reading->is_in_stack = 1;
+        if (r > 0 && count != NULL && *count < MO_STACK_FRAMES)
+            reading->frames[reading->stack][(*count)++] = location;
+    }
+    return 0;
+}
+
+int mo_lsan_parse(const char *text, size_t size, struct memopt_report *report, size_t process) {
+    const char *end = text + size;
+    char line[LINE];
+    mo_auto_free uint32_t *frames = calloc((size_t)STACKS * MO_STACK_FRAMES, sizeof(*frames));
+    struct reading reading = {.report = report, .process = process};
+    int r = frames == NULL ? -ENOMEM : 0;
+    for (size_t i = 0; i < STACKS && r == 0; i++)
+        reading.frames[i] = frames + i * MO_STACK_FRAMES;
+    while (r == 0 && next_line(&text, end, line))
+        r = read_line(&reading, line);
+    if (r == 0)
+        r = turn(&reading, CLOSED);
+    int64_t pid = report->processes[process].pid;
+    if (reading.errors > MO_LSAN_ERRORS)
+        mo_report_note(report, MEMOPT_NOTE_WARNING, pid,
+                       "the sanitizer found %zu errors: those after the %dth are left out",
+                       reading.errors, MO_LSAN_ERRORS);
+    if (reading.lost > 0)
+        mo_report_note(report, MEMOPT_NOTE_WARNING, pid,
+                       "there are more leaks than a report takes: %zu are left out", reading.lost);
+    return r;
 }
 
 /* ------------------------------------------------------- into the report */
@@ -203,47 +376,27 @@ static struct memopt_process *process_of(struct mo_model *model, int64_t pid) {
     return process;
 }
 
-static void add_log(struct memopt_report *report, int64_t pid, const struct mo_lsan_log *log) {
-    struct memopt_process *process = process_of(mo_model_of(report), pid);
-    if (process == NULL)
-        return;
-    for (size_t i = 0; i < log->error_count && i < MO_LSAN_ERRORS; i++)
-        mo_report_event(report, process, MEMOPT_UNKNOWN, "sanitizer", log->errors[i], NULL);
-    if (log->leak_count > 0)
-        mo_report_note(report, MEMOPT_NOTE_ERROR, pid,
-                       "LeakSanitizer: %" PRIu64 " byte%s leaked in %" PRIu64
-                       " block%s from %zu place%s",
-                       log->leaked_bytes, mo_plural(log->leaked_bytes), log->leaked_objects,
-                       mo_plural(log->leaked_objects), log->leak_count, mo_plural(log->leak_count));
-    for (size_t i = 0; i < log->leak_count && i < MO_LSAN_LEAKS; i++) {
-        const struct mo_lsan_leak *leak = &log->leaks[i];
-        mo_report_event(report, process, MEMOPT_UNKNOWN, "leak",
-                        mo_report_printf(report, "%" PRIu64 " byte%s in %" PRIu64 " block%s%s: %s",
-                                         leak->bytes, mo_plural(leak->bytes), leak->objects,
-                                         mo_plural(leak->objects),
-                                         leak->indirect ? ", reachable through another leak" : "",
-                                         leak->where[0] == '\0' ? "no stack" : leak->where),
-                        NULL);
-    }
-}
-
 static void collect_file(int directory, const char *name, int replay,
                          struct memopt_report *report) {
     mo_auto_close int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     mo_auto_free char *text = malloc(LARGEST);
-    mo_auto_free struct mo_lsan_log *log = malloc(sizeof(*log));
     char more[4096];
     size_t size = 0;
     ssize_t got;
-    if (fd < 0 || text == NULL || log == NULL)
+    if (fd < 0 || text == NULL)
         return;
     while (size < LARGEST && (got = read(fd, text + size, LARGEST - size)) > 0)
         size += (size_t)got;
     replay_bytes(replay, text, size);
     while (size == LARGEST && (got = read(fd, more, sizeof(more))) > 0)
         replay_bytes(replay, more, (size_t)got);
-    mo_lsan_parse(text, size, log);
-    add_log(report, strtoll(name + strlen(MO_LSAN_FILE "."), NULL, 10), log);
+    struct mo_model *model = mo_model_of(report);
+    struct memopt_process *process =
+        process_of(model, strtoll(name + strlen(MO_LSAN_FILE "."), NULL, 10));
+    if (process == NULL ||
+        mo_lsan_parse(text, size, report, (size_t)(process - model->processes)) < 0)
+        mo_report_note(report, MEMOPT_NOTE_WARNING, 0,
+                       "out of memory: the report has not all that the sanitizer said");
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b) {

@@ -2,6 +2,12 @@
  * lsan.h - what a sanitizer had to say of a program: its logs become part of
  * the report.
  *
+ * A leak is a sample of the stack that allocated it, with the values leaked_blocks (count)
+ * and leaked_bytes (bytes) and the label "leak": "direct", or "indirect" where it is
+ * reachable through another leak. An error is an event of the kind "sanitizer" with its
+ * stacks. Frames of the allocator are left out at a stack's leaf: it begins with the call
+ * site.
+ *
  * The text of a log is anything a program wrote; the parser is bounded and
  * fuzzed (tests/fuzz/fuzz_lsan.c). Used by the memopt command only.
  */
@@ -15,24 +21,11 @@
 
 /* Logs in the run directory are called sanitizer.PID. */
 #define MO_LSAN_FILE "sanitizer"
-enum { MO_LSAN_FRAMES = 3, MO_LSAN_LEAKS = 64, MO_LSAN_ERRORS = 16 };
+enum { MO_LSAN_ERRORS = 256 }; /* of a log; how many there were besides is a note */
 
-struct mo_lsan_leak {
-    uint64_t bytes, objects;
-    int indirect;    /* reachable only through another leak */
-    char where[384]; /* the top frames outside the allocator, "f (file.c:3) < g (…)" */
-};
-
-struct mo_lsan_log {
-    struct mo_lsan_leak leaks[MO_LSAN_LEAKS]; /* the largest come first, as LSan sorts them */
-    size_t leak_count; /* as many as are in the log: may be more than are kept */
-    uint64_t leaked_bytes, leaked_objects;
-    char errors[MO_LSAN_ERRORS][384]; /* "AddressSanitizer: heap-use-after-free …" */
-    size_t error_count;
-};
-
-/* Never fails: what it can't read it leaves out. */
-void mo_lsan_parse(const char *text, size_t size, struct mo_lsan_log *ret_log);
+/* Adds what a log says to the report's process of that index. What can't be read is left out.
+ * 0, or -ENOMEM: then the report has a part of it. */
+int mo_lsan_parse(const char *text, size_t size, struct memopt_report *report, size_t process);
 
 /* Reads every log of a run directory, copies it to descriptor `replay` (where
  * the program would have printed it) and adds it to the report. */

@@ -4,6 +4,7 @@
 #include "core/model/report.h"
 
 #include "core/base/error.h"
+#include "core/model/build.h"
 #include "core/model/model.h"
 #include "core/plugin/registry.h"
 
@@ -46,6 +47,15 @@ int mo_report_new(struct memopt_report **ret_report, struct memopt_error *error)
         .source = "run",
         .process_size = sizeof(struct memopt_process),
         .note_size = sizeof(struct memopt_note),
+        .module_size = sizeof(struct memopt_module),
+        .function_size = sizeof(struct memopt_function),
+        .location_size = sizeof(struct memopt_location),
+        .stack_size = sizeof(struct memopt_stack),
+        .value_type_size = sizeof(struct memopt_value_type),
+        .sample_size = sizeof(struct memopt_sample),
+        .line_size = sizeof(struct memopt_line),
+        .label_size = sizeof(struct memopt_label),
+        .event_stack_size = sizeof(struct memopt_event_stack),
         .arena = &model->arena,
         .alloc = report_alloc,
     };
@@ -70,6 +80,11 @@ void mo_report_free(struct memopt_report *report) {
         mo_report_collect_notes(NULL);
     struct mo_model *model = mo_model_of(report);
     mo_arena_free(&model->arena);
+    free(model->texts.slots);
+    free(model->modules.slots);
+    free(model->functions.slots);
+    free(model->locations.slots);
+    free(model->stacks.slots);
     free(model);
 }
 
@@ -102,10 +117,8 @@ char *mo_report_printf(struct memopt_report *report, const char *format, ...) {
     return text;
 }
 
-/* Room for one more element of an array in the arena; the old array stays
- * readable. Returns the array, or NULL: out of memory. */
-static void *grow(struct memopt_report *report, void *array, size_t count, size_t *room,
-                  size_t size) {
+void *mo_model_grow(struct memopt_report *report, void *array, size_t count, size_t *room,
+                    size_t size) {
     if (count < *room)
         return array;
     size_t more = *room == 0 ? 8 : *room * 2;
@@ -139,8 +152,8 @@ static void add_note(struct memopt_report *report, int level, int64_t pid, const
         if (model->notes[i].pid == pid && strcmp(model->notes[i].text, text) == 0)
             return;
     struct memopt_note *notes =
-        grow(report, model->notes, report->note_count, &model->note_room, sizeof(*notes));
-    char *said = grow(report, model->said, report->note_count, &model->said_room, 1);
+        mo_model_grow(report, model->notes, report->note_count, &model->note_room, sizeof(*notes));
+    char *said = mo_model_grow(report, model->said, report->note_count, &model->said_room, 1);
     if (said != NULL)
         model->said = said;
     if (notes == NULL || said == NULL)
@@ -184,6 +197,9 @@ int mo_report_event(struct memopt_report *report, struct memopt_process *process
         .time = time,
         .kind = mo_report_strdup(report, kind),
         .text = mo_report_strdup(report, text),
+        .address = MEMOPT_UNKNOWN,
+        .block_address = MEMOPT_UNKNOWN,
+        .block_size = MEMOPT_UNKNOWN,
     };
     if (events == NULL || event.kind == NULL || event.text == NULL)
         return mo_fail(error, -ENOMEM, "out of memory");
@@ -195,28 +211,29 @@ int mo_report_event(struct memopt_report *report, struct memopt_process *process
     return 0;
 }
 
-void mo_report_retell_event(struct memopt_report *report, struct memopt_process *process, size_t i,
-                            const char *text) {
-    struct mo_model *model = mo_model_of(report);
+int mo_report_set_event(struct memopt_report *report, struct memopt_process *process, size_t i,
+                        const struct memopt_event_report *event, struct memopt_error *error) {
     struct memopt_event_report *events =
         memopt_report_alloc(report, process->event_count * sizeof(*events));
-    const char **retold =
-        grow(report, model->retold, model->retold_count, &model->retold_room, sizeof(*retold));
-    const char *copy = mo_report_strdup(report, text);
-    if (retold != NULL)
-        model->retold = retold;
-    if (events == NULL || retold == NULL || copy == NULL)
-        return; /* as it was is good, too */
-    retold[model->retold_count++] = copy;
+    struct memopt_event_stack *stacks =
+        memopt_report_alloc(report, (event->stack_count + 1) * sizeof(*stacks));
+    if (events == NULL || stacks == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
     memcpy(events, process->events, process->event_count * sizeof(*events));
-    events[i].text = copy;
+    events[i] = *event;
+    for (size_t k = 0; k < event->stack_count; k++) {
+        stacks[k] = event->stacks[k];
+        stacks[k].role = mo_build_text(report, stacks[k].role);
+        stacks[k].by = mo_build_text(report, stacks[k].by);
+        if (stacks[k].role == NULL || stacks[k].by == NULL)
+            return mo_fail(error, -ENOMEM, "out of memory");
+    }
+    events[i].kind = mo_report_strdup(report, event->kind);
+    events[i].text = mo_report_strdup(report, event->text);
+    events[i].stacks = stacks;
+    if (events[i].kind == NULL || events[i].text == NULL)
+        return mo_fail(error, -ENOMEM, "out of memory");
     process->events = events;
-}
-
-int mo_model_is_retold(const struct mo_model *model, const char *text) {
-    for (size_t i = 0; i < model->retold_count; i++)
-        if (model->retold[i] == text)
-            return 1;
     return 0;
 }
 
@@ -245,8 +262,8 @@ void mo_process_init(struct memopt_process *process) {
 
 struct memopt_process *mo_model_add_process(struct mo_model *model) {
     struct memopt_report *report = &model->report;
-    struct memopt_process *processes = grow(report, model->processes, report->process_count,
-                                            &model->process_room, sizeof(*processes));
+    struct memopt_process *processes = mo_model_grow(
+        report, model->processes, report->process_count, &model->process_room, sizeof(*processes));
     if (processes == NULL)
         return NULL;
     report->processes = model->processes = processes;

@@ -59,10 +59,10 @@ void mo_report_note_was_said(struct memopt_report *report);
  * process started, or MEMOPT_UNKNOWN. */
 int mo_report_event(struct memopt_report *report, struct memopt_process *process, uint64_t time,
                     const char *kind, const char *text, struct memopt_error *error);
-/* The i-th event of a process of the report has another text, which is copied: it was said on
- * standard error in other words, and reports that go there have it whole. */
-void mo_report_retell_event(struct memopt_report *report, struct memopt_process *process, size_t i,
-                            const char *text);
+/* The i-th event of a process of the report becomes `event`, which is copied: what was in its
+ * text is in its fields and stacks now. */
+int mo_report_set_event(struct memopt_report *report, struct memopt_process *process, size_t i,
+                        const struct memopt_event_report *event, struct memopt_error *error);
 
 /* Makes host->note() add to this report; NULL: notes are dropped. One report a
  * process at a time. Freeing the report ends it. */

@@ -62,6 +62,19 @@ static int find_output(struct mo_config *config, const char *reporter,
     return 0;
 }
 
+/* Whether anything in an event's stacks has a name. */
+static int has_names(const struct memopt_report *report, const struct memopt_event_report *event) {
+    for (size_t i = 0; i < event->stack_count; i++) {
+        uint32_t index = memopt_event_stack_at(report, event, i)->stack;
+        const struct memopt_stack *stack =
+            index == MEMOPT_NONE ? NULL : memopt_stack_at(report, index);
+        for (size_t k = 0; stack != NULL && k < stack->location_count; k++)
+            if (memopt_location_at(report, stack->locations[k])->line_count > 0)
+                return 1;
+    }
+    return 0;
+}
+
 /* What standard error has seen already is not said there again: the notes that
  * were said before the program started, and an event's stacks, which the program
  * wrote when it happened, unless they have names now. Out of memory: then it is said twice. */
@@ -86,12 +99,15 @@ static void leave_out_said(struct memopt_report *report) {
         for (size_t k = 0; events != NULL && k < process->event_count; k++) {
             events[k] = process->events[k];
             int first = (int)strcspn(events[k].text, "\n");
-            char *text = events[k].text[first] == '\0' || mo_model_is_retold(model, events[k].text)
-                             ? NULL
-                             : mo_report_printf(report, "%.*s (said above, with its stacks)", first,
-                                                events[k].text);
-            if (text != NULL)
-                events[k].text = text;
+            int is_whole = events[k].stack_count > 0 ? has_names(report, &events[k])
+                                                     : events[k].text[first] == '\0';
+            char *text = is_whole ? NULL
+                                  : mo_report_printf(report, "%.*s (said above, with its stacks)",
+                                                     first, events[k].text);
+            if (text == NULL)
+                continue;
+            events[k].text = text;
+            events[k].stack_count = 0;
         }
         processes[i] = *process;
         if (events != NULL)

@@ -15,8 +15,11 @@
 
 void mo_symbol_release(struct mo_symbol_frame *frames, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        free(frames[i].function);
-        free(frames[i].file);
+        for (size_t k = 0; k < frames[i].line_count; k++) {
+            free(frames[i].lines[k].function);
+            free(frames[i].lines[k].system_name);
+            free(frames[i].lines[k].file);
+        }
         frames[i] = (struct mo_symbol_frame){0};
     }
 }
@@ -60,38 +63,72 @@ static int copy(const char *text, char **ret_copy) {
     return text == NULL || (*ret_copy = strdup(text)) != NULL ? 0 : -ENOMEM;
 }
 
-/* "f", or "f in g" where f is inlined in g, and so on outwards; by the debug information, or
- * else the symbol's name. */
-static int copy_function(Dwfl_Module *module, Dwarf_Addr address, char **ret_copy) {
+struct place {
+    const char *file; /* NULL: not known */
+    int line;
+};
+
+static int add_line(struct mo_symbol_frame *frame, const char *function, const char *system_name,
+                    struct place place) {
+    struct mo_symbol_line *line = &frame->lines[frame->line_count];
+    if (frame->line_count == MO_SYMBOL_LINES)
+        return 0;
+    frame->line_count++;
+    line->line = place.file == NULL ? 0 : place.line;
+    int r = copy(function, &line->function);
+    if (r == 0)
+        r = copy(system_name, &line->system_name);
+    return r < 0 ? r : copy(place.file, &line->file);
+}
+
+/* Of the linker, where it is not the one that was written. */
+static const char *system_name_of(Dwarf_Die *die) {
+    Dwarf_Attribute attribute;
+    return dwarf_formstring(dwarf_attr_integrate(die, DW_AT_linkage_name, &attribute));
+}
+
+/* Where the code is that an inlined function's is in the place of. */
+static struct place call_of(Dwarf_Die *unit, Dwarf_Die *inlined) {
+    Dwarf_Attribute attribute;
+    Dwarf_Word file, line;
+    Dwarf_Files *files;
+    size_t count;
+    if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attribute), &file) != 0 ||
+        dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attribute), &line) != 0 ||
+        dwarf_getsrcfiles(unit, &files, &count) != 0 || file >= count || line > INT32_MAX)
+        return (struct place){NULL, 0};
+    return (struct place){dwarf_filesrc(files, file, NULL, NULL), (int)line};
+}
+
+/* By the debug information a line for the function, and before it for those that are inlined
+ * in it; or else the symbol's name. */
+static int fill(Dwfl_Module *module, uint64_t offset, struct mo_symbol_frame *frame) {
+    struct place place = {NULL, 0};
+    Dwfl_Line *line = dwfl_module_getsrc(module, offset);
+    if (line != NULL)
+        place.file = dwfl_lineinfo(line, NULL, &place.line, NULL, NULL, NULL);
     Dwarf_Addr bias;
-    Dwarf_Die *unit = dwfl_module_addrdie(module, address, &bias), *inner = NULL, *scopes = NULL;
-    char text[512] = "";
-    size_t length = 0;
-    int is_whole = 0;
-    int count = unit == NULL ? 0 : dwarf_getscopes(unit, address - bias, &inner);
+    Dwarf_Die *unit = dwfl_module_addrdie(module, offset, &bias), *inner = NULL, *scopes = NULL;
+    int count = unit == NULL ? 0 : dwarf_getscopes(unit, offset - bias, &inner);
     /* what these are in is where they were written; what it is in now, another question */
     count = count <= 0 ? 0 : dwarf_getscopes_die(&inner[0], &scopes);
-    for (int i = 0; i < count && !is_whole; i++) {
+    int r = 0, is_whole = 0;
+    for (int i = 0; i < count && r == 0 && !is_whole; i++) {
         int tag = dwarf_tag(&scopes[i]);
         const char *name = dwarf_diename(&scopes[i]);
         is_whole = tag == DW_TAG_subprogram;
-        if ((is_whole || tag == DW_TAG_inlined_subroutine) && name != NULL && length < sizeof(text))
-            length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%s",
-                                       length > 0 ? " in " : "", name);
+        if (!is_whole && tag != DW_TAG_inlined_subroutine)
+            continue;
+        if (name != NULL)
+            r = add_line(frame, name, system_name_of(&scopes[i]), place);
+        if (!is_whole)
+            place = call_of(unit, &scopes[i]);
     }
     free(inner);
     free(scopes);
-    return copy(length > 0 ? text : dwfl_module_addrname(module, address), ret_copy);
-}
-
-static int fill(Dwfl_Module *module, uint64_t offset, struct mo_symbol_frame *frame) {
-    Dwfl_Line *line = dwfl_module_getsrc(module, offset);
-    const char *file =
-        line == NULL ? NULL : dwfl_lineinfo(line, NULL, &frame->line, NULL, NULL, NULL);
-    if (file == NULL)
-        frame->line = 0;
-    int r = copy(file, &frame->file);
-    return r < 0 ? r : copy_function(module, offset, &frame->function);
+    const char *symbol =
+        frame->line_count > 0 || r < 0 ? NULL : dwfl_module_addrname(module, offset);
+    return symbol == NULL ? r : add_line(frame, symbol, symbol, place);
 }
 
 int mo_symbol_find(const struct mo_symbol_module *wanted, const uint64_t *offsets, size_t count,

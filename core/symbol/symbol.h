@@ -22,11 +22,17 @@ struct mo_symbol_module {
     size_t build_id_size;
 };
 
-/* What is not known is NULL or 0. */
+/* What is there: a line for each function whose code it is, the innermost first, the last one
+ * not inlined; none where it has no name. What is not known is NULL or 0. */
+enum { MO_SYMBOL_LINES = 16 }; /* those further out are left out */
 struct mo_symbol_frame {
-    char *function; /* where code is inlined, "INNER in OUTER" */
-    char *file;
-    int line;
+    struct mo_symbol_line {
+        char *function;    /* never NULL */
+        char *system_name; /* the linker's, where the debug information has it */
+        char *file;
+        int line;
+    } lines[MO_SYMBOL_LINES];
+    size_t line_count;
 };
 
 /* frames[i] becomes what is at offsets[i], an address as the module's own symbols have them.

@@ -183,8 +183,10 @@ struct memopt_host {
      * and an event of its process in the report, which survives the program's
      * death. `kind` is a word of [a-z0-9-], at most 31 bytes: "overflow",
      * "double-free", ...; the text may have several lines. In the report lines
-     * "    #N PATH+0xOFFSET" have names of functions instead, if a line "  build-id HEX PATH"
-     * says which file PATH was. May be called from a signal handler if the format is "%s". */
+     * "    #N PATH+0xOFFSET" become a stack (memopt/report.h), each below a line
+     * "  allocated by thread TID:", "  freed by thread TID:" or other words of its fault; their
+     * functions get names if a line "  build-id HEX PATH" says which file PATH was. May be
+     * called from a signal handler if the format is "%s". */
     void (*event)(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
 };
 
@@ -466,8 +468,8 @@ struct memopt_output {
     int columns;
 };
 
-/* A reporter is a pure function of the report: it opens nothing, reads no clock
- * and never knows where the data came from. Its section has, besides its own
+/* A reporter is a pure function of the report, whose tables memopt/report.h describes: it
+ * opens nothing, reads no clock and never knows where the data came from. Its section has, besides its own
  * options, `output` (where to: stderr, stdout or a path with %p %t %e). */
 struct memopt_reporter_ops {
     size_t size;                /* sizeof(struct memopt_reporter_ops) */

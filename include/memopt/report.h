@@ -1,12 +1,32 @@
 /*
- * memopt/report.h - the report model: what memopt knows of a run, as a tree of
- * plain structs.
+ * memopt/report.h - the report model: what memopt knows of a run, as tables of
+ * plain structs. Version 2.
  *
- * The ledger reader and every importer produce it, analysis fills it in, every
- * reporter is a pure function of it.
+ * Importers fill it (the records of a run, the logs of sanitizers); every reporter is a
+ * loop over it.
  *
- *   report ── processes[] ── threads[], histogram[], heaps[], events[]
+ *   report ── processes[] ── threads[], histogram[], heaps[], events[] ── stacks[] ─┐
+ *          ├─ samples[] ── values[], labels[] ──────────────────────────────────────┤
+ *          ├─ stacks[]  ◀──────────────────────────────────────────────────────────┘
+ *          │     └─▶ locations[] ── lines[] ─▶ functions[]
+ *          │               └─▶ modules[]
+ *          ├─ value_types[]
  *          └─ notes[]
+ *
+ * Code and samples are those of pprof's profile.proto, by other names for two: a module is
+ * its Mapping, a stack the location_id[] of its Sample. As there
+ *   module    a file of machine code, as it was mapped (a program, a shared library)
+ *   function  has a name and a file
+ *   location  a place in a module, or in source where no module is known; it has a line for
+ *             each function whose code is there: the innermost first, the last one is not
+ *             inlined; none where it has no name
+ *   stack     locations, the leaf (where it happened) first
+ *   sample    values of one stack: its i-th value is of the type value_types[type + i]
+ * but one report has many processes, so that a location's address is an offset in its
+ * module, whatever address the module was mapped at, and a sample names its process.
+ *
+ * Tables refer to each other by index; MEMOPT_NONE is none. Indices are within bounds, and
+ * no two modules, functions, locations or stacks of a report are equal.
  *
  * Invariants: an array of count 0 may be NULL; strings are UTF-8 or, where they
  * came from a program, any bytes but NUL, and may be NULL where that is said;
@@ -15,19 +35,28 @@
  * Ownership: all of it belongs to the report and goes with it; build parts with
  * memopt_report_alloc(). Threads: one at a time.
  * Versions: fields are only appended; `size` of each element is in the parent's
- * `…_size` so that an older reader can step over arrays of a newer memopt.
+ * `…_size` so that an older reader can step over arrays of a newer memopt. Elements of
+ * locations, events and samples have theirs in the report. The functions below know it:
+ * a reporter need not.
+ *   1 (2026-11): first.
+ *   2 (2026-12): modules, functions, locations, stacks, samples; an event's stacks and
+ *                facts are no longer in its text.
  */
 #ifndef MEMOPT_REPORT_H
 #define MEMOPT_REPORT_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define MEMOPT_REPORT_VERSION 1
+#define MEMOPT_REPORT_VERSION 2
+
+/* The index of nothing. */
+#define MEMOPT_NONE UINT32_MAX
 
 struct memopt_report;
 
@@ -90,12 +119,79 @@ struct memopt_heap_report {
     double fragmentation;
 };
 
+/* What a stack has to do with an event. */
+struct memopt_event_stack {
+    const char *role; /* "fault": where it was; "allocated", "freed": of the block */
+    const char *by;   /* the same in words: "accessed by", "found in a call by", "freed by" */
+    int64_t tid;      /* 0: not known */
+    uint32_t stack;   /* MEMOPT_NONE: it could not be had */
+};
+
 /* Something that happened: a guard fault, a limit reached, a purge. */
 struct memopt_event_report {
     uint64_t time;    /* since the process started, or unknown */
     const char *kind; /* "overflow", "use-after-free", "double-free", "purge", ... */
-    const char *text; /* whole, may have several lines */
+    const char *text; /* what there is to say but the stacks; may have several lines */
+    /* of a wrong access: the address that was accessed or passed, and the block it is about */
+    uint64_t address, block_address, block_size;
+    const struct memopt_event_stack *stacks; /* in the order in which they are told */
+    size_t stack_count;
 };
+
+/* ------------------------------------------------------------------- code */
+
+struct memopt_module {
+    const char *path;
+    const char *build_id; /* hexadecimal digits; NULL: it has none, or it is not known */
+};
+
+struct memopt_function {
+    const char *name;        /* for people */
+    const char *system_name; /* of the linker, mangled; NULL: not known */
+    const char *file;        /* where it was written; NULL: not known */
+};
+
+struct memopt_line {
+    uint32_t function;
+    uint32_t line; /* 0: not known */
+};
+
+struct memopt_location {
+    uint32_t module;  /* MEMOPT_NONE: not known */
+    uint64_t address; /* in the module, as its own symbols have it; of the process where the
+                       * module is not known; or unknown, where only lines are known */
+    const struct memopt_line *lines;
+    size_t line_count;
+};
+
+struct memopt_stack {
+    const uint32_t *locations;
+    size_t location_count; /* at least 1 */
+};
+
+/* ---------------------------------------------------------------- samples */
+
+struct memopt_value_type {
+    const char *type; /* "leaked_bytes" */
+    const char *unit; /* "bytes", "count" */
+};
+
+struct memopt_label {
+    const char *key;  /* "leak" */
+    const char *text; /* "direct" */
+};
+
+struct memopt_sample {
+    uint32_t process; /* MEMOPT_NONE: of none */
+    uint32_t stack;   /* MEMOPT_NONE: not known */
+    uint32_t type;    /* of the first value */
+    uint32_t value_count;
+    const uint64_t *values;
+    const struct memopt_label *labels;
+    size_t label_count;
+};
+
+/* ---------------------------------------------------------------- processes */
 
 enum memopt_process_end {
     MEMOPT_END_UNKNOWN = 0,
@@ -165,13 +261,96 @@ struct memopt_report {
     size_t process_count, process_size;
     const struct memopt_note *notes;
     size_t note_count, note_size;
-    void *arena;                              /* memopt's */
-    void *(*alloc)(void *arena, size_t size); /* memopt's; call memopt_report_alloc() */
+    const struct memopt_module *modules;
+    size_t module_count, module_size;
+    const struct memopt_function *functions;
+    size_t function_count, function_size;
+    const struct memopt_location *locations;
+    size_t location_count, location_size;
+    const struct memopt_stack *stacks;
+    size_t stack_count, stack_size;
+    const struct memopt_value_type *value_types;
+    size_t value_type_count, value_type_size;
+    const struct memopt_sample *samples;
+    size_t sample_count, sample_size;
+    size_t line_size, label_size, event_stack_size; /* of elements in others */
+    void *arena;                                    /* memopt's */
+    void *(*alloc)(void *arena, size_t size);       /* memopt's; call memopt_report_alloc() */
 };
 
 /* Zeroed memory that goes with the report; NULL: out of memory. */
 static inline void *memopt_report_alloc(struct memopt_report *report, size_t size) {
     return report->alloc(report->arena, size);
+}
+
+/* ------------------------------------------- elements, whatever their size */
+
+#define MEMOPT_ELEMENT(TYPE, ARRAY, SIZE, I)                                                       \
+    ((const struct TYPE *)(const void *)((const char *)(ARRAY) + (size_t)(I) * (SIZE)))
+
+static inline const struct memopt_process *memopt_process_at(const struct memopt_report *report,
+                                                             size_t i) {
+    return MEMOPT_ELEMENT(memopt_process, report->processes, report->process_size, i);
+}
+static inline const struct memopt_event_report *
+memopt_event_at(const struct memopt_process *process, size_t i) {
+    return MEMOPT_ELEMENT(memopt_event_report, process->events, process->event_size, i);
+}
+static inline const struct memopt_event_stack *
+memopt_event_stack_at(const struct memopt_report *report, const struct memopt_event_report *event,
+                      size_t i) {
+    return MEMOPT_ELEMENT(memopt_event_stack, event->stacks, report->event_stack_size, i);
+}
+static inline const struct memopt_module *memopt_module_at(const struct memopt_report *report,
+                                                           size_t i) {
+    return MEMOPT_ELEMENT(memopt_module, report->modules, report->module_size, i);
+}
+static inline const struct memopt_function *memopt_function_at(const struct memopt_report *report,
+                                                               size_t i) {
+    return MEMOPT_ELEMENT(memopt_function, report->functions, report->function_size, i);
+}
+static inline const struct memopt_location *memopt_location_at(const struct memopt_report *report,
+                                                               size_t i) {
+    return MEMOPT_ELEMENT(memopt_location, report->locations, report->location_size, i);
+}
+static inline const struct memopt_line *memopt_line_at(const struct memopt_report *report,
+                                                       const struct memopt_location *location,
+                                                       size_t i) {
+    return MEMOPT_ELEMENT(memopt_line, location->lines, report->line_size, i);
+}
+static inline const struct memopt_stack *memopt_stack_at(const struct memopt_report *report,
+                                                         size_t i) {
+    return MEMOPT_ELEMENT(memopt_stack, report->stacks, report->stack_size, i);
+}
+static inline const struct memopt_value_type *
+memopt_value_type_at(const struct memopt_report *report, size_t i) {
+    return MEMOPT_ELEMENT(memopt_value_type, report->value_types, report->value_type_size, i);
+}
+static inline const struct memopt_sample *memopt_sample_at(const struct memopt_report *report,
+                                                           size_t i) {
+    return MEMOPT_ELEMENT(memopt_sample, report->samples, report->sample_size, i);
+}
+static inline const struct memopt_label *
+memopt_label_at(const struct memopt_report *report, const struct memopt_sample *sample, size_t i) {
+    return MEMOPT_ELEMENT(memopt_label, sample->labels, report->label_size, i);
+}
+
+/* The sample's value of a type, or MEMOPT_UNKNOWN: it has none. */
+static inline uint64_t memopt_sample_value(const struct memopt_report *report,
+                                           const struct memopt_sample *sample, const char *type) {
+    for (uint32_t i = 0; i < sample->value_count; i++)
+        if (strcmp(memopt_value_type_at(report, sample->type + i)->type, type) == 0)
+            return sample->values[i];
+    return UINT64_MAX;
+}
+
+/* The text of the sample's label, or NULL. */
+static inline const char *memopt_sample_label(const struct memopt_report *report,
+                                              const struct memopt_sample *sample, const char *key) {
+    for (size_t i = 0; i < sample->label_count; i++)
+        if (strcmp(memopt_label_at(report, sample, i)->key, key) == 0)
+            return memopt_label_at(report, sample, i)->text;
+    return NULL;
 }
 
 #ifdef __cplusplus

@@ -122,19 +122,77 @@ static json_t *heap_of(struct tree *tree, const struct memopt_heap_report *heap)
     return o;
 }
 
-static json_t *event_of(struct tree *tree, const struct memopt_event_report *event) {
+/* The i-th line of a location; i = 0 of one without lines: what is known of it all the same. */
+static json_t *frame_of(struct tree *tree, const struct memopt_report *report,
+                        const struct memopt_location *location, size_t i) {
+    const struct memopt_line *line =
+        i < location->line_count ? memopt_line_at(report, location, i) : NULL;
+    const struct memopt_function *function =
+        line == NULL ? NULL : memopt_function_at(report, line->function);
+    const struct memopt_module *module =
+        location->module == MEMOPT_NONE ? NULL : memopt_module_at(report, location->module);
     json_t *o = json_object();
-    put(tree, o, "time", number(event->time));
-    put(tree, o, "kind", string(event->kind));
-    put(tree, o, "text", string(event->text));
+    put(tree, o, "function", string(function == NULL ? NULL : function->name));
+    put(tree, o, "system_name", string(function == NULL ? NULL : function->system_name));
+    put(tree, o, "file", string(function == NULL ? NULL : function->file));
+    put(tree, o, "line", id(line == NULL ? 0 : line->line));
+    put(tree, o, "inlined", json_boolean(i + 1 < location->line_count));
+    put(tree, o, "module", string(module == NULL ? NULL : module->path));
+    put(tree, o, "build_id", string(module == NULL ? NULL : module->build_id));
+    put(tree, o, "address", number(location->address));
     return o;
 }
 
-/* The report may be an older memopt's. */
-#define HAS(size, field)                                                                           \
-    ((size) >= offsetof(struct memopt_process, field) + sizeof(((struct memopt_process *)0)->field))
+/* The leaf first; functions that are inlined are frames of their own. */
+static json_t *frames_of(struct tree *tree, const struct memopt_report *report, uint32_t index) {
+    if (index == MEMOPT_NONE)
+        return json_null();
+    json_t *array = json_array();
+    const struct memopt_stack *stack = memopt_stack_at(report, index);
+    for (size_t i = 0; i < stack->location_count; i++) {
+        const struct memopt_location *location = memopt_location_at(report, stack->locations[i]);
+        size_t count = location->line_count > 0 ? location->line_count : 1;
+        for (size_t k = 0; k < count; k++)
+            append(tree, array, frame_of(tree, report, location, k));
+    }
+    return array;
+}
 
-static json_t *process_of(struct tree *tree, const struct memopt_process *process, size_t size) {
+static json_t *stack_of(struct tree *tree, const struct memopt_report *report,
+                        const struct memopt_event_stack *stack) {
+    json_t *o = json_object();
+    put(tree, o, "role", string(stack->role));
+    put(tree, o, "by", string(stack->by));
+    put(tree, o, "tid", id(stack->tid));
+    put(tree, o, "frames", frames_of(tree, report, stack->stack));
+    return o;
+}
+
+/* How far the address is from the block: below 0 before it. */
+static json_t *offset_of(const struct memopt_event_report *event) {
+    if (event->address == MEMOPT_UNKNOWN || event->block_address == MEMOPT_UNKNOWN)
+        return json_null();
+    return json_integer((json_int_t)(event->address - event->block_address));
+}
+
+static json_t *event_of(struct tree *tree, const struct memopt_report *report,
+                        const struct memopt_event_report *event) {
+    json_t *o = json_object(), *stacks = json_array();
+    put(tree, o, "time", number(event->time));
+    put(tree, o, "kind", string(event->kind));
+    put(tree, o, "text", string(event->text));
+    put(tree, o, "address", number(event->address));
+    put(tree, o, "block_address", number(event->block_address));
+    put(tree, o, "block_size", number(event->block_size));
+    put(tree, o, "block_offset", offset_of(event));
+    for (size_t i = 0; i < event->stack_count; i++)
+        append(tree, stacks, stack_of(tree, report, memopt_event_stack_at(report, event, i)));
+    put(tree, o, "stacks", stacks);
+    return o;
+}
+
+static json_t *process_of(struct tree *tree, const struct memopt_report *report,
+                          const struct memopt_process *process) {
     static const char *const ends[] = {NULL, "exit", "signal", "exec", "running"};
     json_t *o = json_object();
     int end = process->end < 0 || process->end > MEMOPT_END_RUNNING ? 0 : process->end;
@@ -153,8 +211,8 @@ static json_t *process_of(struct tree *tree, const struct memopt_process *proces
     put(tree, o, "end_time", number(process->end_time));
     put(tree, o, "merged", json_integer((json_int_t)process->merged));
     put(tree, o, "peak_rss", number(process->peak_rss));
-    put(tree, o, "rss_mean", number(HAS(size, rss_mean) ? process->rss_mean : MEMOPT_UNKNOWN));
-    put(tree, o, "rss_rest", number(HAS(size, rss_rest) ? process->rss_rest : MEMOPT_UNKNOWN));
+    put(tree, o, "rss_mean", number(process->rss_mean));
+    put(tree, o, "rss_rest", number(process->rss_rest));
     put(tree, o, "heap_live", number(process->heap_live));
     put(tree, o, "heap_peak", number(process->heap_peak));
     put(tree, o, "heap_committed", number(process->heap_committed));
@@ -171,7 +229,7 @@ static json_t *process_of(struct tree *tree, const struct memopt_process *proces
     for (size_t i = 0; i < process->heap_count; i++)
         append(tree, heaps, heap_of(tree, element(process->heaps, process->heap_size, i)));
     for (size_t i = 0; i < process->event_count; i++)
-        append(tree, events, event_of(tree, element(process->events, process->event_size, i)));
+        append(tree, events, event_of(tree, report, memopt_event_at(process, i)));
     put(tree, o, "threads", threads);
     put(tree, o, "histogram", bins);
     put(tree, o, "heaps", heaps);
@@ -309,8 +367,35 @@ static int write_array(struct sink *sink, const char *key, struct tree *tree, si
 }
 
 static json_t *ith_process(struct tree *tree, const struct memopt_report *report, size_t i) {
-    return process_of(tree, element(report->processes, report->process_size, i),
-                      report->process_size);
+    return process_of(tree, report, memopt_process_at(report, i));
+}
+
+static json_t *ith_value_type(struct tree *tree, const struct memopt_report *report, size_t i) {
+    const struct memopt_value_type *type = memopt_value_type_at(report, i);
+    json_t *o = json_object();
+    put(tree, o, "type", string(type->type));
+    put(tree, o, "unit", string(type->unit));
+    return o;
+}
+
+static json_t *ith_sample(struct tree *tree, const struct memopt_report *report, size_t i) {
+    const struct memopt_sample *sample = memopt_sample_at(report, i);
+    json_t *o = json_object(), *values = json_object(), *labels = json_object();
+    int is_known = sample->process < report->process_count;
+    put(tree, o, "process", is_known ? json_integer(sample->process) : json_null());
+    put(tree, o, "pid",
+        is_known ? id(memopt_process_at(report, sample->process)->pid) : json_null());
+    for (uint32_t k = 0; k < sample->value_count; k++)
+        put(tree, values, memopt_value_type_at(report, sample->type + k)->type,
+            number(sample->values[k]));
+    for (size_t k = 0; k < sample->label_count; k++) {
+        const struct memopt_label *label = memopt_label_at(report, sample, k);
+        put(tree, labels, label->key, string(label->text));
+    }
+    put(tree, o, "values", values);
+    put(tree, o, "labels", labels);
+    put(tree, o, "frames", frames_of(tree, report, sample->stack));
+    return o;
 }
 
 static json_t *ith_note(struct tree *tree, const struct memopt_report *report, size_t i) {
@@ -334,6 +419,11 @@ static int write_report(struct sink *sink, const struct memopt_report *report) {
     json_decref(head);
     if (r == 0)
         r = write_array(sink, "processes", &tree, report->process_count, ith_process, report);
+    if (r == 0)
+        r = write_array(sink, "value_types", &tree, report->value_type_count, ith_value_type,
+                        report);
+    if (r == 0)
+        r = write_array(sink, "samples", &tree, report->sample_count, ith_sample, report);
     if (r == 0)
         r = write_array(sink, "notes", &tree, report->note_count, ith_note, report);
     sink->depth = 0;

@@ -37,6 +37,7 @@ struct pen {
     size_t column;        /* where the last whole word has ended */
     size_t blanks;        /* after that */
     size_t length, width; /* of the word that is being put together, in bytes and columns */
+    char *has_leaks;      /* of each process; NULL: none has */
     char word[1024];
 };
 
@@ -425,13 +426,150 @@ static void say_heaps(struct pen *pen, const struct memopt_process *process) {
     }
 }
 
-/* `indent`: of each; what goes on goes on two further. */
-static void say_events(struct pen *pen, const struct memopt_process *process, int indent) {
+/* ------------------------------------------------------------------- code */
+
+/* Below the directory that the program was run in a path is short. */
+static void say_file(struct pen *pen, const struct memopt_report *report, const char *file,
+                     uint32_t line) {
+    size_t length = report->directory == NULL ? 0 : strlen(report->directory);
+    int is_below =
+        length > 1 && strncmp(file, report->directory, length) == 0 && file[length] == '/';
+    say_string(pen, is_below ? file + length + 1 : file, NULL);
+    if (line > 0)
+        say(pen, ":%lu", (unsigned long)line);
+}
+
+static void say_address(struct pen *pen, const struct memopt_report *report,
+                        const struct memopt_location *location) {
+    if (location->module != MEMOPT_NONE) {
+        say_string(pen, memopt_module_at(report, location->module)->path, NULL);
+        say(pen, "+");
+    }
+    say(pen, "0x%llx", (unsigned long long)location->address);
+}
+
+/* "#N INNER in OUTER at FILE:LINE", "#N FUNCTION (MODULE)", "#N MODULE+0xOFFSET" */
+static void say_frame(struct pen *pen, const struct memopt_report *report, size_t n,
+                      const struct memopt_location *location) {
+    say(pen, "#%zu ", n);
+    if (location->line_count == 0) {
+        say_address(pen, report, location);
+        return;
+    }
+    const struct memopt_line *innermost = memopt_line_at(report, location, 0);
+    const char *file = memopt_function_at(report, innermost->function)->file;
+    for (size_t i = 0; i < location->line_count; i++) {
+        const struct memopt_line *line = memopt_line_at(report, location, i);
+        say(pen, "%s", i > 0 ? " in " : "");
+        say_string(pen, memopt_function_at(report, line->function)->name, NULL);
+    }
+    if (file != NULL) {
+        say(pen, " at ");
+        say_file(pen, report, file, innermost->line);
+    } else if (location->module != MEMOPT_NONE) {
+        say(pen, " (");
+        say_string(pen, memopt_module_at(report, location->module)->path, NULL);
+        say(pen, ")");
+    }
+}
+
+/* "FUNCTION (FILE:LINE) < FUNCTION (MODULE+0xOFFSET)": the first ones of a stack. */
+static void say_call_site(struct pen *pen, const struct memopt_report *report, uint32_t index) {
+    enum { FRAMES = 3 };
+    if (index == MEMOPT_NONE) {
+        say(pen, "no stack");
+        return;
+    }
+    const struct memopt_stack *stack = memopt_stack_at(report, index);
+    for (size_t i = 0, n = 0; i < stack->location_count && n < FRAMES; i++) {
+        const struct memopt_location *location = memopt_location_at(report, stack->locations[i]);
+        if (location->line_count == 0) {
+            say(pen, "%s(", n++ > 0 ? " < " : "");
+            say_address(pen, report, location);
+            say(pen, ")");
+        }
+        for (size_t k = 0; k < location->line_count && n < FRAMES; k++) {
+            const struct memopt_line *line = memopt_line_at(report, location, k);
+            const struct memopt_function *function = memopt_function_at(report, line->function);
+            say(pen, "%s", n++ > 0 ? " < " : "");
+            say_string(pen, function->name, NULL);
+            if (function->file == NULL && location->address == MEMOPT_UNKNOWN)
+                continue;
+            say(pen, " (");
+            if (function->file != NULL)
+                say_file(pen, report, function->file, line->line);
+            else
+                say_address(pen, report, location);
+            say(pen, ")");
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ events */
+
+/* What helps to find the names elsewhere, of modules in which something has none. */
+static void say_build_ids(struct pen *pen, const struct memopt_report *report,
+                          const struct memopt_event_report *event, int indent) {
+    enum { MODULES = 32 };
+    uint32_t said[MODULES];
+    size_t count = 0;
+    for (size_t i = 0; i < event->stack_count; i++) {
+        uint32_t index = memopt_event_stack_at(report, event, i)->stack;
+        const struct memopt_stack *stack =
+            index == MEMOPT_NONE ? NULL : memopt_stack_at(report, index);
+        for (size_t k = 0; stack != NULL && k < stack->location_count; k++) {
+            const struct memopt_location *location =
+                memopt_location_at(report, stack->locations[k]);
+            size_t at = 0;
+            while (at < count && said[at] != location->module)
+                at++;
+            if (location->line_count > 0 || location->module == MEMOPT_NONE || at < count ||
+                count == MODULES)
+                continue;
+            said[count++] = location->module;
+            const struct memopt_module *module = memopt_module_at(report, location->module);
+            if (module->build_id == NULL)
+                continue;
+            say(pen, "%*sbuild-id ", indent, "");
+            say_string(pen, module->build_id, NULL);
+            say(pen, " ");
+            say_string(pen, module->path, NULL);
+            say(pen, "\n");
+        }
+    }
+}
+
+static void say_event_stacks(struct pen *pen, const struct memopt_report *report,
+                             const struct memopt_event_report *event, int indent) {
+    for (size_t i = 0; i < event->stack_count; i++) {
+        const struct memopt_event_stack *its = memopt_event_stack_at(report, event, i);
+        if (its->by[0] != '\0') {
+            say(pen, "%*s", indent, "");
+            say_string(pen, its->by, NULL);
+            if (its->tid != 0)
+                say(pen, " thread %lld", (long long)its->tid);
+            say(pen, ":\n");
+        }
+        const struct memopt_stack *stack =
+            its->stack == MEMOPT_NONE ? NULL : memopt_stack_at(report, its->stack);
+        if (stack == NULL)
+            say(pen, "%*s(no stack)\n", indent + 2, "");
+        for (size_t k = 0; stack != NULL && k < stack->location_count; k++) {
+            say(pen, "%*s", indent + 2, "");
+            say_frame(pen, report, k, memopt_location_at(report, stack->locations[k]));
+            say(pen, "\n");
+        }
+    }
+    say_build_ids(pen, report, event, indent);
+}
+
+/* `indent`: of each; what goes on goes on two further, and its stacks four. */
+static void say_events(struct pen *pen, const struct memopt_report *report,
+                       const struct memopt_process *process, int indent) {
     char later[16];
     snprintf(later, sizeof(later), "%*s", indent + 2, "");
     for (size_t i = 0; i < process->event_count; i++) {
-        const struct memopt_event_report *event =
-            (const void *)((const char *)process->events + i * process->event_size);
+        const struct memopt_event_report *event = memopt_event_at(process, i);
         write_text(pen, (size_t)indent + 2);
         color(pen, "31");
         say(pen, "%*s", indent, "");
@@ -440,7 +578,97 @@ static void say_events(struct pen *pen, const struct memopt_process *process, in
         color(pen, "0");
         say_string(pen, event->text, later);
         say(pen, "\n");
+        write_text(pen, (size_t)indent + 8);
+        say_event_stacks(pen, report, event, indent + 4);
     }
+}
+
+/* ------------------------------------------------------------------- leaks */
+
+enum { LEAKS = 8 }; /* in a summary */
+
+struct leak {
+    const struct memopt_sample *sample;
+    uint64_t bytes, blocks;
+    int indirect;
+    size_t index;
+};
+
+/* Direct ones first, then by bytes. */
+static int compare_leaks(const void *a_, const void *b_) {
+    const struct leak *a = a_, *b = b_;
+    if (a->indirect != b->indirect)
+        return a->indirect - b->indirect;
+    if (a->bytes != b->bytes)
+        return a->bytes > b->bytes ? -1 : 1;
+    return a->index < b->index ? -1 : 1;
+}
+
+static uint64_t sum_of(uint64_t a, uint64_t b) {
+    return a > UINT64_MAX - 1 - b ? UINT64_MAX - 1 : a + b;
+}
+
+/* Those of one process, or with `leaks` NULL only how many. */
+static size_t find_leaks(const struct memopt_report *report, size_t process, struct leak *leaks) {
+    size_t count = 0;
+    for (size_t i = 0; i < report->sample_count; i++) {
+        const struct memopt_sample *sample = memopt_sample_at(report, i);
+        uint64_t bytes = sample->process != process
+                             ? MEMOPT_UNKNOWN
+                             : memopt_sample_value(report, sample, "leaked_bytes");
+        if (!known(bytes))
+            continue;
+        const char *how = memopt_sample_label(report, sample, "leak");
+        if (leaks != NULL)
+            leaks[count] =
+                (struct leak){sample, bytes, memopt_sample_value(report, sample, "leaked_blocks"),
+                              how != NULL && strcmp(how, "indirect") == 0, i};
+        count++;
+    }
+    return count;
+}
+
+static void say_leak(struct pen *pen, const struct memopt_report *report, const struct leak *leak,
+                     int indent) {
+    write_text(pen, (size_t)indent + 2);
+    say(pen, "%*s%s", indent, "", SIZE(leak->bytes));
+    if (known(leak->blocks))
+        say(pen, " in %s block%s", COUNT(leak->blocks), leak->blocks == 1 ? "" : "s");
+    say(pen, "%s: ", leak->indirect ? ", reachable through another leak" : "");
+    say_call_site(pen, report, leak->sample->stack);
+    say(pen, "\n");
+}
+
+static void say_leaks(struct pen *pen, const struct memopt_report *report, size_t process,
+                      int indent) {
+    size_t count = report->sample_count == 0 ? 0 : find_leaks(report, process, NULL);
+    size_t shown = pen->full || count <= LEAKS ? count : LEAKS;
+    if (count == 0)
+        return;
+    struct leak *leaks = calloc(count, sizeof(*leaks));
+    if (leaks == NULL) {
+        pen->failed = pen->failed < 0 ? pen->failed : -ENOMEM;
+        return;
+    }
+    find_leaks(report, process, leaks);
+    qsort(leaks, count, sizeof(*leaks), compare_leaks);
+    uint64_t bytes = 0, blocks = 0;
+    for (size_t i = 0; i < count; i++) {
+        bytes = sum_of(bytes, leaks[i].bytes);
+        blocks = sum_of(blocks, known(leaks[i].blocks) ? leaks[i].blocks : 0);
+    }
+    write_text(pen, (size_t)indent + 2);
+    color(pen, "31");
+    say(pen, "%*sleaked: ", indent, "");
+    color(pen, "0");
+    say(pen, "%s in %s block%s, by %s call site%s\n", SIZE(bytes), COUNT(blocks),
+        blocks == 1 ? "" : "s", COUNT(count), count == 1 ? "" : "s");
+    for (size_t i = 0; i < shown; i++)
+        say_leak(pen, report, &leaks[i], indent + 2);
+    if (shown < count)
+        say(pen, "%*sand %s more (detail = full lists all)\n", indent + 2, "",
+            COUNT(count - shown));
+    free(leaks);
 }
 
 static void say_threads(struct pen *pen, const struct memopt_process *process) {
@@ -498,11 +726,13 @@ static void say_histogram(struct pen *pen, const struct memopt_process *process)
     }
 }
 
-static void say_rest(struct pen *pen, const struct memopt_process *process) {
+static void say_rest(struct pen *pen, const struct memopt_report *report, size_t index) {
+    const struct memopt_process *process = memopt_process_at(report, index);
     say_heap_line(pen, process);
     say_counts(pen, process);
     say_heaps(pen, process);
-    say_events(pen, process, 2);
+    say_events(pen, report, process, 2);
+    say_leaks(pen, report, index, 2);
     if (pen->full) {
         say_threads(pen, process);
         say_histogram(pen, process);
@@ -511,20 +741,10 @@ static void say_rest(struct pen *pen, const struct memopt_process *process) {
 
 /* --------------------------------------------------------- other processes */
 
-static const struct memopt_process *process_at(const struct memopt_report *report, size_t i) {
-    return (const void *)((const char *)report->processes + i * report->process_size);
-}
-
-/* The elements may be an older memopt's. */
-#define HAS(report, field)                                                                         \
-    ((report)->process_size >=                                                                     \
-     offsetof(struct memopt_process, field) + sizeof(((struct memopt_process *)0)->field))
-
 /* "at least " when only that is known; *ret_size stays unknown if not even that. */
-static const char *peak_of(const struct memopt_report *report, const struct memopt_process *process,
-                           uint64_t *ret_size) {
+static const char *peak_of(const struct memopt_process *process, uint64_t *ret_size) {
     *ret_size = process->peak_rss;
-    if (known(*ret_size) || !HAS(report, peak_rss_least))
+    if (known(*ret_size))
         return "";
     *ret_size = process->peak_rss_least;
     return "at least ";
@@ -537,7 +757,7 @@ static const char *peak_of_all(const struct memopt_report *report, uint64_t *ret
     for (size_t i = 0; i < report->process_count; i++) {
         uint64_t size;
         /* it is unknown where a bound is above all sizes */
-        if (*peak_of(report, process_at(report, i), &size) != '\0' && known(size) &&
+        if (*peak_of(memopt_process_at(report, i), &size) != '\0' && known(size) &&
             (!known(*ret_size) || size > *ret_size))
             *ret_size = size;
     }
@@ -548,10 +768,10 @@ static const char *peak_of_all(const struct memopt_report *report, uint64_t *ret
 static void say_largest(struct facts *facts, const struct memopt_report *report, const char *bound,
                         uint64_t peak) {
     for (size_t i = 0; i < report->process_count; i++) {
-        const struct memopt_process *process = process_at(report, i);
+        const struct memopt_process *process = memopt_process_at(report, i);
         uint64_t size;
         char name[40];
-        peak_of(report, process, &size);
+        peak_of(process, &size);
         if (size != peak || process->program == NULL)
             continue;
         const char *program = base_name(process->program);
@@ -566,25 +786,17 @@ static void say_largest(struct facts *facts, const struct memopt_report *report,
 static void say_over_time(struct pen *pen, const struct memopt_report *report,
                           const struct memopt_process *process) {
     struct facts facts = {0};
-    if (HAS(report, rss_mean) && known(process->rss_mean))
+    if (known(process->rss_mean))
         fact(&facts, "%s%s", SIZE(process->rss_mean),
              process->is_main && report->process_count > 1 ? " in the first process" : "");
-    if (HAS(report, rss_rest) && known(process->rss_rest))
+    if (known(process->rss_rest))
         fact(&facts, "%s at rest", SIZE(process->rss_rest));
     line(pen, "mean RSS", &facts);
 }
 
-/* Of how many programs the entry is, if of more than one. */
-static uint64_t merged_of(const struct memopt_report *report,
-                          const struct memopt_process *process) {
-    return HAS(report, merged) ? process->merged : 0;
-}
-
-static void say_name(struct pen *pen, const struct memopt_report *report,
-                     const struct memopt_process *process) {
-    uint64_t merged = merged_of(report, process);
-    if (merged > 0)
-        say(pen, "%s times ", COUNT(merged));
+static void say_name(struct pen *pen, const struct memopt_process *process) {
+    if (process->merged > 0)
+        say(pen, "%s times ", COUNT(process->merged));
     else
         say(pen, "%lld ", (long long)process->pid);
     if (process->program != NULL)
@@ -593,82 +805,89 @@ static void say_name(struct pen *pen, const struct memopt_report *report,
     say_end(pen, process);
 }
 
-static void say_child(struct pen *pen, const struct memopt_report *report,
-                      const struct memopt_process *process) {
+static void say_child(struct pen *pen, const struct memopt_report *report, size_t index) {
+    const struct memopt_process *process = memopt_process_at(report, index);
     uint64_t peak;
-    const char *bound = peak_of(report, process, &peak);
+    const char *bound = peak_of(process, &peak);
     write_text(pen, 6);
     say(pen, "    ");
-    say_name(pen, report, process);
+    say_name(pen, process);
     if (known(peak))
         say(pen, ", peak RSS %s%s", bound, SIZE(peak));
     if (process->has_counts && known(process->counts.peak_bytes))
         say(pen, ", heap peak %s, %s allocation%s", SIZE(process->counts.peak_bytes),
             COUNT(process->counts.allocations), process->counts.allocations == 1 ? "" : "s");
     say(pen, "\n");
-    say_events(pen, process, 6);
+    say_events(pen, report, process, 6);
+    say_leaks(pen, report, index, 6);
 }
 
-static int has_failed(const struct memopt_process *process) {
+static int has_failed(const struct pen *pen, const struct memopt_report *report, size_t index) {
+    const struct memopt_process *process = memopt_process_at(report, index);
     return process->end == MEMOPT_END_SIGNAL || process->event_count > 0 ||
+           (pen->has_leaks != NULL && pen->has_leaks[index]) ||
            (process->end == MEMOPT_END_EXIT && process->end_value > 0);
 }
 
 /* With memopt's part in it, it would have said so of any exit. */
-static int may_have_failed(const struct memopt_process *process) {
-    return process->end == MEMOPT_END_UNKNOWN && process->allocator != NULL && !has_failed(process);
+static int may_have_failed(const struct pen *pen, const struct memopt_report *report,
+                           size_t index) {
+    const struct memopt_process *process = memopt_process_at(report, index);
+    return process->end == MEMOPT_END_UNKNOWN && process->allocator != NULL &&
+           !has_failed(pen, report, index);
 }
 
 /* How much a child counts in a summary: what went wrong, then what may have, then, of many,
  * what was large. */
-static double weight(const struct memopt_report *report, const struct memopt_process *process,
+static double weight(const struct pen *pen, const struct memopt_report *report, size_t index,
                      int are_many) {
     uint64_t peak;
-    peak_of(report, process, &peak);
+    peak_of(memopt_process_at(report, index), &peak);
     double weight = known(peak) && are_many ? (double)peak : 0;
-    if (may_have_failed(process))
+    if (may_have_failed(pen, report, index))
         weight += 1e19;
-    return has_failed(process) ? weight + 1e20 : weight;
+    return has_failed(pen, report, index) ? weight + 1e20 : weight;
 }
 
 static void say_all_children(struct pen *pen, const struct memopt_report *report) {
     for (size_t i = 1; i < report->process_count; i++) {
-        const struct memopt_process *process = process_at(report, i);
+        const struct memopt_process *process = memopt_process_at(report, i);
         write_text(pen, 2);
         say(pen, "\n");
         color(pen, "1");
-        say_name(pen, report, process);
+        say_name(pen, process);
         color(pen, "0");
         say_allocator(pen, process);
         say(pen, "\n");
         struct facts rss = {0};
         uint64_t peak;
-        const char *bound = peak_of(report, process, &peak);
+        const char *bound = peak_of(process, &peak);
         if (known(peak))
             fact(&rss, "%s%s", bound, SIZE(peak));
         line(pen, "peak RSS", &rss);
         say_over_time(pen, report, process);
-        say_rest(pen, process);
+        say_rest(pen, report, i);
     }
 }
 
 /* A program that was replaced by another is no process of its own. */
-static int is_child(const struct memopt_process *process) {
-    return process->end != MEMOPT_END_EXEC || process->event_count > 0;
+static int is_child(const struct pen *pen, const struct memopt_report *report, size_t index) {
+    return memopt_process_at(report, index)->end != MEMOPT_END_EXEC ||
+           has_failed(pen, report, index);
 }
 
 static void say_children(struct pen *pen, const struct memopt_report *report) {
     size_t count = 0, failed = 0, unclear = 0;
     uint64_t all = 0;
     for (size_t i = 1; i < report->process_count; i++) {
-        const struct memopt_process *process = process_at(report, i);
-        uint64_t merged = merged_of(report, process);
-        if (!is_child(process))
+        const struct memopt_process *process = memopt_process_at(report, i);
+        uint64_t merged = process->merged;
+        if (!is_child(pen, report, i))
             continue;
         count++;
         all += merged == 0 ? 1 : merged;
-        failed += (size_t)has_failed(process); /* of those that are merged none has */
-        unclear += (size_t)may_have_failed(process);
+        failed += (size_t)has_failed(pen, report, i); /* of those that are merged none has */
+        unclear += (size_t)may_have_failed(pen, report, i);
     }
     if (count == 0)
         return;
@@ -686,18 +905,17 @@ static void say_children(struct pen *pen, const struct memopt_report *report) {
     while (n < CHILDREN && n < count) {
         size_t best = 0;
         for (size_t i = 1; i < report->process_count; i++) {
-            int skip = !is_child(process_at(report, i));
+            int skip = !is_child(pen, report, i);
             for (size_t s = 0; s < n; s++)
                 skip |= shown[s] == i;
-            if (!skip &&
-                (best == 0 || weight(report, process_at(report, i), count > CHILDREN) >
-                                  weight(report, process_at(report, best), count > CHILDREN)))
+            if (!skip && (best == 0 || weight(pen, report, i, count > CHILDREN) >
+                                           weight(pen, report, best, count > CHILDREN)))
                 best = i;
         }
         shown[n++] = best;
-        uint64_t merged = merged_of(report, process_at(report, best));
+        uint64_t merged = memopt_process_at(report, best)->merged;
         all -= merged == 0 ? 1 : merged;
-        say_child(pen, report, process_at(report, best));
+        say_child(pen, report, best);
     }
     if (count > n) {
         write_text(pen, 6);
@@ -720,7 +938,8 @@ static void say_cpu_time(struct facts *facts, const struct memopt_report *report
 }
 
 static void say_run(struct pen *pen, const struct memopt_report *report) {
-    const struct memopt_process *main = report->process_count > 0 ? process_at(report, 0) : NULL;
+    const struct memopt_process *main =
+        report->process_count > 0 ? memopt_process_at(report, 0) : NULL;
     const char *name = report->argv != NULL && report->argv[0] != NULL ? report->argv[0]
                        : main != NULL                                  ? main->program
                                                                        : NULL;
@@ -764,7 +983,7 @@ static void say_run(struct pen *pen, const struct memopt_report *report) {
         line(pen, "switches", &switches);
     }
     if (main != NULL)
-        say_rest(pen, main);
+        say_rest(pen, report, 0);
     if (pen->full)
         say_all_children(pen, report);
     else
@@ -836,6 +1055,19 @@ static int say_notes(struct pen *pen, const struct memopt_report *report) {
     return 0;
 }
 
+static int find_leaking(struct pen *pen, const struct memopt_report *report) {
+    if (report->sample_count == 0)
+        return 0;
+    pen->has_leaks = calloc(report->process_count + 1, 1);
+    for (size_t i = 0; i < report->sample_count && pen->has_leaks != NULL; i++) {
+        const struct memopt_sample *sample = memopt_sample_at(report, i);
+        if (sample->process < report->process_count &&
+            known(memopt_sample_value(report, sample, "leaked_bytes")))
+            pen->has_leaks[sample->process] = 1;
+    }
+    return pen->has_leaks == NULL ? -ENOMEM : 0;
+}
+
 static int text_write(const struct memopt_host *host, const void *settings_,
                       const struct memopt_report *report, struct memopt_output *output,
                       struct memopt_error *error) {
@@ -845,8 +1077,12 @@ static int text_write(const struct memopt_host *host, const void *settings_,
         .color = settings->color == YES || (settings->color == AUTO && output->is_terminal),
         .full = settings->detail == FULL,
     };
-    say_run(&pen, report);
-    int r = say_notes(&pen, report);
+    int r = find_leaking(&pen, report);
+    if (r == 0)
+        say_run(&pen, report);
+    if (r == 0)
+        r = say_notes(&pen, report);
+    free(pen.has_leaks);
     if (pen.failed == 0)
         pen.failed = r;
     return pen.failed == 0 ? 0 : host->fail(error, pen.failed, "%s", strerror(-pen.failed));

@@ -19,10 +19,14 @@ tests_fuzz_fuzz_ledger_CFLAGS = $(AM_CFLAGS)
 tests_fuzz_fuzz_ledger_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_ledger_LDADD = core/libcore-own.la
 
-fuzz_targets += tests/fuzz/fuzz_lsan tests/fuzz/fuzz_elf
-noinst_PROGRAMS += tests/fuzz/fuzz_lsan tests/fuzz/fuzz_elf
+fuzz_targets += tests/fuzz/fuzz_faults tests/fuzz/fuzz_lsan tests/fuzz/fuzz_elf
+noinst_PROGRAMS += tests/fuzz/fuzz_faults tests/fuzz/fuzz_lsan tests/fuzz/fuzz_elf
+tests_fuzz_fuzz_faults_SOURCES = tests/fuzz/fuzz_faults.c tests/fuzz/report_check.h
+tests_fuzz_fuzz_faults_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_faults_LDADD = core/libcore-import.la core/libcore-own.la
+tests_fuzz_fuzz_lsan_SOURCES = tests/fuzz/fuzz_lsan.c tests/fuzz/report_check.h
 tests_fuzz_fuzz_lsan_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
-tests_fuzz_fuzz_lsan_LDADD = core/libcore-launch.la core/libcore-own.la
+tests_fuzz_fuzz_lsan_LDADD = core/libcore-import.la core/libcore-own.la
 tests_fuzz_fuzz_elf_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_elf_LDADD = core/libcore-launch.la core/libcore-own.la
 
@@ -50,5 +54,5 @@ fuzz-targets: $(fuzz_targets)
 PHONY_TARGETS += print-fuzz-targets fuzz-targets
 EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/corpus tests/fuzz/ini.dict \
 	tests/fuzz/fuzz_elf.c tests/fuzz/fuzz_ini.c tests/fuzz/fuzz_proc.c tests/fuzz/fuzz_ledger.c \
-	tests/fuzz/fuzz_lsan.c tests/fuzz/fuzz_optim.c tests/fuzz/fuzz_option.c \
+	tests/fuzz/fuzz_faults.c tests/fuzz/report_check.h tests/fuzz/fuzz_lsan.c tests/fuzz/fuzz_optim.c tests/fuzz/fuzz_option.c \
 	tests/fuzz/fuzz_safetensors.c tests/fuzz/safetensors.dict
