@@ -1,6 +1,7 @@
 /*
  * cmd_plugins.c - memopt plugins: which plugins can be found, whether they can
- * be used, and what options they have.
+ * be used, and what options they have; with --test, whether one does what
+ * memopt/plugin.h promises (conformance.c, which is a program of its own).
  */
 #include "cli/cmd.h"
 #include "cli/json.h"
@@ -257,7 +258,7 @@ static char *path_of(const char *plugin) {
     struct mo_config_request request = {.file = NULL};
     struct mo_config *config = NULL;
     struct search search = {.name = plugin};
-    if (strchr(plugin, '/') != NULL || access(plugin, F_OK) == 0) {
+    if (strpbrk(plugin, "/.") != NULL) { /* which no name has */
         char *path = realpath(plugin, NULL);
         if (path == NULL)
             mo_say("plugins", "the plugin '%s' can't be opened: %s", plugin, strerror(errno));
@@ -428,7 +429,7 @@ static const struct mo_cli_form forms[] = {
 };
 const struct mo_command mo_cmd_plugins = {
     .name = "plugins",
-    .summary = "list plugins and their options",
+    .summary = "list plugins and their options, or test one",
     .function = plugins_main,
     .about = "Lists the allocator, tracker and reporter plugins that can be found, or shows\n"
              "one, given by name or absolute path, and its options with their values, as a\n"

@@ -47,7 +47,7 @@ bad_plugins = newer-major newer-minor older-major truncated tiny oversize no-sym
 	refusing refusing-size marks exits aborts
 check_DATA += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
 CLEANFILES += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
-EXTRA_DIST += tests/bad_plugins/plugin.c
+EXTRA_DIST += tests/bad_plugins/conform.c tests/bad_plugins/plugin.c
 tests/bad_plugins/alloc-%.so: tests/bad_plugins/plugin.c include/memopt/plugin.h
 	$(AM_V_CCLD)$(MKDIR_P) tests/bad_plugins && $(CC) -std=gnu17 -Wall -I$(top_srcdir)/include \
 		-shared -fPIC -DNAME='"$*"' -DDEFECT_`echo $* | tr - _` -o $@ $<

@@ -24,6 +24,8 @@ MEMOPT_PLUGIN_PATH=$work exits 2 "$memopt" plugins --test plain
 cp report.so report-plain.so
 MEMOPT_PLUGIN_PATH=$work exits 0 "$memopt" plugins --test plain
 exits 0 "$memopt" plugins --test text
+echo "a file of a plugin's name" >libc
+exits 0 "$memopt" plugins --test --scale 20 --case zero libc
 
 # CASE DEFECT WHAT-HAPPENED: of allocators, then of reporters
 while read -r case defect happened; do
