@@ -121,6 +121,52 @@ static struct memopt_counts some_counts(uint64_t i) {
                                   .peak_error = i};
 }
 
+#define SPREAD(REPORT, ELEMENTS, EXTRA)                                                            \
+    spread(REPORT, ELEMENTS, sizeof(ELEMENTS) / sizeof(*(ELEMENTS)), sizeof(*(ELEMENTS)), EXTRA)
+#define SET_TABLE(REPORT, NAME, ELEMENTS, EXTRA)                                                   \
+    do {                                                                                           \
+        (REPORT)->NAME##s = SPREAD(REPORT, ELEMENTS, EXTRA);                                       \
+        (REPORT)->NAME##_count = sizeof(ELEMENTS) / sizeof(*(ELEMENTS));                           \
+        (REPORT)->NAME##_size = sizeof(*(ELEMENTS)) + (EXTRA);                                     \
+    } while (0)
+
+/* Places with and without a module, an address, lines, functions inlined; stacks of them;
+ * samples with and without a stack, a process, a value. */
+static void add_code(struct memopt_report *report, size_t extra) {
+    static const uint32_t places[] = {0, 1, 2, 3};
+    static const uint64_t values[] = {3, 4096, MEMOPT_UNKNOWN};
+    const struct memopt_module modules[] = {{"/bin/program", "0123456789abcdef"}, {odd[3], NULL}};
+    const struct memopt_function functions[] = {
+        {"f(int)", "_Z1fi", "f.cc"}, {odd[2], NULL, NULL}, {odd[3], odd[4], odd[5]}};
+    const struct memopt_line lines[] = {{0, 10}, {1, 0}, {2, UINT32_MAX}};
+    const struct memopt_label labels[] = {{"leak", "direct"}, {"odd", odd[2]}};
+    const void *line = SPREAD(report, lines, extra), *label = SPREAD(report, labels, extra);
+    const struct memopt_location locations[] = {
+        {0, 0x1234, line, 3},
+        {1, 0, line, 0},
+        {MEMOPT_NONE, UINT64_C(0x7fffffffffff), line, 0},
+        {MEMOPT_NONE, MEMOPT_UNKNOWN, line, 1},
+    };
+    const struct memopt_stack stacks[] = {{places, 4}, {places + 2, 1}};
+    const struct memopt_value_type types[] = {
+        {"leaked_blocks", "count"}, {"leaked_bytes", "bytes"}, {"odd", odd[2]}};
+    const struct memopt_sample samples[] = {
+        {0, 0, 0, 3, values, label, 2},
+        {1, MEMOPT_NONE, 1, 1, values + 1, label, 1},
+        {MEMOPT_NONE, 1, 0, 2, values, NULL, 0},
+        {0, 1, 0, 0, values, NULL, 0},
+    };
+    SET_TABLE(report, module, modules, extra);
+    SET_TABLE(report, function, functions, extra);
+    SET_TABLE(report, location, locations, extra);
+    SET_TABLE(report, stack, stacks, extra);
+    SET_TABLE(report, value_type, types, extra);
+    SET_TABLE(report, sample, samples, extra);
+    report->line_size = sizeof(*lines) + extra;
+    report->label_size = sizeof(*labels) + extra;
+    report->event_stack_size = sizeof(struct memopt_event_stack) + extra;
+}
+
 /* Everything that a report can have, several times; `extra` as in spread(). */
 static struct memopt_report *full_report(size_t extra) {
     struct memopt_report *report = new_report();
@@ -128,6 +174,10 @@ static struct memopt_report *full_report(size_t extra) {
                                  NULL};
     struct memopt_process processes[ODD];
     struct memopt_note notes[ODD];
+    const struct memopt_event_stack event_stacks[] = {{"fault", "accessed by", 4000, 0},
+                                                      {"freed", odd[2], 0, MEMOPT_NONE}};
+    const void *event_stack = SPREAD(report, event_stacks, extra);
+    add_code(report, extra);
     for (size_t i = 0; i < ODD; i++) {
         struct memopt_process *process = &processes[i];
         struct memopt_thread threads[3];
@@ -167,8 +217,15 @@ static struct memopt_report *full_report(size_t extra) {
                                                    .refused = j,
                                                    .committed = j == 1 ? MEMOPT_UNKNOWN : 4096,
                                                    .fragmentation = j == 1 ? (double)NAN : 0.5};
-            events[j] = (struct memopt_event_report){
-                .time = j == 0 ? MEMOPT_UNKNOWN : 1000 * j, .kind = "overflow", .text = odd[i]};
+            events[j] =
+                (struct memopt_event_report){.time = j == 0 ? MEMOPT_UNKNOWN : 1000 * j,
+                                             .kind = "overflow",
+                                             .text = odd[i],
+                                             .address = j == 1 ? MEMOPT_UNKNOWN : 0x10020,
+                                             .block_address = j == 1 ? MEMOPT_UNKNOWN : 0x10000,
+                                             .block_size = j == 1 ? MEMOPT_UNKNOWN : 24,
+                                             .stacks = event_stack,
+                                             .stack_count = j};
         }
         process->threads = spread(report, threads, 3, sizeof(*threads), extra);
         process->histogram = spread(report, bins, 3, sizeof(*bins), extra);
@@ -221,7 +278,12 @@ static struct memopt_report *unknown_report(void) {
                                             .refused = unknown,
                                             .committed = unknown,
                                             .fragmentation = (double)NAN};
-    const struct memopt_event_report event = {.time = unknown, .kind = "event", .text = ""};
+    const struct memopt_event_report event = {.time = unknown,
+                                              .kind = "event",
+                                              .text = "",
+                                              .address = unknown,
+                                              .block_address = unknown,
+                                              .block_size = unknown};
     mo_process_init(&process);
     process.has_counts = 1;
     process.counts.peak_bytes = unknown;
