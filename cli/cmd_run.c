@@ -20,6 +20,7 @@
 #include "core/import/run.h"
 #include "core/launch/plan.h"
 #include "core/launch/watch.h"
+#include "core/model/peak.h"
 #include "core/render/output.h"
 #include "core/render/render.h"
 

@@ -23,6 +23,7 @@ core_memopt_sources = \
 	core/model/arena.c core/model/arena.h \
 	core/model/build.c core/model/build.h \
 	core/model/model.h \
+	core/model/peak.c core/model/peak.h \
 	core/model/process.c core/model/process.h \
 	core/model/report.c core/model/report.h \
 	core/render/output.c core/render/output.h \

@@ -9,6 +9,7 @@
 #include "core/import/run.h"
 #include "core/ledger/writer.h"
 #include "core/model/model.h"
+#include "core/model/peak.h"
 #include "core/plugin/registry.h"
 #include "core/render/render.h"
 
@@ -797,6 +798,35 @@ static void test_end_without_ledger(void **state) {
     }
 }
 
+/* What the kernel carries over execve() is no size of the program's. */
+static void test_peak_of_child(void **state) {
+    (void)state;
+    enum { KIB = 1024, LAUNCHER = 5000, LARGE = 4 << 20 };
+    static const struct {
+        long maxrss; /* KiB */
+        uint64_t launcher, want;
+    } rows[] = {
+        {LARGE, (uint64_t)LAUNCHER * KIB, (uint64_t)LARGE * KIB},
+        {LAUNCHER, (uint64_t)LAUNCHER * KIB, MEMOPT_UNKNOWN},
+        {LAUNCHER + 4, (uint64_t)LAUNCHER * KIB, MEMOPT_UNKNOWN}, /* within what it may be off */
+        {LAUNCHER - 4, (uint64_t)LAUNCHER * KIB, MEMOPT_UNKNOWN},
+        {0, 0, MEMOPT_UNKNOWN},
+        {LARGE, 0, (uint64_t)LARGE * KIB},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rusage usage = {.ru_maxrss = rows[i].maxrss};
+        assert_true(mo_peak_of_child(&usage, rows[i].launcher) == rows[i].want);
+    }
+    size_t size = 64 << 20;
+    char *p = malloc(size);
+    assert_non_null(p);
+    memset(p, 1, size);
+    assert_true(p[size - 1] == 1 && mo_peak_of_this_process() > size / 2);
+    free(p);
+    assert_true(mo_peak_of_this_process() != MEMOPT_UNKNOWN &&
+                mo_peak_of_this_process() > size / 2);
+}
+
 static void test_set_peak(void **state) {
     (void)state;
     enum { NONE = -1 };
@@ -1003,13 +1033,21 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_and_ends),   cmocka_unit_test(test_became_another),
-        cmocka_unit_test(test_runs_as_another),  cmocka_unit_test(test_process),
-        cmocka_unit_test(test_many_programs),    cmocka_unit_test(test_bad_ledgers),
-        cmocka_unit_test(test_foreign_trackers), cmocka_unit_test(test_shared_slots),
-        cmocka_unit_test(test_killed_program),   cmocka_unit_test(test_end_without_ledger),
-        cmocka_unit_test(test_host_notes),       cmocka_unit_test(test_reporters),
-        cmocka_unit_test(test_set_peak),         cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_order_and_ends),
+        cmocka_unit_test(test_became_another),
+        cmocka_unit_test(test_runs_as_another),
+        cmocka_unit_test(test_process),
+        cmocka_unit_test(test_many_programs),
+        cmocka_unit_test(test_bad_ledgers),
+        cmocka_unit_test(test_foreign_trackers),
+        cmocka_unit_test(test_shared_slots),
+        cmocka_unit_test(test_killed_program),
+        cmocka_unit_test(test_end_without_ledger),
+        cmocka_unit_test(test_host_notes),
+        cmocka_unit_test(test_reporters),
+        cmocka_unit_test(test_peak_of_child),
+        cmocka_unit_test(test_set_peak),
+        cmocka_unit_test(test_quiet),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests_name("report model", tests, set_up, tear_down);

@@ -11,6 +11,7 @@
 #include "core/launch/launch.h"
 #include "core/base/error.h"
 #include "core/base/proc.h"
+#include "core/model/peak.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -165,15 +166,8 @@ static void sentinel_end(struct sentinel *sentinel) {
 struct word {
     int error; /* 0: about to call execve() */
     uint64_t time;
-    uint64_t peak_rss;
     struct rusage usage;
 };
-
-static uint64_t own_peak_rss(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (uint64_t)usage.ru_maxrss * 1024;
-}
 
 static void say(int fd, const struct word *word) {
     ssize_t ignored = write(fd, word, sizeof(*word)); /* less than PIPE_BUF: all or nothing */
@@ -218,7 +212,6 @@ static _Noreturn void become_program(const struct mo_launch *launch, char *const
     sigprocmask(SIG_SETMASK, &launch->signals->mask, NULL);
     if (word.error == 0) {
         getrusage(RUSAGE_SELF, &word.usage);
-        word.peak_rss = own_peak_rss();
         word.time = now();
         say(fd, &word);
         if (launch->needs_shell)
@@ -408,14 +401,6 @@ static void subtract(long *count, long before) {
     *count = *count > before ? *count - before : 0;
 }
 
-/* How far the kernel may be off when it adds up a resident set: each CPU counts for
- * itself up to a batch of pages. A program that did not need more than memopt did
- * before execve() must not be given memopt's size. */
-static uint64_t inexactness(void) {
-    long cpus = sysconf(_SC_NPROCESSORS_CONF);
-    return 2 * (uint64_t)(cpus > 16 ? 2 * cpus : 32) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void settle(const struct word *before, uint64_t end, struct mo_launch_result *result) {
     struct rusage *usage = &result->usage;
     subtract_time(&usage->ru_utime, &before->usage.ru_utime);
@@ -424,9 +409,8 @@ static void settle(const struct word *before, uint64_t end, struct mo_launch_res
     subtract(&usage->ru_majflt, before->usage.ru_majflt);
     subtract(&usage->ru_nvcsw, before->usage.ru_nvcsw);
     subtract(&usage->ru_nivcsw, before->usage.ru_nivcsw);
-    uint64_t peak = (uint64_t)usage->ru_maxrss * 1024;
-    result->peak_rss = peak > before->peak_rss + inexactness() ? peak : UINT64_MAX;
-    if (result->peak_rss == UINT64_MAX)
+    result->peak_rss = mo_peak_of_child(usage, mo_peak_kept(&before->usage));
+    if (result->peak_rss == MEMOPT_UNKNOWN)
         usage->ru_maxrss = 0;
     result->wall_time = end > before->time ? end - before->time : 0;
 }

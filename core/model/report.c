@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/model/build.h"
 #include "core/model/model.h"
+#include "core/model/peak.h"
 #include "core/plugin/registry.h"
 
 #include <errno.h>
@@ -298,60 +299,6 @@ static uint64_t nanoseconds(struct timeval time) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_usec * 1000u;
 }
 
-/* The largest process; if one did not live to say, what the kernel kept of the
- * largest that was waited for counts too. */
-static uint64_t largest_rss(const struct mo_model *model, const struct rusage *usage) {
-    uint64_t largest = 0;
-    int all_known = model->report.process_count > 0;
-    for (size_t i = 0; i < model->report.process_count; i++) {
-        uint64_t rss = model->processes[i].peak_rss;
-        if (rss == MEMOPT_UNKNOWN)
-            all_known = 0;
-        else if (rss > largest)
-            largest = rss;
-    }
-    uint64_t waited = usage == NULL ? 0 : (uint64_t)usage->ru_maxrss * 1024;
-    if (!all_known && waited > largest)
-        largest = waited;
-    return largest == 0 ? MEMOPT_UNKNOWN : largest;
-}
-
-static uint64_t raised(uint64_t size, uint64_t least) {
-    return size != MEMOPT_UNKNOWN && size < least ? least : size;
-}
-
-void mo_report_set_peak(struct memopt_report *report, uint64_t peak_rss, uint64_t main_rss) {
-    struct mo_model *model = mo_model_of(report);
-    struct memopt_process *main = report->process_count > 0 ? model->processes : NULL;
-    size_t programs = 0;
-    for (size_t i = 0; i < report->process_count; i++)
-        programs += model->processes[i].pid == main->pid;
-    /* of several programs that it was, one after the other, it may be any one's */
-    if (main != NULL && main->is_main && main->peak_rss == MEMOPT_UNKNOWN && programs == 1)
-        main->peak_rss = main_rss;
-    /* The kernel's maximum lags behind the size that it gives at any moment. */
-    if (main != NULL && main->is_main && main->peak_rss_least != MEMOPT_UNKNOWN) {
-        main->peak_rss = raised(main->peak_rss, main->peak_rss_least);
-        peak_rss = raised(peak_rss, main->peak_rss_least);
-    }
-    uint64_t least = 0;
-    for (size_t i = 0; i < report->process_count; i++) {
-        const struct memopt_process *process = &model->processes[i];
-        if (process->peak_rss != MEMOPT_UNKNOWN) {
-            if (peak_rss == MEMOPT_UNKNOWN || process->peak_rss > peak_rss)
-                peak_rss = process->peak_rss;
-        } else if (process->peak_rss_least != MEMOPT_UNKNOWN && process->peak_rss_least > least) {
-            least = process->peak_rss_least;
-        }
-    }
-    /* What was seen while it ran and what wait4() gives are sums that the kernel makes in
-     * two ways, some hundred KiB apart: less than this is no sign of another process. */
-    enum { APART = 1 << 20 };
-    if (peak_rss != MEMOPT_UNKNOWN && peak_rss < least)
-        peak_rss = least - peak_rss < APART ? least : MEMOPT_UNKNOWN;
-    report->peak_rss = peak_rss;
-}
-
 int mo_report_end(struct memopt_report *report, int64_t pid, int wait_status,
                   const struct rusage *usage, uint64_t wall_time, struct memopt_error *error) {
     struct mo_model *model = mo_model_of(report);
@@ -394,6 +341,6 @@ int mo_report_end(struct memopt_report *report, int64_t pid, int wait_status,
         report->involuntary_switches = (uint64_t)usage->ru_nivcsw;
     }
     if (report->peak_rss == MEMOPT_UNKNOWN)
-        report->peak_rss = largest_rss(model, usage);
+        report->peak_rss = mo_peak_largest(report, usage);
     return 0;
 }

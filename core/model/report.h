@@ -76,11 +76,4 @@ int mo_report_begin(struct memopt_report *report, char *const *argv, struct memo
 int mo_report_end(struct memopt_report *report, int64_t pid, int wait_status,
                   const struct rusage *usage, uint64_t wall_time, struct memopt_error *error);
 
-/* After that, what the kernel counted: `peak_rss` of the largest of the main process
- * and the children that were waited for, `main_rss` of the main process alone;
- * either may be unknown. Where the main process was seen to be larger, that counts.
- * report->peak_rss becomes unknown if another process is
- * known to have been larger, but not how large. */
-void mo_report_set_peak(struct memopt_report *report, uint64_t peak_rss, uint64_t main_rss);
-
 #endif

@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/proc.h"
+#include "core/model/peak.h"
 #include "core/model/process.h"
 #include "core/render/render.h"
 #include "core/runtime/notes.h"
@@ -57,11 +58,6 @@ static int begin(struct memopt_report *report, struct memopt_error *error) {
     for (size_t i = 0; i < count; i++, at += strlen(at) + 1)
         argv[i] = at;
     return mo_report_begin(report, argv, error);
-}
-
-static uint64_t peak_rss(void) {
-    struct mo_proc_sizes sizes;
-    return mo_proc_read_sizes(getpid(), &sizes) < 0 ? MEMOPT_UNKNOWN : sizes.peak;
 }
 
 static uint64_t now(clockid_t clock) {
@@ -220,7 +216,7 @@ static void resources(struct memopt_report *report, struct memopt_process *proce
     report->major_faults = (uint64_t)usage.ru_majflt;
     report->voluntary_switches = (uint64_t)usage.ru_nvcsw;
     report->involuntary_switches = (uint64_t)usage.ru_nivcsw;
-    report->peak_rss = process->peak_rss = peak_rss();
+    report->peak_rss = process->peak_rss = mo_peak_of_this_process();
     report->wall_time = age();
     if (report->wall_time != MEMOPT_UNKNOWN)
         process->start_time = report->start_time = now(CLOCK_REALTIME) - report->wall_time;
