@@ -1,6 +1,7 @@
 # What plugins and core share. Once for foreign programs, without sanitizers; once for
 # our own. Whoever links one compiles it in, hidden; what it does not use is dropped.
 lib_sources = \
+	lib/atomic.h \
 	lib/head.h \
 	lib/nearest.c lib/nearest.h \
 	lib/tlsf.c lib/tlsf.h

@@ -4,6 +4,8 @@
 #include "core/base/error.h"
 #include "core/base/poison.h"
 
+#include "lib/atomic.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
@@ -69,14 +71,6 @@ static struct mo_buffer_cache *cache_of(struct memopt_buffers *pool) {
     return cache;
 }
 
-static void raise_peak(struct memopt_buffers *pool, int64_t rented) {
-    uint64_t peak = atomic_load_explicit(&pool->peak_bytes, memory_order_relaxed);
-    while (rented > 0 && (uint64_t)rented > peak &&
-           !atomic_compare_exchange_weak_explicit(&pool->peak_bytes, &peak, (uint64_t)rented,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
-}
-
 static void count(struct memopt_buffers *pool, struct mo_buffer_cache *cache, int64_t bytes) {
     struct mo_buffer_counts *counts = cache != NULL ? &cache->counts : &pool->shared;
     _Atomic uint64_t *calls = bytes > 0 ? &counts->rents : &counts->returns;
@@ -96,7 +90,8 @@ static void count(struct memopt_buffers *pool, struct mo_buffer_cache *cache, in
     int64_t rented =
         atomic_fetch_add_explicit(&pool->rented_bytes, pending, memory_order_relaxed) + pending;
     if (pending > 0)
-        raise_peak(pool, rented);
+        if (rented > 0)
+            mo_raise(&pool->peak_bytes, (uint64_t)rented);
 }
 
 /* ---------------------------------------------------------------- debugging */

@@ -503,6 +503,39 @@ struct memopt_plugin {
     .size = (uint32_t)sizeof(struct memopt_plugin), .kind = (KIND),                                \
     .option_size = (uint32_t)sizeof(struct memopt_option), .reserved = 0
 
+/* For an allocator whose malloc is one of its heaps, such as all heaps are: the functions of
+ * struct memopt_malloc, made from those of its heaps, which are called PREFIX_heap_malloc
+ * and so on. HEAP is an expression, the default heap. open() calls
+ * PREFIX_default_heap(ret_malloc). */
+#define MEMOPT_DEFAULT_HEAP(PREFIX, HEAP)                                                          \
+    static void *PREFIX##_malloc(size_t size) {                                                    \
+        return PREFIX##_heap_malloc(HEAP, size);                                                   \
+    }                                                                                              \
+    static void *PREFIX##_calloc(size_t count, size_t size) {                                      \
+        return PREFIX##_heap_calloc(HEAP, count, size);                                            \
+    }                                                                                              \
+    static void *PREFIX##_realloc(void *p, size_t size) {                                          \
+        return PREFIX##_heap_realloc(HEAP, p, size);                                               \
+    }                                                                                              \
+    static void *PREFIX##_aligned_alloc(size_t alignment, size_t size) {                           \
+        return PREFIX##_heap_aligned_alloc(HEAP, alignment, size);                                 \
+    }                                                                                              \
+    static void PREFIX##_free(void *p) {                                                           \
+        PREFIX##_heap_free(HEAP, p);                                                               \
+    }                                                                                              \
+    static size_t PREFIX##_usable_size(void *p) {                                                  \
+        return PREFIX##_heap_usable_size(HEAP, p);                                                 \
+    }                                                                                              \
+    static void PREFIX##_default_heap(struct memopt_malloc *ret_malloc) {                          \
+        ret_malloc->malloc = PREFIX##_malloc;                                                      \
+        ret_malloc->calloc = PREFIX##_calloc;                                                      \
+        ret_malloc->realloc = PREFIX##_realloc;                                                    \
+        ret_malloc->aligned_alloc = PREFIX##_aligned_alloc;                                        \
+        ret_malloc->free = PREFIX##_free;                                                          \
+        ret_malloc->usable_size = PREFIX##_usable_size;                                            \
+    }                                                                                              \
+    struct memopt_malloc /* the semicolon */
+
 extern MEMOPT_EXPORT const struct memopt_plugin memopt_plugin;
 
 #if !defined(__cplusplus) && UINTPTR_MAX == UINT64_MAX

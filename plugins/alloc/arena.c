@@ -489,55 +489,33 @@ static uint64_t purge(void) {
     return bytes;
 }
 
-static void *heap_malloc(void *arena, size_t size) {
+static void *arena_heap_malloc(void *arena, size_t size) {
     return block_new(arena, size, MO_UNIT, NULL);
 }
 
-static void *heap_calloc(void *arena, size_t count_, size_t size) {
+static void *arena_heap_calloc(void *arena, size_t count_, size_t size) {
     return block_calloc(arena, count_ * size);
 }
 
-static void *heap_realloc(void *arena, void *p, size_t size) {
+static void *arena_heap_realloc(void *arena, void *p, size_t size) {
     return block_resize(arena, p, size);
 }
 
-static void *heap_aligned_alloc(void *arena, size_t alignment, size_t size) {
+static void *arena_heap_aligned_alloc(void *arena, size_t alignment, size_t size) {
     return block_new(arena, size, alignment, NULL);
 }
 
-static void heap_free(void *arena, void *p) {
+static void arena_heap_free(void *arena, void *p) {
     block_free(arena, p);
 }
 
-static size_t heap_usable_size(void *arena, void *p) {
+static size_t arena_heap_usable_size(void *arena, void *p) {
     return block_size(arena, p);
 }
 
+MEMOPT_DEFAULT_HEAP(arena, state.default_arena);
+
 /* ------------------------------------------------- default heap, fork, open */
-
-static void *default_malloc(size_t size) {
-    return block_new(state.default_arena, size, MO_UNIT, NULL);
-}
-
-static void *default_calloc(size_t count_, size_t size) {
-    return block_calloc(state.default_arena, count_ * size);
-}
-
-static void *default_realloc(void *p, size_t size) {
-    return block_resize(state.default_arena, p, size);
-}
-
-static void default_free(void *p) {
-    block_free(state.default_arena, p);
-}
-
-static void *default_aligned_alloc(size_t alignment, size_t size) {
-    return block_new(state.default_arena, size, alignment, NULL);
-}
-
-static size_t default_usable_size(void *p) {
-    return block_size(state.default_arena, p);
-}
 
 /* A program of one thread may fork in a signal handler, which may have interrupted
  * whoever holds a lock; and nobody else can hold one. glibc does the same. */
@@ -570,12 +548,7 @@ static int open_arena(const struct memopt_host *host, const void *opaque,
     int result = arena_new(host, "default", NULL, state.region, &state.default_arena, error);
     if (result < 0)
         return result;
-    ret_malloc->malloc = default_malloc;
-    ret_malloc->calloc = default_calloc;
-    ret_malloc->realloc = default_realloc;
-    ret_malloc->free = default_free;
-    ret_malloc->aligned_alloc = default_aligned_alloc;
-    ret_malloc->usable_size = default_usable_size;
+    arena_default_heap(ret_malloc);
     return 0;
 }
 
@@ -586,12 +559,12 @@ static const struct memopt_allocator_ops ops = {
     .purge = purge,
     .heap_create = heap_create,
     .heap_destroy = heap_destroy,
-    .heap_malloc = heap_malloc,
-    .heap_calloc = heap_calloc,
-    .heap_realloc = heap_realloc,
-    .heap_aligned_alloc = heap_aligned_alloc,
-    .heap_free = heap_free,
-    .heap_usable_size = heap_usable_size,
+    .heap_malloc = arena_heap_malloc,
+    .heap_calloc = arena_heap_calloc,
+    .heap_realloc = arena_heap_realloc,
+    .heap_aligned_alloc = arena_heap_aligned_alloc,
+    .heap_free = arena_heap_free,
+    .heap_usable_size = arena_heap_usable_size,
     .heap_figures = heap_figures,
     .heap_purge = heap_purge,
     .before_fork = before_fork,

@@ -552,33 +552,6 @@ static void *block_resize(struct guard_heap *heap, void *p, size_t size) {
 
 /* ------------------------------------------------------------- default heap */
 
-static void *default_malloc(size_t size) {
-    return block_new(NULL, size, 1, 0);
-}
-
-static void *default_calloc(size_t count, size_t size) {
-    return block_new(NULL, count * size, 1, 1);
-}
-
-static void *default_realloc(void *p, size_t size) {
-    return block_resize(NULL, p, size);
-}
-
-/* The kernel may refuse what it is asked here: errno is not for free to change. */
-static void default_free(void *p) {
-    int saved = errno;
-    block_free("free", NULL, p);
-    errno = saved;
-}
-
-static void *default_aligned_alloc(size_t alignment, size_t size) {
-    return block_new(NULL, size, alignment, 0);
-}
-
-static size_t default_usable_size(void *p) {
-    return slot_live("malloc_usable_size", NULL, p)->size;
-}
-
 static void default_made_by(void *p, unsigned by) {
     struct guard_slot *slot = guard_slot_at(p);
     if (slot != NULL && slot->p == p)
@@ -641,29 +614,34 @@ static void heap_destroy(void *opaque) {
     pthread_mutex_unlock(&lock);
 }
 
-static void *heap_malloc(void *heap, size_t size) {
+static void *guard_heap_malloc(void *heap, size_t size) {
     return block_new(heap, size, 1, 0);
 }
 
-static void *heap_calloc(void *heap, size_t count, size_t size) {
+static void *guard_heap_calloc(void *heap, size_t count, size_t size) {
     return block_new(heap, count * size, 1, 1);
 }
 
-static void *heap_realloc(void *heap, void *p, size_t size) {
+static void *guard_heap_realloc(void *heap, void *p, size_t size) {
     return block_resize(heap, p, size);
 }
 
-static void *heap_aligned_alloc(void *heap, size_t alignment, size_t size) {
+static void *guard_heap_aligned_alloc(void *heap, size_t alignment, size_t size) {
     return block_new(heap, size, alignment, 0);
 }
 
-static void heap_free(void *heap, void *p) {
+/* The kernel may refuse what it is asked here: errno is not for free to change. */
+static void guard_heap_free(void *heap, void *p) {
+    int saved = errno;
     block_free("free", heap, p);
+    errno = saved;
 }
 
-static size_t heap_usable_size(void *heap, void *p) {
+static size_t guard_heap_usable_size(void *heap, void *p) {
     return slot_live("malloc_usable_size", heap, p)->size;
 }
+
+MEMOPT_DEFAULT_HEAP(guard, NULL);
 
 /* ---------------------------------------------------------- figures and fork */
 
@@ -884,12 +862,7 @@ static int open_guard(const struct memopt_host *host, const void *opaque,
     }
     guard_stack_open();
     guard_signal_check();
-    ret_malloc->malloc = default_malloc;
-    ret_malloc->calloc = default_calloc;
-    ret_malloc->realloc = default_realloc;
-    ret_malloc->free = default_free;
-    ret_malloc->aligned_alloc = default_aligned_alloc;
-    ret_malloc->usable_size = default_usable_size;
+    guard_default_heap(ret_malloc);
     if (settings->forms) {
         ret_malloc->made_by = default_made_by;
         ret_malloc->freed_by = default_freed_by;
@@ -905,12 +878,12 @@ static const struct memopt_allocator_ops ops = {
     .purge = purge,
     .heap_create = heap_create,
     .heap_destroy = heap_destroy,
-    .heap_malloc = heap_malloc,
-    .heap_calloc = heap_calloc,
-    .heap_realloc = heap_realloc,
-    .heap_aligned_alloc = heap_aligned_alloc,
-    .heap_free = heap_free,
-    .heap_usable_size = heap_usable_size,
+    .heap_malloc = guard_heap_malloc,
+    .heap_calloc = guard_heap_calloc,
+    .heap_realloc = guard_heap_realloc,
+    .heap_aligned_alloc = guard_heap_aligned_alloc,
+    .heap_free = guard_heap_free,
+    .heap_usable_size = guard_heap_usable_size,
     .heap_figures = heap_figures,
     .before_fork = before_fork,
     .after_fork_parent = after_fork_parent,

@@ -27,6 +27,8 @@
 
 #include "config.h"
 
+#include "lib/atomic.h"
+
 #include <memopt/plugin.h>
 
 #include <errno.h>
@@ -169,11 +171,7 @@ static struct entry *entry_live(const char *operation, struct heap *heap, const 
 
 static void counters_add(struct counters *counters, uint64_t bytes) {
     uint64_t live = atomic_fetch_add_explicit(&counters->live, bytes, memory_order_relaxed) + bytes;
-    uint64_t peak = atomic_load_explicit(&counters->peak, memory_order_relaxed);
-    while (live > peak &&
-           !atomic_compare_exchange_weak_explicit(&counters->peak, &peak, live,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
+    mo_raise(&counters->peak, live);
 }
 
 static void counters_subtract(struct counters *counters, uint64_t bytes) {
@@ -446,35 +444,6 @@ static void *block_resize(struct heap *heap, void *p, size_t size) {
     return copy;
 }
 
-/* ------------------------------------------------------------- default heap */
-
-static void *default_malloc(size_t size) {
-    return block_new(NULL, size, state.page);
-}
-
-static void *default_calloc(size_t count, size_t size) {
-    return block_new(NULL, count * size, state.page); /* fresh pages are zero */
-}
-
-static void *default_realloc(void *p, size_t size) {
-    return block_resize(NULL, p, size);
-}
-
-/* The kernel may refuse to unmap: errno is not for free to change. */
-static void default_free(void *p) {
-    int saved = errno;
-    block_free(NULL, p);
-    errno = saved;
-}
-
-static void *default_aligned_alloc(size_t alignment, size_t size) {
-    return block_new(NULL, size, alignment);
-}
-
-static size_t default_usable_size(void *p) {
-    return block_size(NULL, p);
-}
-
 /* -------------------------------------------------------------- named heaps */
 
 static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
@@ -516,29 +485,34 @@ static void heap_destroy(void *opaque) {
     pthread_mutex_unlock(&heaps_lock);
 }
 
-static void *heap_malloc(void *heap, size_t size) {
+static void *mmap_heap_malloc(void *heap, size_t size) {
     return block_new(heap, size, state.page);
 }
 
-static void *heap_calloc(void *heap, size_t count, size_t size) {
+static void *mmap_heap_calloc(void *heap, size_t count, size_t size) {
     return block_new(heap, count * size, state.page);
 }
 
-static void *heap_realloc(void *heap, void *p, size_t size) {
+static void *mmap_heap_realloc(void *heap, void *p, size_t size) {
     return block_resize(heap, p, size);
 }
 
-static void *heap_aligned_alloc(void *heap, size_t alignment, size_t size) {
+static void *mmap_heap_aligned_alloc(void *heap, size_t alignment, size_t size) {
     return block_new(heap, size, alignment);
 }
 
-static void heap_free(void *heap, void *p) {
+/* The kernel may refuse to unmap: errno is not for free to change. */
+static void mmap_heap_free(void *heap, void *p) {
+    int saved = errno;
     block_free(heap, p);
+    errno = saved;
 }
 
-static size_t heap_usable_size(void *heap, void *p) {
+static size_t mmap_heap_usable_size(void *heap, void *p) {
     return block_size(heap, p);
 }
+
+MEMOPT_DEFAULT_HEAP(mmap, NULL);
 
 /* ---------------------------------------------------------- figures and fork */
 
@@ -733,12 +707,7 @@ static int open_mmap(const struct memopt_host *host, const void *opaque,
         if (result < 0)
             return result;
     }
-    ret_malloc->malloc = default_malloc;
-    ret_malloc->calloc = default_calloc;
-    ret_malloc->realloc = default_realloc;
-    ret_malloc->free = default_free;
-    ret_malloc->aligned_alloc = default_aligned_alloc;
-    ret_malloc->usable_size = default_usable_size;
+    mmap_default_heap(ret_malloc);
     return 0;
 }
 
@@ -749,12 +718,12 @@ static const struct memopt_allocator_ops ops = {
     .purge = purge,
     .heap_create = heap_create,
     .heap_destroy = heap_destroy,
-    .heap_malloc = heap_malloc,
-    .heap_calloc = heap_calloc,
-    .heap_realloc = heap_realloc,
-    .heap_aligned_alloc = heap_aligned_alloc,
-    .heap_free = heap_free,
-    .heap_usable_size = heap_usable_size,
+    .heap_malloc = mmap_heap_malloc,
+    .heap_calloc = mmap_heap_calloc,
+    .heap_realloc = mmap_heap_realloc,
+    .heap_aligned_alloc = mmap_heap_aligned_alloc,
+    .heap_free = mmap_heap_free,
+    .heap_usable_size = mmap_heap_usable_size,
     .heap_figures = heap_figures,
     .before_fork = before_fork,
     .after_fork_parent = after_fork,
