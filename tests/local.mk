@@ -40,7 +40,7 @@ endif
 
 # Plugins with one defect each, see tests/bad_plugins/plugin.c.
 bad_plugins = newer-major newer-minor older-major truncated tiny oversize no-symbol wrong-kind \
-	unknown-kind bad-name other-name no-version no-ops truncated-ops large-ops no-open half-heaps \
+	unknown-kind bad-name bad-flags other-name no-version no-ops truncated-ops large-ops no-open half-heaps \
 	only-heaps option-size no-settings bad-key bad-type bad-offset bad-enum bad-default undefined \
 	missing-backend older-minor partial no-malloc older-tracker small-tally no-free empty-enum \
 	no-help bad-min bad-max same-key output-key slow-figures \

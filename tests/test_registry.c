@@ -109,26 +109,26 @@ static void test_defects(void **state) {
         const char *file, *message;
     } rows[] = {
         {"alloc-newer-major.so",
-         "plugin '@' is built for plugin ABI 2.1, this memopt has 1.1: install a newer memopt, or "
+         "plugin '@' is built for plugin ABI 3.0, this memopt has 2.0: install a newer memopt, or "
          "build the plugin with this memopt's headers"},
         {"alloc-newer-minor.so",
-         "plugin '@' is built for plugin ABI 1.2, this memopt has 1.1: install a newer memopt, or "
+         "plugin '@' is built for plugin ABI 2.1, this memopt has 2.0: install a newer memopt, or "
          "build the plugin with this memopt's headers"},
         {"alloc-older-major.so",
-         "plugin '@' is built for plugin ABI 0.1, this memopt has 1.1: build the plugin again with "
+         "plugin '@' is built for plugin ABI 1.1, this memopt has 2.0: build the plugin again with "
          "this memopt's headers"},
         {"alloc-truncated.so",
-         "plugin '@': its descriptor is truncated: 40 bytes where ABI 1.0 has 72; begin it with "
+         "plugin '@': its descriptor is truncated: 40 bytes where ABI 2.0 has 72; begin it with "
          "MEMOPT_PLUGIN_HEADER"},
         {"alloc-tiny.so", "plugin '@': its 'memopt_plugin' has 4 bytes and is no struct "
                           "memopt_plugin"},
-        {"alloc-oversize.so", "plugin '@': its descriptor has 80 bytes where ABI 1.1 has 72: begin "
+        {"alloc-oversize.so", "plugin '@': its descriptor has 80 bytes where ABI 2.0 has 72: begin "
                               "it with MEMOPT_PLUGIN_HEADER"},
         {"alloc-no-symbol.so", "plugin '@' does not export 'memopt_plugin': define it with "
                                "MEMOPT_EXPORT, see memopt-plugin(7)"},
         {"alloc-wrong-kind.so",
          "plugin '@' is of the wrong kind: reporter where allocator is wanted"},
-        {"alloc-unknown-kind.so", "plugin '@' is of kind 9, which ABI 1.1 does not have"},
+        {"alloc-unknown-kind.so", "plugin '@' is of kind 9, which ABI 2.0 does not have"},
         {"alloc-bad-name.so",
          "plugin '@': its name is 'Bad Name', not 1 to 31 of a-z, 0-9 and '-'"},
         {"alloc-no-version.so", "plugin '@': its descriptor lacks 'version'"},
@@ -136,7 +136,7 @@ static void test_defects(void **state) {
         {"alloc-truncated-ops.so",
          "plugin '@': its operations are truncated: 40 bytes do not reach 'open', which every "
          "allocator must have (48 bytes); set .size to sizeof the struct"},
-        {"alloc-large-ops.so", "plugin '@': its operations have 192 bytes where ABI 1.1 has 184: "
+        {"alloc-large-ops.so", "plugin '@': its operations have 192 bytes where ABI 2.0 has 184: "
                                "set .size to sizeof the struct"},
         {"alloc-no-open.so",
          "plugin '@' lacks the operation 'open', which every allocator must have"},
@@ -145,7 +145,7 @@ static void test_defects(void **state) {
          "need all of heap_create .. heap_usable_size, or none"},
         {"alloc-only-heaps.so",
          "plugin '@': it is for separate heaps only, but lacks 'heap_create'"},
-        {"alloc-option-size.so", "plugin '@': its option rows have 8 bytes where ABI 1.1 has 64: "
+        {"alloc-option-size.so", "plugin '@': its option rows have 8 bytes where ABI 2.0 has 72: "
                                  "set .option_size with MEMOPT_PLUGIN_HEADER"},
         {"alloc-no-settings.so",
          "plugin '@': it has options, but its settings_size is 0: set it to the size of the struct "
@@ -153,7 +153,9 @@ static void test_defects(void **state) {
         {"alloc-bad-key.so", "plugin '@': its option 0 has the key 'Size', not a lower-case word "
                              "of a-z, 0-9 and '_'"},
         {"alloc-bad-type.so",
-         "plugin '@': its option 'size' has the type 99, which ABI 1.1 does not have"},
+         "plugin '@': its option 'size' has the type 99, which ABI 2.0 does not have"},
+        {"alloc-bad-flags.so",
+         "plugin '@': its option 'size' has the flags 0x10, which ABI 2.0 does not have"},
         {"alloc-bad-offset.so",
          "plugin '@': the field of its option 'size' ends outside its settings of 16 bytes"},
         {"alloc-bad-enum.so", "plugin '@': its option 'word' is an enum without choices"},

@@ -639,6 +639,11 @@ static int check_options(const struct memopt_plugin *descriptor, const char *pat
                            "plugin '%s': its option '%s' has the type %u, which ABI %d.%d does not "
                            "have",
                            path, option->key, option->type, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR);
+        if (option->flags != 0)
+            return mo_fail(error, -ENOEXEC,
+                           "plugin '%s': its option '%s' has the flags 0x%x, which ABI %d.%d does "
+                           "not have",
+                           path, option->key, option->flags, MEMOPT_ABI_MAJOR, MEMOPT_ABI_MINOR);
         if (option->offset > descriptor->settings_size ||
             descriptor->settings_size - option->offset < field_sizes[option->type])
             return mo_fail(error, -ENOEXEC,

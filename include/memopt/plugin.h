@@ -33,11 +33,8 @@
  *   reporter    turns the finished report (memopt/report.h) into bytes
  *
  * Versions
- *   major 1, minor 0 (2026-11): first.
- *            minor 1 (2026-11): sized_below, made_by and freed_by in struct
- *            memopt_malloc; bounds in struct memopt_tracker_ops, with struct
- *            memopt_tally; quick_figures in struct
- *            memopt_allocator_ops.
+ *   major 2, minor 0 (2026-12): option rows have flags. A plugin of major 1 is refused:
+ *            built again with these headers, it is one of 2.0.
  *   Fields are only ever appended, to every struct here; each struct carries
  *   its own size. memopt copies what an older plugin has into a zeroed current
  *   struct and fills what is missing with the defaults named below, so an older
@@ -66,8 +63,8 @@
 extern "C" {
 #endif
 
-#define MEMOPT_ABI_MAJOR 1
-#define MEMOPT_ABI_MINOR 1
+#define MEMOPT_ABI_MAJOR 2
+#define MEMOPT_ABI_MINOR 0
 
 #define MEMOPT_EXPORT __attribute__((visibility("default")))
 
@@ -127,6 +124,7 @@ struct memopt_option {
         *choices;     /* ENUM: the words; LIST: the allowed items or NULL; ends with NULL */
     const char *unit; /* what a bare number counts, for INT and NUMBER; or NULL */
     const char *help; /* one sentence, lower case, no full stop */
+    uint32_t flags;   /* 0: those there are mark rows of memopt's own sections */
 };
 
 #ifdef __cplusplus
@@ -139,27 +137,27 @@ struct memopt_option {
 /* MEMOPT_OPT_SIZE(struct settings, chunk, "chunk", "2MiB", "4KiB", "1GiB", "bytes mapped at once")
  */
 #define MEMOPT_OPT_BOOL(S, F, K, V, H)                                                             \
-    { K, MEMOPT_BOOL, MEMOPT_OPTION_AT(S, F, int), V, NULL, NULL, NULL, NULL, H }
+    { K, MEMOPT_BOOL, MEMOPT_OPTION_AT(S, F, int), V, NULL, NULL, NULL, NULL, H, 0 }
 #define MEMOPT_OPT_INT(S, F, K, V, LO, HI, U, H)                                                   \
-    { K, MEMOPT_INT, MEMOPT_OPTION_AT(S, F, int64_t), V, LO, HI, NULL, U, H }
+    { K, MEMOPT_INT, MEMOPT_OPTION_AT(S, F, int64_t), V, LO, HI, NULL, U, H, 0 }
 #define MEMOPT_OPT_SIZE(S, F, K, V, LO, HI, H)                                                     \
-    { K, MEMOPT_SIZE, MEMOPT_OPTION_AT(S, F, uint64_t), V, LO, HI, NULL, NULL, H }
+    { K, MEMOPT_SIZE, MEMOPT_OPTION_AT(S, F, uint64_t), V, LO, HI, NULL, NULL, H, 0 }
 #define MEMOPT_OPT_DURATION(S, F, K, V, LO, HI, H)                                                 \
-    { K, MEMOPT_DURATION, MEMOPT_OPTION_AT(S, F, uint64_t), V, LO, HI, NULL, NULL, H }
+    { K, MEMOPT_DURATION, MEMOPT_OPTION_AT(S, F, uint64_t), V, LO, HI, NULL, NULL, H, 0 }
 #define MEMOPT_OPT_RATIO(S, F, K, V, LO, HI, H)                                                    \
-    { K, MEMOPT_RATIO, MEMOPT_OPTION_AT(S, F, double), V, LO, HI, NULL, NULL, H }
+    { K, MEMOPT_RATIO, MEMOPT_OPTION_AT(S, F, double), V, LO, HI, NULL, NULL, H, 0 }
 #define MEMOPT_OPT_NUMBER(S, F, K, V, LO, HI, U, H)                                                \
-    { K, MEMOPT_NUMBER, MEMOPT_OPTION_AT(S, F, double), V, LO, HI, NULL, U, H }
+    { K, MEMOPT_NUMBER, MEMOPT_OPTION_AT(S, F, double), V, LO, HI, NULL, U, H, 0 }
 #define MEMOPT_OPT_ENUM(S, F, K, V, CH, H)                                                         \
-    { K, MEMOPT_ENUM, MEMOPT_OPTION_AT(S, F, int), V, NULL, NULL, CH, NULL, H }
+    { K, MEMOPT_ENUM, MEMOPT_OPTION_AT(S, F, int), V, NULL, NULL, CH, NULL, H, 0 }
 #define MEMOPT_OPT_LIST(S, F, K, V, CH, H)                                                         \
-    { K, MEMOPT_LIST, MEMOPT_OPTION_AT(S, F, struct memopt_list), V, NULL, NULL, CH, NULL, H }
+    { K, MEMOPT_LIST, MEMOPT_OPTION_AT(S, F, struct memopt_list), V, NULL, NULL, CH, NULL, H, 0 }
 #define MEMOPT_OPT_PATH(S, F, K, V, H)                                                             \
-    { K, MEMOPT_PATH, MEMOPT_OPTION_AT(S, F, const char *), V, NULL, NULL, NULL, NULL, H }
+    { K, MEMOPT_PATH, MEMOPT_OPTION_AT(S, F, const char *), V, NULL, NULL, NULL, NULL, H, 0 }
 #define MEMOPT_OPT_STRING(S, F, K, V, H)                                                           \
-    { K, MEMOPT_STRING, MEMOPT_OPTION_AT(S, F, const char *), V, NULL, NULL, NULL, NULL, H }
+    { K, MEMOPT_STRING, MEMOPT_OPTION_AT(S, F, const char *), V, NULL, NULL, NULL, NULL, H, 0 }
 #define MEMOPT_OPT_END                                                                             \
-    { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL }
+    { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0 }
 
 /* ------------------------------------------------------------------- host */
 
@@ -223,11 +221,11 @@ struct memopt_malloc {
     void (*free)(void *p);
     void *(*aligned_alloc)(size_t alignment, size_t size);
     size_t (*usable_size)(void *p);
-    /* Since 1.1. usable_size() of what malloc or calloc gave for fewer bytes than this
+    /* usable_size() of what malloc or calloc gave for fewer bytes than this
      * depends on nothing but the size that was asked for, so that it need not be asked
      * each time. 0: it depends. */
     size_t sized_below;
-    /* Since 1.1. What C++ and C23 say of a block besides its address, for a backend that
+    /* What C++ and C23 say of a block besides its address, for a backend that
      * checks it (guard). May be NULL, which costs nothing. [program]
      *   made_by    after operator new or new[] got the block from malloc or aligned_alloc;
      *              by: MEMOPT_BY_NEW or MEMOPT_BY_NEW_ARRAY; MEMOPT_BY_MALLOC: the C++
@@ -353,7 +351,7 @@ struct memopt_allocator_ops {
      * called after open(). NULL: there is no library, or it doesn't tell. */
     const char *(*backend_version)(void);
 
-    /* [program] Since 1.1. As figures, but without a system call, which a program that has
+    /* [program] As figures, but without a system call, which a program that has
      * shut itself in would die of; what takes one is left unknown. With a tracker it is
      * called now and then by a thread that has just allocated and is in no other call of the
      * backend. It must keep errno. Missing: the report has no figures of the backend's. */
@@ -439,7 +437,7 @@ struct memopt_tracker_ops {
     int (*report)(const struct memopt_host *host, const void *settings,
                   const struct memopt_ledger_section *section, struct memopt_report *report,
                   struct memopt_process *process, struct memopt_error *error);
-    /* [program] Since 1.1. With it, the state of a thread begins with a struct
+    /* [program] With it, the state of a thread begins with a struct
      * memopt_tally. dispatch may do the following instead of calling alloc or free,
      * in threads that have called either before, so both must count so themselves:
      *   alloc, MEMOPT_EVENT_MALLOC, less than MEMOPT_TALLY_SMALL bytes
@@ -539,8 +537,8 @@ struct memopt_plugin {
 extern MEMOPT_EXPORT const struct memopt_plugin memopt_plugin;
 
 #if !defined(__cplusplus) && UINTPTR_MAX == UINT64_MAX
-/* The layout of ABI 1.1 is frozen. */
-_Static_assert(sizeof(struct memopt_option) == 64, "ABI: append only, and bump the minor");
+/* The layout of ABI 2.0 is frozen. */
+_Static_assert(sizeof(struct memopt_option) == 72, "ABI: append only, and bump the minor");
 _Static_assert(offsetof(struct memopt_plugin, name) == 24, "ABI: append only");
 _Static_assert(sizeof(struct memopt_plugin) == 72, "ABI: append only, and bump the minor");
 _Static_assert(offsetof(struct memopt_malloc, sized_below) == 56, "ABI: append only");

@@ -91,6 +91,9 @@ static const struct memopt_option options[] = {
 #elif defined(DEFECT_bad_type)
 static const struct memopt_option options[] = {{.key = "size", .type = 99, .help = "a size"},
                                                MEMOPT_OPT_END};
+#elif defined(DEFECT_bad_flags)
+static const struct memopt_option options[] = {
+    {.key = "size", .type = MEMOPT_SIZE, .help = "a size", .flags = 0x10}, MEMOPT_OPT_END};
 #elif defined(DEFECT_bad_offset)
 static const struct memopt_option options[] = {
     {.key = "size", .type = MEMOPT_SIZE, .offset = sizeof(struct settings), .help = "a size"},
@@ -153,7 +156,7 @@ static void bounds(void *self, void *thread) {
 }
 static const struct memopt_tracker_ops ops = {
 #ifdef DEFECT_older_tracker
-    .size = offsetof(struct memopt_tracker_ops, bounds), /* 1.0 */
+    .size = offsetof(struct memopt_tracker_ops, bounds), /* before bounds() was there */
 #else
     .size = sizeof(ops),
 #endif
@@ -233,12 +236,23 @@ MEMOPT_EXPORT const struct memopt_plugin another_name = {
 #elif defined(DEFECT_tiny)
 MEMOPT_EXPORT const int tiny __asm__("memopt_plugin") = 1;
 static const struct memopt_plugin unused __attribute__((used)) = {
+#elif defined(DEFECT_older_major)
+/* As a plugin built for ABI 1.1 has it, whose option rows had 64 bytes. */
+MEMOPT_EXPORT const struct {
+    uint32_t abi_major, abi_minor, size, kind, option_size, reserved;
+    const char *name, *version, *summary;
+    const void *options;
+    size_t settings_size;
+    const void *ops;
+} older __asm__("memopt_plugin") = {
+    1, 1, 72, MEMOPT_ALLOCATOR, 64, 0, "older-major", "1", "older", NULL, 0, &ops};
+static const struct memopt_plugin unused __attribute__((used)) = {
 #elif defined(DEFECT_truncated)
-/* The fields of ABI 1.0 up to `version`. */
+/* The fields of ABI 2.0 up to `version`. */
 MEMOPT_EXPORT const struct {
     uint32_t abi_major, abi_minor, size, kind, option_size, reserved;
     const char *name, *version;
-} truncated __asm__("memopt_plugin") = {1, 0, 40, MEMOPT_ALLOCATOR, 64, 0, "truncated", "1"};
+} truncated __asm__("memopt_plugin") = {2, 0, 40, MEMOPT_ALLOCATOR, 72, 0, "truncated", "1"};
 static const struct memopt_plugin unused __attribute__((used)) = {
 #else
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
@@ -246,15 +260,11 @@ MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
     .abi_major = MEMOPT_ABI_MAJOR
 #ifdef DEFECT_newer_major
                  + 1
-#elif defined(DEFECT_older_major)
-                 - 1
 #endif
     ,
     .abi_minor = MEMOPT_ABI_MINOR
 #ifdef DEFECT_newer_minor
                  + 1
-#elif defined(DEFECT_older_minor) || defined(DEFECT_older_tracker)
-                 - 1
 #endif
     ,
 #ifdef DEFECT_oversize
