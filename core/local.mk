@@ -11,7 +11,8 @@ core_program_sources = \
 	core/config/sections.c \
 	core/option/flat.c core/option/flat.h \
 	core/option/option.c core/option/option.h \
-	core/plugin/registry.c core/plugin/registry.h \
+	core/plugin/check.c core/plugin/find.c core/plugin/host.c core/plugin/load.c \
+	core/plugin/parts.h core/plugin/place.c core/plugin/registry.h \
 	core/ledger/ledger.h \
 	core/ledger/writer.c core/ledger/writer.h
 

@@ -1,5 +1,5 @@
 /*
- * test_registry.c - core/plugin/registry.c: where plugins are found, what is
+ * test_registry.c - core/plugin: where plugins are found, what is
  * refused and in which words, what is filled in, and that the N-th failure of
  * malloc, mmap, open or dlopen is a clean error.
  *

@@ -1,6 +1,12 @@
 /*
  * registry.h - finds plugins, loads and checks them, fills in what is missing.
  *
+ *   place.c  directories, the build tree, the installed tree; what is trusted
+ *   find.c   a plugin by name; all plugins; an allocator's library
+ *   check.c  the descriptor, its options, its operations; defaults
+ *   load.c   dlopen and what its failures mean; opening an allocator
+ *   host.c   what plugins may call
+ *
  * A plugin is looked for by name in, in this order: the directories of
  * `plugin_path`, those of $MEMOPT_PLUGIN_PATH (not in a secure-execution
  * context), the build tree if memopt runs from one, the installed directory.
@@ -18,7 +24,9 @@
  * never unloaded; loading one twice gives the same object. Not thread-safe: load
  * at start-up.
  *
- * May be used inside the watched program (shim's constructor) and outside.
+ * May be used inside the watched program (shim's constructor) and outside, so memory is
+ * mo_sys_alloc()'s, directories are read by system call (opendir allocates), and nothing is
+ * printed.
  */
 #ifndef MO_PLUGIN_REGISTRY_H
 #define MO_PLUGIN_REGISTRY_H
@@ -55,8 +63,8 @@ void mo_plugin_vouch_for_paths(void);
 typedef int (*mo_plugin_trial_fn)(const char *path, struct memopt_error *error);
 void mo_plugin_set_trial(mo_plugin_trial_fn trial);
 
-/* `kind` 0: of any kind, for a path. On failure the message says which plugin, what is wrong, and what to do; for
- * an unknown name, the nearest known ones. */
+/* `kind` 0: of any kind, for a path. On failure the message says which plugin, what is wrong, and
+ * what to do; for an unknown name, the nearest known ones. */
 int mo_plugin_load(enum memopt_plugin_kind kind, const char *name_or_path,
                    struct mo_plugin **ret_plugin, struct memopt_error *error);
 
