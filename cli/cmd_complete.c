@@ -88,9 +88,8 @@ static void offer_profiles(const char *word) {
 }
 
 static void offer_sections(const char *word) {
-    const struct mo_core_section *core;
-    for (size_t i = 0; (core = mo_core_section_at(i)) != NULL; i++)
-        offer(word, core->name);
+    for (size_t i = 0; mo_sections[i] != NULL; i++)
+        offer(word, mo_sections[i]->name);
 }
 
 static void offer_commands(const char *word) {

@@ -214,10 +214,9 @@ static int name_plugin(void *context, enum memopt_plugin_kind kind, const char *
 }
 
 static void explain_all(void) {
-    const struct mo_core_section *core;
-    for (size_t i = 0; (core = mo_core_section_at(i)) != NULL; i++) {
+    for (size_t i = 0; mo_sections[i] != NULL; i++) {
         struct mo_section section;
-        mo_core_as_section(core, &section);
+        mo_section_of_def(mo_sections[i], mo_sections[i]->name, &section);
         explain_section(&section);
         putchar('\n');
     }
@@ -242,10 +241,10 @@ static int unknown_key(const struct mo_section *section, const char *key) {
 /* Any section, and "heap" for all heaps; 0: there is none of that name. */
 static int find_section(const struct mo_config *config, const char *name,
                         struct mo_section *ret_section, struct memopt_error *error) {
-    const struct mo_core_section *core = mo_core_section(name);
-    if (core == NULL)
+    const struct mo_section_def *def = mo_section_def(name);
+    if (def == NULL)
         return mo_section_describe(config, name, ret_section, error) == 0;
-    mo_core_as_section(core, ret_section);
+    mo_section_of_def(def, name, ret_section);
     return 1;
 }
 

@@ -50,10 +50,3 @@ int mo_profile(const char *command, const char *name, const char **ret_file) {
     *ret_file = file->path;
     return 0;
 }
-
-void mo_core_as_section(const struct mo_core_section *core, struct mo_section *ret_section) {
-    *ret_section = (struct mo_section){.name = core->name,
-                                       .help = core->help,
-                                       .table = core->table,
-                                       .settings_size = core->settings_size};
-}

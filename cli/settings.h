@@ -21,7 +21,5 @@ int mo_profile(const char *command, const char *name, const char **ret_file);
         .help = "a configuration that memopt brings, as with -c: low-rss, throughput, training, "  \
                 "debug, ci"                                                                        \
     }
-/* A core section's table, [heap.NAME] as "heap". */
-void mo_core_as_section(const struct mo_core_section *core, struct mo_section *ret_section);
 
 #endif

@@ -8,18 +8,25 @@ core_program_sources = \
 	core/base/sanitizer.h \
 	core/base/sysmem.c core/base/sysmem.h core/base/text.h \
 	core/base/trust.c core/base/trust.h \
-	core/config/sections.c \
+	core/heap/section.c core/heap/section.h \
 	core/option/flat.c core/option/flat.h \
-	core/option/option.c core/option/option.h \
+	core/option/option.c core/option/option.h core/option/section.h \
 	core/plugin/check.c core/plugin/find.c core/plugin/host.c core/plugin/load.c \
 	core/plugin/parts.h core/plugin/place.c core/plugin/registry.h \
+	core/plugin/section.c core/plugin/section.h \
 	core/ledger/ledger.h \
 	core/ledger/writer.c core/ledger/writer.h
 
 core_memopt_sources = \
 	core/base/newfile.c core/base/newfile.h \
 	core/base/proc.c core/base/proc.h \
-	core/config/config.c core/config/config.h \
+	core/config/check.c core/config/config.c core/config/config.h core/config/parts.h \
+	core/config/read.c core/config/write.c \
+	core/launch/section.c core/launch/section.h \
+	core/optim/section.c core/optim/section.h \
+	core/pressure/section.c core/pressure/section.h \
+	core/sections/sections.c \
+	core/store/section.c core/store/section.h \
 	core/ledger/reader.c core/ledger/reader.h \
 	core/model/arena.c core/model/arena.h \
 	core/model/build.c core/model/build.h \

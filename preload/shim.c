@@ -11,10 +11,11 @@
 #include "core/base/error.h"
 #include "core/base/sysmem.h"
 #include "core/base/text.h"
-#include "core/config/config.h"
 #include "core/dispatch/dispatch.h"
 #include "core/dispatch/limit.h"
+#include "core/heap/section.h"
 #include "core/ledger/writer.h"
+#include "core/plugin/section.h"
 #include "preload/operators.h"
 #include "preload/process.h"
 
@@ -102,7 +103,7 @@ static void load_trackers(const struct mo_flat *flat, const struct memopt_list *
 static void read_rules(const struct mo_flat *flat) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     struct mo_settings_heap rules;
-    if (mo_flat_fill(flat, "heap.default", mo_core_section("heap")->table, &rules,
+    if (mo_flat_fill(flat, "heap.default", mo_section_heap.table, &rules,
                      &mo_sys_allocator, &error) < 0)
         mo_process_note(MEMOPT_NOTE_ERROR, "%s", error.message);
     else
@@ -117,7 +118,7 @@ static int read_settings(struct memopt_error *error) {
     if (r == 0)
         r = mo_flat_parse(text, &mo_sys_allocator, &flat, error);
     if (r == 0)
-        r = mo_flat_fill(&flat, "memopt", mo_core_section("memopt")->table, &settings,
+        r = mo_flat_fill(&flat, "memopt", mo_section_memopt.table, &settings,
                          &mo_sys_allocator, error);
     if (r < 0)
         return r;

@@ -5,6 +5,8 @@
  * the test can write (TEST_ETC). */
 #define _GNU_SOURCE
 #include "core/config/config.h"
+#include "core/heap/section.h"
+#include "core/plugin/section.h"
 #include "core/option/flat.h"
 
 #include <errno.h>
@@ -289,19 +291,19 @@ static void accepts(void **state) {
 
     struct mo_settings_memopt memopt;
     assert_int_equal(
-        mo_config_fill(config, "memopt", mo_core_section("memopt")->table, &memopt, &error), 0);
+        mo_config_fill(config, "memopt", mo_section_memopt.table, &memopt, &error), 0);
     assert_int_equal(memopt.binding, MO_BINDING_DISPATCH);
     assert_int_equal(memopt.follow, 1);
     assert_int_equal(memopt.trackers.count, 1);
     assert_string_equal(memopt.plugin_path.items[2], "/lib");
     struct mo_settings_heap heap;
     assert_int_equal(
-        mo_config_fill(config, "heap.b", mo_core_section("heap")->table, &heap, &error), 0);
+        mo_config_fill(config, "heap.b", mo_section_heap.table, &heap, &error), 0);
     assert_int_equal(heap.limit, 1572864);
     assert_string_equal(heap.on_limit.items[1], "fail");
     assert_null(heap.allocator);
     assert_int_equal(
-        mo_config_fill(config, "heap.c", mo_core_section("heap")->table, &heap, &error), 0);
+        mo_config_fill(config, "heap.c", mo_section_heap.table, &heap, &error), 0);
     assert_true(heap.limit == UINT64_MAX);
     mo_config_free(config);
     mo_config_free(load(""));
@@ -681,13 +683,13 @@ static void writes(void **state) {
     struct mo_settings_memopt memopt;
     struct mo_settings_heap heap;
     assert_int_equal(mo_flat_parse(text, &mo_sys_allocator, &flat, &error), 0);
-    assert_int_equal(mo_flat_fill(&flat, "memopt", mo_core_section("memopt")->table, &memopt,
+    assert_int_equal(mo_flat_fill(&flat, "memopt", mo_section_memopt.table, &memopt,
                                   &mo_sys_allocator, &error),
                      0);
     assert_string_equal(memopt.allocator, "pool");
     assert_int_equal(memopt.binding, MO_BINDING_DISPATCH);
     assert_string_equal(memopt.plugin_path.items[0], "/usr/");
-    assert_int_equal(mo_flat_fill(&flat, "heap.x", mo_core_section("heap")->table, &heap,
+    assert_int_equal(mo_flat_fill(&flat, "heap.x", mo_section_heap.table, &heap,
                                   &mo_sys_allocator, &error),
                      0);
     assert_true(heap.limit == UINT64_C(5) << 30);
@@ -769,9 +771,9 @@ static void refuses_unwritable(void **state) {
  * the manual needs it. */
 static void tables(void **state) {
     (void)state;
-    const struct mo_core_section *section;
+    const struct mo_section_def *section;
     const struct memopt_option *option;
-    for (size_t i = 0; (section = mo_core_section_at(i)) != NULL; i++)
+    for (size_t i = 0; (section = mo_sections[i]) != NULL; i++)
         for (size_t j = 0; (option = mo_option_at(section->table, j)) != NULL; j++) {
             if (mo_option_default(option, NULL, NULL, &error) < 0)
                 fail_msg("[%s] %s", section->name, error.message);
@@ -782,7 +784,7 @@ static void tables(void **state) {
                          option->key);
             assert_ptr_equal(mo_option_find(section->table, option->key), option);
         }
-    assert_null(mo_core_section("none"));
+    assert_null(mo_section_def("none"));
 }
 
 static int set_up(void **state) {

@@ -6,6 +6,7 @@
  * here. Each N has a process of its own, as loaded plugins stay loaded. */
 #define _GNU_SOURCE
 #include "core/config/config.h"
+#include "core/plugin/section.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -105,7 +106,7 @@ static int load_and_write(struct memopt_error *error) {
             abort();
         return result;
     }
-    result = mo_config_fill(config, "memopt", mo_core_section("memopt")->table, &settings, error);
+    result = mo_config_fill(config, "memopt", mo_section_memopt.table, &settings, error);
     FILE *null = fopen("/dev/null", "w");
     if (result == 0 && null != NULL)
         result = mo_config_write(config, null, error);

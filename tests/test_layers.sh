@@ -36,13 +36,15 @@ while IFS= read -r file; do
         *) [ -f "$file" ] && [ -f "$(dirname "$file")/$header" ] && layer=$folder || continue ;;
         esac
         [ "$layer" = "$folder" ] || [[ ${may[$folder]} = *" $layer "* ]] ||
+            [[ ${may[$folder]} = *" $header "* ]] ||
             bad "$file includes '$header': $folder may not use $layer"
     done < <(sed -nE 's/^ *# *include *["<]([^">]*)[">].*/\1/p' "$file")
 done < <(find include lib core plugins preload cli examples -name '*.[ch]' | sort)
 # Nor does libmemopt carry what only the memopt command may have.
 library=${top_builddir:-}/.libs/libmemopt.so
 if [ -f "$library" ]; then
-    names() { nm --defined-only "$@" 2>/dev/null | sed -nE 's/^[0-9a-f]+ [TtDdBbRr] (mo_[a-z0-9_]+)$/\1/p' | sort -u; }
+    names() { nm --defined-only "$@" 2>/dev/null | sed -nE 's/^[0-9a-f]+ [TtDdBbRr] (mo_[a-z0-9_]+)$/\1/p' |
+        grep -v '^mo_section_' | sort -u; } # tables: a file is checked whole by everybody
     only=$(names "$top_builddir"/core/import/.libs/*.o "$top_builddir"/core/symbol/.libs/*.o \
         "$top_builddir"/core/launch/.libs/*.o "$top_builddir"/core/import/*.o \
         "$top_builddir"/core/symbol/*.o "$top_builddir"/core/launch/*.o)
@@ -51,6 +53,14 @@ if [ -f "$library" ]; then
     [ -z "$both" ] || bad "libmemopt.so has of core/import, core/symbol or core/launch: $both"
     has=$(names "$library" | grep -c '^mo_report_')
     [ "$has" -ge 5 ] || bad "libmemopt.so's symbols can't be seen"
+fi
+# The shim carries the tables of the sections that it reads.
+shim=${top_builddir:-}/preload/.libs/libmemopt-preload.so
+if [ -f "$shim" ]; then
+    carried=$(nm --defined-only "$shim" | sed -n 's/.* mo_section_//p' | sort | paste -sd ' ')
+    [ "$carried" = "heap memopt" ] || bad "the shim has the sections '$carried'"
+    texts=$(strings -n 9 "$shim" | grep -c sharpness)
+    [ "$texts" = 0 ] || bad "the shim has the texts of [optimizer]"
 fi
 [ $includes -ge 100 ] || bad "only $includes includes were seen"
 

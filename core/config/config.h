@@ -25,14 +25,14 @@
  * loading loads plugins, so one at a time (core/plugin/registry.h); a loaded
  * configuration may be read by several, but mo_config_fill() may not.
  *
- * To add a key to a core section: a row in sections.c and a field in its
- * settings struct below; `make -C BUILD man-reference` renews memopt.ini(5).
- * tests/test_cli_config.sh fails while the manual differs from the tables.
+ * A section belongs to its module, which says what is special about its keys
+ * (core/option/section.h: how to add one); nothing here knows a section by name.
+ * The files are listed in parts.h.
  */
 #ifndef MO_CONFIG_CONFIG_H
 #define MO_CONFIG_CONFIG_H
 
-#include "core/option/option.h"
+#include "core/option/section.h"
 
 #include <stdio.h>
 
@@ -108,7 +108,8 @@ struct mo_section {
     const char *help;
     struct mo_option_table table;
     size_t settings_size;
-    struct mo_plugin *plugin; /* NULL: a core section */
+    const struct mo_section_def *def; /* NULL: a plugin's section */
+    struct mo_plugin *plugin;         /* NULL: a core section */
     /* the key `output`, which every reporter has besides its own; key NULL: none */
     struct memopt_option output;
 };
@@ -126,95 +127,14 @@ void mo_section_of_plugin(struct mo_plugin *plugin, const char *name,
 /* The rows of the table and `output`; NULL: no more. */
 const struct memopt_option *mo_section_option(const struct mo_section *section, size_t index);
 
-/* The core sections' tables: "memopt", "monitor", "pressure", "optimizer",
- * "store", "heap" (for every heap.NAME). */
-struct mo_core_section {
-    const char *name;
-    const char *help;
-    struct mo_option_table table;
-    size_t settings_size;
-};
-const struct mo_core_section *mo_core_section(const char *name);
-const struct mo_core_section *mo_core_section_at(size_t index); /* NULL: no more */
-
-enum mo_binding { MO_BINDING_AUTO, MO_BINDING_DIRECT, MO_BINDING_DISPATCH };
-/* [memopt] */
-struct mo_settings_memopt {
-    const char *allocator; /* name or absolute path */
-    int binding;           /* enum mo_binding */
-    struct memopt_list trackers;
-    struct memopt_list reporters;
-    int follow;
-    struct memopt_list plugin_path; /* absolute directories, searched first */
-};
-/* [heap.NAME] */
-struct mo_settings_heap {
-    const char *allocator;       /* NULL: that of [memopt] */
-    uint64_t limit;              /* UINT64_MAX: none */
-    struct memopt_list on_limit; /* purge, shrink, spill, fail in order */
-    uint64_t region;      /* size of a fixed region for the arena allocator; UINT64_MAX: none */
-    uint64_t spill_limit; /* UINT64_MAX: none */
-};
-/* [monitor] */
-struct mo_settings_monitor {
-    uint64_t interval; /* ns */
-};
-/* [pressure] */
-struct mo_settings_pressure {
-    struct memopt_list sources;              /* heap, rss, address_space, cgroup, psi */
-    struct memopt_list steps;                /* purge, shrink, spill, fail */
-    double warn, high, critical;             /* 0 to 1 */
-    double psi_warn, psi_high, psi_critical; /* likewise */
-    double hysteresis;
-    uint64_t budget;       /* bytes; UINT64_MAX: the machine's memory */
-    uint64_t interval;     /* ns */
-    const char *spill_dir; /* absolute */
-    int64_t purge_every;   /* steps; 0: never */
-    uint64_t purge_idle;   /* ns; UINT64_MAX: never */
-};
-enum mo_rounding { MO_ROUNDING_MASTER, MO_ROUNDING_STOCHASTIC, MO_ROUNDING_NEAREST };
-enum mo_state_format { MO_STATE_FP32, MO_STATE_8BIT };
-/* [optimizer]; core/optim/optim.h says how a setting that only some optimizers
- * have is added. */
-struct mo_settings_optimizer {
-    int name; /* index in mo_optimizer_names */
-    double lr, weight_decay;
-    double momentum, dampening;
-    int nesterov;
-    double beta1, beta2, eps;
-    int amsgrad;
-    double lr_decay, initial_accumulator;
-    double alpha;
-    int centered;
-    double rho;
-    double momentum_decay;
-    double rectify_above;
-    double trust;
-    double beta2_decay, clip_threshold, eps_scale;
-    int relative_step, scale_parameter;
-    int64_t max_iter, max_eval, history;
-    double tolerance_grad, tolerance_change;
-    int maximize;
-    int rounding;     /* enum mo_rounding */
-    int state_format; /* enum mo_state_format */
-    int64_t seed;
-    double clip_norm;
-    int skip_nonfinite;
-    int64_t accumulate;
-    int64_t threads;
-    int64_t lookahead; /* updates between its steps; 0: none */
-    double lookahead_alpha;
-    double sam; /* radius; 0: none */
-    int sam_adaptive;
-    const char *state; /* "heap:NAME", "store:/PATH", or NULL */
-};
-extern const char *const mo_optimizer_names[]; /* ends with NULL */
-enum mo_store_kind { MO_STORE_RAM, MO_STORE_MMAP, MO_STORE_STREAM };
-/* [store] */
-struct mo_settings_store {
-    int kind;        /* enum mo_store_kind */
-    uint64_t budget; /* bytes */
-};
+/* The sections that this program knows, besides those of plugins, in the order in which
+ * they are shown; ends with NULL. Every program has a list of its own (the one of memopt and
+ * libmemopt: core/sections/sections.c). */
+extern const struct mo_section_def *const mo_sections[];
+const struct mo_section_def *mo_section_def(const char *name); /* NULL: none is called so */
+/* As mo_section_describe(), of "heap" too, which stands for every heap.NAME. */
+void mo_section_of_def(const struct mo_section_def *def, const char *name,
+                       struct mo_section *ret_section);
 
 /* The whole effective configuration as an INI that load() would read back to
  * the same: it has refused values that can't be. Every value on one line,

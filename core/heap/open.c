@@ -3,6 +3,7 @@
  * fork, and the end of the process (see heap.h).
  */
 #include "core/heap/heap.h"
+#include "core/heap/section.h"
 #include "core/heap/spill.h"
 
 #include "core/base/error.h"
@@ -89,7 +90,7 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
     char section[sizeof("heap.") + MEMOPT_HEAP_NAME_MAX];
     snprintf(section, sizeof(section), "heap.%s", name);
     struct mo_config *config = mo_runtime_config(section);
-    struct mo_option_table table = mo_core_section("heap")->table;
+    struct mo_option_table table = mo_section_heap.table;
     struct mo_settings_heap settings;
     int code = mo_config_fill(config, section, table, &settings, error);
     if (code < 0)
@@ -114,12 +115,11 @@ static int make_plan(const char *name, const struct memopt_heap_options *given, 
         if (plan->region_size != 0)
             return mo_fail(error, -EINVAL, "heap 'default' can't have a region");
     }
-    struct mo_settings_pressure pressure;
-    code = mo_config_fill(mo_runtime_config("pressure"), "pressure",
-                          mo_core_section("pressure")->table, &pressure, error);
-    if (code < 0)
-        return code;
-    plan->spill_dir = options.spill_dir != NULL ? options.spill_dir : pressure.spill_dir;
+    const char *spill_dir =
+        mo_config_get(mo_runtime_config("pressure"), "pressure", "spill_dir", NULL);
+    plan->spill_dir = options.spill_dir != NULL              ? options.spill_dir
+                      : spill_dir == NULL || *spill_dir == 0 ? NULL
+                                                             : spill_dir;
     plan->spill_limit = options.spill_limit != 0 ? options.spill_limit : settings.spill_limit;
     struct scratch scratch = {.used = 0};
     struct mo_allocator allocator = {scratch_alloc, &scratch};

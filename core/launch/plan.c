@@ -12,6 +12,7 @@
 
 #include "core/base/error.h"
 #include "core/base/preload.h"
+#include "core/heap/section.h"
 #include "core/import/lsan.h"
 #include "core/launch/trial.h"
 
@@ -256,7 +257,7 @@ static int ask_heaps(const struct mo_plan *plan, const struct variables *to,
         struct mo_plugin *plugin;
         struct mo_settings_heap settings;
         snprintf(section, sizeof(section), "heap.%s", heap);
-        int r = mo_config_fill(config, section, mo_core_section("heap")->table, &settings, error);
+        int r = mo_config_fill(config, section, mo_section_heap.table, &settings, error);
         if (r == 0 && settings.allocator == NULL)
             continue;
         if (r == 0)
@@ -383,8 +384,7 @@ static int write_settings(const struct mo_plan *plan, const struct mo_config *co
 
 static int choose_allocator(struct mo_config *config, struct mo_plan *plan,
                             struct memopt_error *error) {
-    const struct mo_core_section *core = mo_core_section("memopt");
-    int r = mo_config_fill(config, "memopt", core->table, &plan->settings, error);
+    int r = mo_config_fill(config, "memopt", mo_section_memopt.table, &plan->settings, error);
     if (r < 0)
         return r;
     const struct mo_settings_memopt *settings = &plan->settings;

@@ -15,6 +15,7 @@
 #include "core/launch/session.h"
 #include "core/launch/target.h"
 #include "core/plugin/registry.h"
+#include "core/plugin/section.h"
 
 /* Why memopt could not go ahead; decides the exit status. */
 enum mo_plan_failure {

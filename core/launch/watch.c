@@ -7,6 +7,7 @@
 #include "core/base/proc.h"
 #include "core/import/run.h"
 #include "core/launch/samples.h"
+#include "core/launch/section.h"
 #include "core/model/model.h"
 
 #include <dirent.h>
@@ -57,8 +58,7 @@ struct mo_watch {
 int mo_watch_new(struct mo_config *config, struct mo_watch **ret_watch,
                  struct memopt_error *error) {
     struct mo_settings_monitor settings;
-    const struct mo_core_section *section = mo_core_section("monitor");
-    int r = mo_config_fill(config, "monitor", section->table, &settings, error);
+    int r = mo_config_fill(config, "monitor", mo_section_monitor.table, &settings, error);
     if (r < 0)
         return r;
     struct mo_watch *watch = calloc(1, sizeof(*watch));

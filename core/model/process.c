@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/model/model.h"
 #include "core/plugin/registry.h"
+#include "core/plugin/section.h"
 
 #include <errno.h>
 #include <math.h>
@@ -64,9 +65,8 @@ static int load_trackers(struct mo_process_reader *reader, struct memopt_error *
     if (reader->trackers_are_loaded)
         return 0;
     reader->trackers_are_loaded = 1;
-    const struct mo_core_section *section = mo_core_section("memopt");
     struct mo_settings_memopt settings;
-    int r = mo_config_fill(reader->config, "memopt", section->table, &settings, error);
+    int r = mo_config_fill(reader->config, "memopt", mo_section_memopt.table, &settings, error);
     if (r < 0)
         return r;
     for (size_t i = 0; i < settings.trackers.count && i < MO_LEDGER_TRACKERS; i++) {

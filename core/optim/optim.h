@@ -33,9 +33,9 @@
  *   division and square root, so that all clones give the same bits.
  *
  * To add an optimizer
- *   1. Its name is in mo_optimizer_names (core/config/sections.c), in the same
+ *   1. Its name is in mo_optimizer_names (section.c), in the same
  *      place as its row in methods.c. A setting that no other has: a row in
- *      optimizer_options there and a field in struct mo_settings_optimizer;
+ *      `options` there and a field in struct mo_settings_optimizer;
  *      unset (NULL) is its default; `make -C BUILD man-reference`.
  *   2. A file NAME.c here: the defaults of all settings it takes, what it needs,
  *      slots(), prepare(), kernels, struct mo_method. Copy adagrad.c. Add it to the
@@ -59,6 +59,7 @@
 #include "config.h"
 
 #include "core/config/config.h"
+#include "core/optim/section.h"
 #include "core/store/place.h"
 
 #include <memopt/optim.h>

@@ -2,7 +2,7 @@
  * settings.c - from text to an optimizer's settings.
  *
  * Types, ranges and help of a key are in its row of the table of [optimizer]
- * (core/config/sections.c); which keys an optimizer takes, and with what
+ * (section.c); which keys an optimizer takes, and with what
  * defaults, in its method's row.
  */
 #include "core/optim/optim.h"
@@ -36,7 +36,7 @@ static const struct mo_default common[] = {
 enum { COMMON_COUNT = sizeof(common) / sizeof(common[0]), COMMON_OF_GROUP = 3 };
 
 static struct mo_option_table table(void) {
-    return mo_core_section("optimizer")->table;
+    return mo_section_optimizer.table;
 }
 
 static int belongs_to_whole(const char *key) {

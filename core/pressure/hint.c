@@ -11,6 +11,7 @@
 #include "core/base/error.h"
 #include "core/base/proc.h"
 #include "core/base/thread.h"
+#include "core/pressure/section.h"
 #include "core/runtime/notes.h"
 
 #include <errno.h>
@@ -258,7 +259,7 @@ static int fill_in(struct memopt_purge_hint_options *options, struct memopt_erro
         code = mo_pressure_at_fork(error);
     if (code == 0)
         code = mo_config_fill(mo_runtime_config("pressure"), "pressure",
-                              mo_core_section("pressure")->table, &settings, error);
+                              mo_section_pressure.table, &settings, error);
     mo_runtime_leave();
     if (code < 0)
         return code;

@@ -23,6 +23,7 @@
 
 #include "core/base/error.h"
 #include "core/base/thread.h"
+#include "core/pressure/section.h"
 #include "core/pressure/sources.h"
 #include "core/runtime/fork.h"
 
@@ -529,7 +530,7 @@ static int complete(struct memopt_pressure_options *options, struct memopt_error
         code = mo_pressure_at_fork(error);
     if (code == 0)
         code = mo_config_fill(mo_runtime_config("pressure"), "pressure",
-                              mo_core_section("pressure")->table, &ini, error);
+                              mo_section_pressure.table, &ini, error);
     if (code == 0)
         fill_in(options, &ini); /* the lists belong to the configuration */
     mo_runtime_leave();

@@ -7,6 +7,7 @@
 #include "core/model/model.h"
 #include "core/render/output.h"
 #include "core/plugin/registry.h"
+#include "core/plugin/section.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -156,11 +157,10 @@ static int check_one(const struct memopt_report *report, struct mo_config *confi
 /* Each of the configured reporters; a line of the message for each that fails. */
 static int each_reporter(struct memopt_report *report, struct mo_config *config, unsigned flags,
                          int only_check, struct memopt_error *error) {
-    const struct mo_core_section *section = mo_core_section("memopt");
     struct mo_settings_memopt settings;
     if (error != NULL)
         *error = (struct memopt_error)MEMOPT_ERROR_INIT;
-    int first = mo_config_fill(config, "memopt", section->table, &settings, error);
+    int first = mo_config_fill(config, "memopt", mo_section_memopt.table, &settings, error);
     if (first < 0)
         return first;
     for (size_t i = 0; i < settings.reporters.count; i++) {

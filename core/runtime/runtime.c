@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/base/rundir.h"
 #include "core/plugin/registry.h"
+#include "core/plugin/section.h"
 #include "core/runtime/fork.h"
 #include "core/runtime/notes.h"
 
@@ -147,7 +148,7 @@ static int start(const char *config_file, struct memopt_error *error) {
     mo_rundir_close(from);
     struct mo_settings_memopt settings;
     if (code == 0)
-        code = mo_config_fill(run != NULL ? run : own, "memopt", mo_core_section("memopt")->table,
+        code = mo_config_fill(run != NULL ? run : own, "memopt", mo_section_memopt.table,
                               &settings, error);
     for (size_t i = 0; code == 0 && i < settings.plugin_path.count; i++)
         code = mo_plugin_add_directory(settings.plugin_path.items[i], error);

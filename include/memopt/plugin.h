@@ -124,7 +124,7 @@ struct memopt_option {
         *choices;     /* ENUM: the words; LIST: the allowed items or NULL; ends with NULL */
     const char *unit; /* what a bare number counts, for INT and NUMBER; or NULL */
     const char *help; /* one sentence, lower case, no full stop */
-    uint32_t flags;   /* 0: those there are mark rows of memopt's own sections */
+    uint32_t flags;   /* 0; memopt marks rows of its own sections by them */
 };
 
 #ifdef __cplusplus
