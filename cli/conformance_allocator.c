@@ -68,7 +68,7 @@ static void *make_heap(const char *name) {
     struct memopt_heap_params params = {.size = sizeof(params), .name = name, .limit = UINT64_MAX};
     struct memopt_error error = MEMOPT_ERROR_INIT;
     void *fresh = NULL;
-    int r = ops->heap_create(&params, &fresh, &error);
+    int r = ops->heap_create(&mo_host, &params, &fresh, &error);
     CHECK(r == 0 && fresh != NULL, "heap_create: %d %s", r, error.message);
     return fresh;
 }

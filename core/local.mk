@@ -1,6 +1,7 @@
 # libcore-program: what runs inside watched programs (shim, agent) and everywhere
 # else; libcore-memopt: what only the memopt command and libmemopt have.
 core_program_sources = \
+	core/account/tally.h \
 	core/base/error.c core/base/error.h \
 	core/base/forkorder.c core/base/forkorder.h core/base/kernel.h \
 	core/base/preload.c core/base/preload.h core/base/reserve.h \
@@ -18,6 +19,7 @@ core_program_sources = \
 	core/ledger/writer.c core/ledger/writer.h
 
 core_memopt_sources = \
+	core/account/read.c core/account/read.h \
 	core/base/newfile.c core/base/newfile.h \
 	core/base/proc.c core/base/proc.h \
 	core/config/check.c core/config/config.c core/config/config.h core/config/parts.h \
@@ -38,10 +40,15 @@ core_memopt_sources = \
 	core/render/render.h core/render/write.c
 
 # Only the shim has a hot path.
-core_dispatch_sources = \
+account_sources = \
+	core/account/account.h \
+	core/account/count.c \
+	core/account/events.c \
+	core/account/limit.c core/account/limit.h
+core_dispatch_sources = $(account_sources) \
 	core/dispatch/boot.c core/dispatch/boot.h \
 	core/dispatch/dispatch.c core/dispatch/dispatch.h \
-	core/dispatch/limit.c core/dispatch/limit.h \
+	core/dispatch/own.c \
 	core/dispatch/services.h \
 	core/dispatch/switch.c \
 	core/dispatch/track.c

@@ -65,7 +65,7 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
         mo_process_fault(&error, "keeps the malloc that it is bound to, and is not recorded");
     }
     mo_process_go(envp);
-    mo_fork_install(&(struct mo_fork){.own_slot = NULL});
+    mo_fork_install(&(struct mo_fork){.last = NULL});
 }
 
 /* A program built with AddressSanitizer, which was not recognized as another program

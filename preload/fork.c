@@ -15,10 +15,6 @@ static struct mo_fork own;
 static struct { void (*before)(void), (*parent)(void), (*child)(void); } added[HOOKS_MAX];
 static _Atomic unsigned added_count;
 
-static void *own_slot(void) {
-    return own.own_slot == NULL || mo_ledger() == NULL ? NULL : own.own_slot();
-}
-
 static unsigned count(void) {
     unsigned n = atomic_load(&added_count);
     return n < HOOKS_MAX ? n : HOOKS_MAX;
@@ -27,10 +23,10 @@ static unsigned count(void) {
 static void before(void) {
     for (unsigned i = 0; i < count(); i++)
         added[i].before();
-    void *slot = own_slot(); /* may make one: not under the backend's locks */
     if (own.before != NULL)
         own.before();
-    mo_ledger_before_fork(slot);
+    if (own.last != NULL)
+        own.last();
 }
 
 static void parent(void) {
@@ -47,9 +43,9 @@ static void child(void) {
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_fork);
     if (own.child != NULL)
         own.child();
-    void (*then)(void) = mo_ledger_after_fork_child(own_slot()) < 0 ? own.untrack : own.forked;
-    if (then != NULL)
-        then();
+    bool has_ledger = mo_ledger_after_fork_child() == 0 && mo_ledger() != NULL;
+    if (own.forked != NULL)
+        own.forked(has_ledger);
     mo_end_in_child();
     for (unsigned i = count(); i-- > 0;)
         added[i].child();

@@ -10,7 +10,6 @@
 #include "core/base/rundir.h"
 #include "core/base/sysmem.h"
 #include "core/base/text.h"
-#include "core/dispatch/services.h"
 #include "core/ledger/writer.h"
 
 #include <memopt/show.h>
@@ -209,14 +208,11 @@ bool mo_process_record(const struct mo_ledger_plan *plan, const char *allocator,
     return true;
 }
 
-static struct mo_ledger_heap *heap_slot(const char *name, const char *allocator) {
-    return mo_ledger_heap_slot(name, allocator);
-}
-
 MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
-    .version = 1,
+    .version = MO_PROGRAM_SERVICES,
     .size = sizeof(struct mo_program_services),
-    .heap_slot = heap_slot,
+    .heap_slot = mo_ledger_heap_slot,
+    .heap_number = mo_ledger_heap_number,
     .note = mo_process_keep,
     .at_fork = mo_fork_add,
 };

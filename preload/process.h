@@ -15,6 +15,7 @@
 #ifndef MO_PRELOAD_PROCESS_H
 #define MO_PRELOAD_PROCESS_H
 
+#include "core/dispatch/services.h"
 #include "core/option/flat.h"
 #include "core/plugin/registry.h"
 
@@ -45,6 +46,9 @@ struct mo_ledger_plan;
 bool mo_process_record(const struct mo_ledger_plan *plan, const char *allocator,
                        const char *version, int argc, char **argv);
 
+/* What libmemopt in the same process finds: core/dispatch/services.h. */
+extern MEMOPT_EXPORT struct mo_program_services memopt_program_services;
+
 /* The last step of the constructor. */
 void mo_process_go(char **envp);
 
@@ -68,12 +72,12 @@ void mo_end_install(void);
 /* In a child that fork() has made, once it has a ledger of its own. */
 void mo_end_in_child(void);
 
-/* preload/fork.c: `own_slot` gives the thread's slot in the ledger, `untrack` is
- * called in a child that has no ledger, `forked` in one that has, the others are the backend's. All
- * may be NULL. */
+/* preload/fork.c: `last` is called in the parent when all locks are held, `forked` in the
+ * child once it has a ledger or is known to have none; the others are the backend's. All may be
+ * NULL. */
 struct mo_fork {
-    void *(*own_slot)(void);
-    void (*untrack)(void), (*forked)(void);
+    void (*last)(void);
+    void (*forked)(bool has_ledger);
     void (*before)(void), (*parent)(void), (*child)(void);
 };
 void mo_fork_install(const struct mo_fork *fork);

@@ -8,11 +8,12 @@
  */
 #include "preload/shim.h"
 
+#include "core/account/account.h"
+#include "core/account/limit.h"
 #include "core/base/error.h"
 #include "core/base/sysmem.h"
 #include "core/base/text.h"
 #include "core/dispatch/dispatch.h"
-#include "core/dispatch/limit.h"
 #include "core/heap/section.h"
 #include "core/ledger/writer.h"
 #include "core/plugin/section.h"
@@ -28,15 +29,17 @@
 
 struct mo_shim mo_shim;
 
+/* The directory of a ledger has room for more; the core's counts are in it, too. */
+enum { TRACKERS = (MO_AREAS - MO_CORE_AREAS - 1) / 2 };
+
 static struct {
     struct memopt_malloc table; /* the backend's default heap */
     uint64_t limit;             /* of [heap.default]; UINT64_MAX: none */
     size_t tracker_count;
     struct {
         struct mo_plugin *plugin;
-        void *settings, *self;
-        size_t offset; /* of its state in a thread's slot */
-    } trackers[MO_LEDGER_TRACKERS];
+        void *settings;
+    } trackers[TRACKERS];
 } shim = {.limit = UINT64_MAX};
 
 /* ------------------------------------------------------------------ loading */
@@ -82,10 +85,10 @@ static void load_trackers(const struct mo_flat *flat, const struct memopt_list *
     struct memopt_error error = MEMOPT_ERROR_INIT;
     for (size_t i = 0; i < names->count; i++) {
         size_t n = shim.tracker_count;
-        if (n == MO_LEDGER_TRACKERS) {
+        if (n == TRACKERS) {
             mo_process_note(MEMOPT_NOTE_ERROR,
                             "more than %d trackers: '%s' and those after it are left out",
-                            MO_LEDGER_TRACKERS, names->items[i]);
+                            TRACKERS, names->items[i]);
             return;
         }
         char key[32] = "tracker", *end = key + sizeof(key);
@@ -139,76 +142,105 @@ static const struct memopt_allocator_ops *backend(void) {
     return mo_shim.allocator == NULL ? NULL : &mo_shim.allocator->ops.allocator;
 }
 
-/* A tracker that can't start leaves the chain; its section stays empty. */
-static void open_trackers(void) {
+static struct mo_link links[TRACKERS];
+static struct mo_slot_state states[TRACKERS + 1];
+
+/* For the tracker that is being opened. */
+static const char *opening;
+static void *host_area(const char *name, uint32_t version, uint32_t unit, uint64_t limit,
+                       struct memopt_error *error) {
+    char whole[sizeof(((struct mo_area *)0)->name) + 1];
+    if (opening == NULL)
+        return mo_fail(error, -EINVAL, "areas are for a tracker's open() to ask for"), NULL;
+    char *end = whole + sizeof(whole);
+    mo_text_put(mo_text_put(mo_text_put(whole, end, opening), end, "."), end, name);
+    return mo_ledger_area(whole, version, unit, limit, error);
+}
+
+/* A tracker that can't start leaves the chain; its section stays empty. `counts`: how many
+ * states there are before theirs. */
+static void open_trackers(size_t counts) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     size_t kept = 0;
+    mo_host.area = host_area;
+    mo_host.area_back = mo_ledger_area_back;
+    mo_host.clock = mo_ledger_clock;
     for (size_t i = 0; i < shim.tracker_count; i++) {
-        const struct memopt_tracker_ops *ops = &shim.trackers[i].plugin->ops.tracker;
-        void *self = NULL;
-        int code = ops->open == NULL ? 0
-                                     : ops->open(&mo_host, shim.trackers[i].settings,
-                                                 mo_ledger_process_state(i), &self, &error);
+        struct mo_link link = links[i];
+        opening = link.name;
+        int code = link.ops->open == NULL
+                       ? 0
+                       : link.ops->open(&mo_host, shim.trackers[i].settings, &link.self, &error);
         if (code < 0) {
-            mo_process_note(MEMOPT_NOTE_ERROR, "tracker '%s': %s",
-                            shim.trackers[i].plugin->descriptor.name, error.message);
+            mo_process_note(MEMOPT_NOTE_ERROR, "tracker '%s': %s", link.name, error.message);
             continue;
         }
-        mo_ledger_set_self(i, self);
-        shim.trackers[kept].plugin = shim.trackers[i].plugin;
-        shim.trackers[kept].self = self;
-        shim.trackers[kept].offset = mo_ledger_thread_offset(i);
-        kept++;
+        link.offset = states[counts + i].offset;
+        links[kept++] = link;
     }
+    opening = NULL;
     shim.tracker_count = kept;
+    if (kept > 0)
+        mo_account_start(links, kept, states);
 }
 
 static void record(int argc, char **argv) {
-    struct mo_ledger_plan plan = {.directory = mo_process.run_directory,
-                                  .binding = mo_process.kind,
-                                  .tracker_count = shim.tracker_count};
-    for (size_t i = 0; i < shim.tracker_count; i++) {
-        plan.trackers[i].name = shim.trackers[i].plugin->descriptor.name;
-        plan.trackers[i].ops = &shim.trackers[i].plugin->ops.tracker;
-    }
+    for (size_t i = 0; i < shim.tracker_count; i++)
+        links[i] = (struct mo_link){.name = shim.trackers[i].plugin->descriptor.name,
+                                    .ops = &shim.trackers[i].plugin->ops.tracker};
+    struct mo_ledger_plan plan = {
+        .directory = mo_process.run_directory,
+        .binding = mo_process.kind,
+        .states = states,
+        .state_count = mo_account_states(links, shim.tracker_count, states),
+        .fold = mo_account_fold,
+    };
     const char *name = "libc", *version = gnu_get_libc_version();
     if (backend() != NULL) {
         name = mo_shim.allocator->descriptor.name;
         version = backend()->backend_version == NULL ? "" : backend()->backend_version();
     }
     if (mo_process_record(&plan, name, version, argc, argv))
-        open_trackers();
+        open_trackers(plan.state_count - shim.tracker_count);
     else
         shim.tracker_count = 0;
 }
 
 /* ------------------------------------------------------------------ the switch */
 
-static struct mo_link links[MO_LEDGER_TRACKERS];
-
 static void take_over(void) {
     static struct mo_ledger_heap without_a_ledger;
-    for (size_t i = 0; i < shim.tracker_count; i++) {
-        links[i].self = shim.trackers[i].self;
-        links[i].offset = shim.trackers[i].offset;
-        links[i].ops = &shim.trackers[i].plugin->ops.tracker;
-    }
     bool c_calls = backend() == NULL || (backend()->flags & MEMOPT_ALLOCATOR_C_CALLS) != 0;
     if (shim.limit != UINT64_MAX) {
         struct mo_ledger_heap *slot = mo_ledger_heap_slot(
             "default", backend() == NULL ? "libc" : mo_shim.allocator->descriptor.name);
-        mo_limit_install(&shim.table, shim.limit, backend() == NULL ? NULL : backend()->purge,
-                         slot != NULL ? slot : &without_a_ledger);
+        if (slot == NULL)
+            slot = &without_a_ledger;
+        atomic_store(&slot->limit, shim.limit);
+        mo_limit_install(&shim.table, backend() == NULL ? NULL : backend()->purge, slot,
+                         mo_own_alloc);
+        memopt_program_services.default_heap = slot;
         c_calls = false;
     }
     struct mo_dispatch_plan plan = {
         .backend = &shim.table,
         .c_calls = c_calls,
-        .links = links,
-        .link_count = shim.tracker_count,
+        .tracks = shim.tracker_count > 0,
+        .keeps = shim.tracker_count > 0 || shim.limit != UINT64_MAX,
         .figures = backend() == NULL ? NULL : backend()->quick_figures,
     };
     mo_dispatch_switch(&plan);
+    if (plan.keeps) {
+        memopt_program_services.own_begin = mo_own_begin;
+        memopt_program_services.own_end = mo_own_end;
+    }
+    if (plan.tracks) {
+        memopt_program_services.malloc = &shim.table;
+        memopt_program_services.alloc = mo_account_alloc;
+        memopt_program_services.free = mo_account_free;
+        memopt_program_services.refused = mo_account_refused;
+        memopt_program_services.destroy = mo_account_destroy;
+    }
     mo_operators_go(&shim.table);
     if (mo_ledger() != NULL)
         mo_ledger()->boot_bytes = mo_boot_used();
@@ -224,6 +256,23 @@ static void fall_back_to_libc(void) {
         (void)written;
         abort();
     }
+}
+
+/* With the backend's locks held. */
+static void before_fork(void) {
+    mo_account_before_fork();
+    mo_limit_before_fork();
+}
+
+static void forked(bool has_ledger) {
+    if (has_ledger)
+        mo_account_in_child();
+    else
+        mo_dispatch_untrack();
+    memopt_program_services.default_heap = mo_limit_in_child();
+    mo_track_forked();
+    if (has_ledger)
+        mo_account_tell_child();
 }
 
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {
@@ -243,9 +292,7 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
     if (mo_shim.allocator != NULL && strcmp(mo_shim.allocator->descriptor.name, "libc") != 0)
         mo_dlopen_start();
     mo_process_go(envp);
-    struct mo_fork fork = {.untrack = mo_dispatch_untrack, .forked = mo_track_forked};
-    if (shim.tracker_count > 0)
-        fork.own_slot = mo_track_self;
+    struct mo_fork fork = {.last = before_fork, .forked = forked};
     if (backend() != NULL) {
         fork.before = backend()->before_fork;
         fork.parent = backend()->after_fork_parent;

@@ -138,6 +138,42 @@ static int fork_storm(void) {
     return 0;
 }
 
+/* 7 blocks come and 5 go by malloc; with `with_heaps` a heap has 1,300 in all and loses 1,150,
+ * another goes with the 100 that it has. Nothing else allocates: no stream is used. */
+static int count(int with_heaps) {
+    static void *blocks[1100], *kept[7];
+    for (int i = 0; i < 7; i++)
+        kept[i] = malloc(100);
+    for (int i = 0; i < 5; i++)
+        free(kept[i]);
+    if (!with_heaps)
+        return 0;
+    struct memopt_heap *heap = open_heap("counted"), *gone = open_heap("gone");
+    for (int i = 0; i < 1100; i++)
+        blocks[i] = take(heap, 64);
+    for (int i = 0; i < 100; i++) {
+        blocks[i] = memopt_heap_realloc(heap, blocks[i], 5000);
+        take(gone, 1000);
+    }
+    for (int i = 0; i < 100; i++) {
+        void *p = memopt_heap_calloc(heap, 10, 10), *q = memopt_heap_aligned_alloc(heap, 64, 10);
+        if (p == NULL || q == NULL)
+            return 4;
+        if (i >= 50) {
+            memopt_heap_free(heap, p);
+            continue;
+        }
+        memopt_heap_free(heap, q);
+    }
+    for (int i = 0; i < 950; i++)
+        memopt_heap_free(heap, blocks[i]);
+    if (memopt_heap_realloc(heap, blocks[1000], PTRDIFF_MAX) != NULL ||
+        memopt_heap_alloc(heap, (size_t)PTRDIFF_MAX) != NULL)
+        return 5;
+    memopt_heap_destroy(gone, NULL);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "chdir") == 0 && chdir("/") != 0)
         return 11;
@@ -145,6 +181,12 @@ int main(int argc, char **argv) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     if (strcmp(what, "default") == 0)
         return default_heap();
+    if (strcmp(what, "malloc") == 0 || strcmp(what, "count") == 0)
+        return count(what[0] == 'c');
+    if (strcmp(what, "opened") == 0) {
+        open_heap("counted");
+        return memopt_report(NULL) < 0 ? 11 : count(0);
+    }
     if (strcmp(what, "one") == 0)
         return one_library(argv[2]);
     if (strcmp(what, "fork") == 0)

@@ -42,7 +42,7 @@ endif
 bad_plugins = newer-major newer-minor older-major truncated tiny oversize no-symbol wrong-kind \
 	unknown-kind bad-name bad-flags other-name no-version no-ops truncated-ops large-ops no-open half-heaps \
 	only-heaps option-size no-settings bad-key bad-type bad-offset bad-enum bad-default undefined \
-	missing-backend older-minor partial no-malloc older-tracker small-tally no-free empty-enum \
+	missing-backend older-minor partial no-malloc counting-tracker idle-tracker empty-enum \
 	no-help bad-min bad-max same-key output-key slow-figures \
 	refusing refusing-size marks exits aborts
 check_DATA += $(bad_plugins:%=tests/bad_plugins/alloc-%.so)
@@ -107,9 +107,9 @@ tests_test_ledger_writer_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 check_PROGRAMS += tests/test_limit
 TESTS += tests/test_limit
 # not under valgrind, which gives up on the alignment that nothing can have
-tests_test_limit_SOURCES = tests/test_limit.c core/dispatch/limit.c
+tests_test_limit_SOURCES = tests/test_limit.c $(account_sources)
 tests_test_limit_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_limit_LDADD = $(CMOCKA_LIBS)
+tests_test_limit_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 tests_test_environment_SOURCES = tests/test_environment.c preload/environment.c \
 	core/base/preload.c
 tests_test_environment_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

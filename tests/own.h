@@ -99,7 +99,7 @@ static inline void *own_heap(const char *name, void *region, size_t region_size)
                                         .region = region,
                                         .region_size = region_size};
     void *heap;
-    int result = OPS.heap_create(&params, &heap, &own_error);
+    int result = OPS.heap_create(&mo_host, &params, &heap, &own_error);
     return result == 0 ? heap : NULL;
 }
 

@@ -9,7 +9,7 @@ EXTRA_DIST += \
 fault_ldflags = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 if HAVE_CMOCKA
-report_tests = tests/test_ledger_reader tests/test_stats tests/test_report_text \
+report_tests = tests/test_ledger_reader tests/test_tally tests/test_report_text \
 	tests/test_report_json tests/test_output tests/test_model tests/test_show \
 	tests/test_build tests/test_faults
 check_PROGRAMS += $(report_tests)
@@ -19,9 +19,9 @@ tests_test_ledger_reader_SOURCES = tests/test_ledger_reader.c tests/report_ledge
 tests_test_ledger_reader_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_ledger_reader_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 
-tests_test_stats_SOURCES = tests/test_stats.c plugins/track/stats.c
-tests_test_stats_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_stats_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
+tests_test_tally_SOURCES = tests/test_tally.c core/account/count.c
+tests_test_tally_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_test_tally_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 
 tests_test_report_text_SOURCES = tests/test_report_text.c tests/report_sample.h plugins/report/text.c
 tests_test_report_text_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -52,7 +52,8 @@ tests_test_output_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
 tests_test_output_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 
 # It loads plugins, as the memopt command does.
-tests_test_model_SOURCES = tests/test_model.c tests/report_faults.h tests/report_ledger.h
+tests_test_model_SOURCES = tests/test_model.c $(account_sources) tests/report_faults.h \
+	tests/report_ledger.h
 tests_test_model_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_test_model_LDFLAGS = $(AM_LDFLAGS) $(fault_ldflags)
 tests_test_model_LDADD = core/libcore-import.la core/libcore-own.la $(CMOCKA_LIBS)

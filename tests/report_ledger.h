@@ -11,10 +11,21 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STATE = 128, STRIDE = 256, SLOTS = 4, HEAPS_AT = 4096 + MO_LEDGER_NOTES };
-
-static const size_t process_at =
-    (HEAPS_AT + MO_LEDGER_HEAPS * sizeof(struct mo_ledger_heap) + 63) / 64 * 64;
+enum {
+    STATE = 128,
+    STRIDE = 256,
+    SLOTS = 4,
+    NOTES_AT = 4096,
+    NOTES_ROOM = 32 << 10,
+    HEAPS_AT = NOTES_AT + NOTES_ROOM,
+    HEAPS = 20,
+    THREADS_AT = HEAPS_AT + 4096,
+    STATE_AT = THREADS_AT + 4096,
+    IMAGE_SIZE = STATE_AT + 4096,
+    /* in the directory */
+    IN_SLOT = MO_CORE_AREAS,
+    OWN_AREA,
+};
 
 struct image {
     unsigned char *bytes;
@@ -22,33 +33,42 @@ struct image {
     struct mo_ledger_header *header;
 };
 
-/* One tracker, "count", with STATE bytes a process and 64 a thread. */
+static inline void put_area(struct mo_ledger_header *h, size_t i, const char *name, uint32_t unit,
+                            uint64_t offset, uint64_t end, uint64_t used) {
+    strcpy(h->areas[i].name, name);
+    h->areas[i].version = 1;
+    h->areas[i].unit = unit;
+    h->areas[i].offset = offset;
+    h->areas[i].limit = h->areas[i].backed = end - offset;
+    h->areas[i].used = used;
+}
+
+/* One tracker, "count", with 64 bytes a thread and an area "state" of STATE bytes. */
 static inline struct image make_image(void) {
-    struct image image = {.size = process_at + STATE + SLOTS * STRIDE};
-    image.bytes = aligned_alloc(64, (image.size + 63) / 64 * 64);
+    struct image image = {.size = IMAGE_SIZE};
+    image.bytes = aligned_alloc(64, image.size);
     assert_non_null(image.bytes);
     memset(image.bytes, 0, image.size);
     struct mo_ledger_header *h = image.header = (void *)image.bytes;
     memcpy(h->magic, MO_LEDGER_MAGIC, 8);
     h->version = MO_LEDGER_VERSION;
     h->header_size = sizeof(*h);
-    h->size = image.size;
     h->state = MO_LEDGER_RUNNING;
     h->pid = 42;
     strcpy(h->exe, "/usr/bin/true");
-    h->tracker_count = 1;
-    strcpy(h->trackers[0].name, "count");
-    h->trackers[0].process_size = STATE;
-    h->trackers[0].process_offset = process_at;
-    h->trackers[0].thread_size = 64;
-    h->trackers[0].thread_offset = 64;
-    h->notes_offset = 4096;
-    h->heaps_offset = HEAPS_AT;
-    h->process_offset = process_at;
-    h->threads_offset = process_at + STATE;
-    h->thread_stride = STRIDE;
-    h->threads_grown = SLOTS;
+    put_area(h, MO_NOTES, MO_AREA_NOTES, 1, NOTES_AT, HEAPS_AT, 0);
+    put_area(h, MO_HEAPS, MO_AREA_HEAPS, sizeof(struct mo_ledger_heap), HEAPS_AT, THREADS_AT,
+             HEAPS * sizeof(struct mo_ledger_heap));
+    put_area(h, MO_THREADS, MO_AREA_THREADS, STRIDE, THREADS_AT, STATE_AT, SLOTS * STRIDE);
+    put_area(h, IN_SLOT, "count", 64, 64, 64, 0);
+    h->areas[IN_SLOT].flags = MO_AREA_IN_SLOT;
+    put_area(h, OWN_AREA, "count.state", 8, STATE_AT, IMAGE_SIZE, STATE);
     return image;
+}
+
+/* A process that nobody tracks. */
+static inline void without_tracker(struct mo_ledger_header *h) {
+    memset(&h->areas[IN_SLOT], 0, (MO_AREAS - IN_SLOT) * sizeof(h->areas[0]));
 }
 
 /* The run's file in a directory, made if it isn't there. Returns its descriptor. */

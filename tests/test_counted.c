@@ -1,6 +1,7 @@
-/* test_counted.c - a tracker that only counts: which events dispatch counts in place,
- * which it tells, when it asks for usable sizes, and what is left of it when tracking
+/* test_counted.c - where all that is wanted is counts: what each event counts, when the
+ * backend is asked for usable sizes, a forked child's counts, and what is left when counting
  * stops. */
+#include "core/account/account.h"
 #include "core/dispatch/dispatch.h"
 #include "core/ledger/reader.h"
 #include "core/ledger/writer.h"
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -62,80 +64,32 @@ static const struct memopt_malloc backend = {
     .sized_below = 300,
 };
 
-/* The tracker: counts as it must, and writes down that it was told. */
-static char told[256];
-static void tell(const char *format, int event) {
-    size_t used = strlen(told);
-    snprintf(told + used, sizeof(told) - used, format, event);
-}
-#define expect_told(TEXT)                                                                          \
-    do {                                                                                           \
-        assert_string_equal(told, TEXT);                                                           \
-        told[0] = '\0';                                                                            \
-    } while (0)
+static const struct memopt_tracker_ops ops = {.size = sizeof(ops), .flags = MEMOPT_TRACKER_COUNTS};
+static struct mo_link link_of_tracker = {.name = "counter", .ops = &ops};
 
-static void t_alloc(void *self, void *thread, void *p, size_t size, size_t usable, int event) {
-    struct memopt_tally *tally = thread;
-    (void)self, (void)p;
-    assert_int_equal(usable, event == MEMOPT_EVENT_RESTORE ? size : size + 8);
-    tell("+%d ", event);
-    if (event == MEMOPT_EVENT_MALLOC && size < MEMOPT_TALLY_SMALL)
-        tally->small[size]++;
-    tally->allocated += usable;
-    if (tally->ceiling == 0) {
-        tally->ceiling = INT64_MAX;
-        tally->floor = INT64_MIN;
-    }
-}
-static void t_free(void *self, void *thread, void *p, size_t usable, int event) {
-    struct memopt_tally *tally = thread;
-    (void)self, (void)p;
-    tell("-%d ", event);
-    tally->frees++;
-    tally->freed += usable;
-}
-static void t_refused(void *self, void *thread, size_t size, int event) {
-    (void)self, (void)thread, (void)size;
-    tell("!%d ", event);
-}
-static int self_of_tracker;
-static void t_bounds(void *self, void *thread) {
-    struct memopt_tally *tally = thread;
-    assert_ptr_equal(self, &self_of_tracker);
-    tell("bounds%d ", (int)(tally->allocated - tally->freed));
-    tally->ceiling = INT64_MAX;
-    tally->floor = INT64_MIN;
-}
-static const struct memopt_tracker_ops ops = {
-    .size = sizeof(ops),
-    .thread_size = sizeof(struct memopt_tally),
-    .alloc = t_alloc,
-    .free = t_free,
-    .refused = t_refused,
-    .bounds = t_bounds,
-};
-static struct mo_link link_of_tracker = {.self = &self_of_tracker, .ops = &ops};
-
-static struct memopt_tally *own_tally(void) {
-    return (struct memopt_tally *)(void *)((char *)mo_track_self() + link_of_tracker.offset);
+static struct mo_tally *own_tally(void) {
+    return mo_own.tally;
 }
 
 static char directory[] = "/tmp/memopt-test-XXXXXX";
 
 static int start(void **state) {
     (void)state;
-    struct mo_ledger_plan plan = {
-        .directory = mkdtemp(directory), .binding = 2, .tracker_count = 1};
-    plan.trackers[0].name = "counts";
-    plan.trackers[0].ops = &ops;
+    static struct mo_slot_state states[2];
+    struct mo_ledger_plan plan = {.directory = mkdtemp(directory),
+                                  .binding = 2,
+                                  .states = states,
+                                  .state_count = mo_account_states(&link_of_tracker, 1, states),
+                                  .fold = mo_account_fold};
     int at = plan.directory == NULL ? -1 : open(directory, O_RDONLY | O_DIRECTORY);
     int made = at < 0 ? -1 : mo_ledgers_make(at, NULL);
     close(at);
     if (made < 0 || mo_ledger_create(&plan, 0, NULL, NULL) < 0)
         return -1;
-    link_of_tracker.offset = mo_ledger_thread_offset(0);
+    link_of_tracker.offset = states[1].offset;
+    mo_account_start(&link_of_tracker, 1, states);
     mo_dispatch_switch(&(struct mo_dispatch_plan){
-        .backend = &backend, .c_calls = true, .links = &link_of_tracker, .link_count = 1});
+        .backend = &backend, .c_calls = true, .tracks = true, .keeps = true});
     return 0;
 }
 
@@ -146,13 +100,13 @@ static int end(void **state) {
     return system(command);
 }
 
-static void small_blocks_are_counted_in_place(void **state) {
+static void small_blocks(void **state) {
     (void)state;
+    assert_null(own_tally()); /* a thread's first event makes its slot */
     void *first = mo_malloc(10);
-    expect_told("+0 "); /* a thread's first event makes its slot */
+    struct mo_tally *tally = own_tally();
+    assert_non_null(tally);
     void *second = mo_malloc(10), *third = mo_malloc(0);
-    expect_told("");
-    struct memopt_tally *tally = own_tally();
     assert_int_equal(tally->small[10], 2);
     assert_int_equal(tally->small[0], 1);
     assert_int_equal(tally->allocated, 18 + 18 + 8);
@@ -160,34 +114,38 @@ static void small_blocks_are_counted_in_place(void **state) {
     mo_free(second);
     mo_free(third);
     mo_free(NULL);
-    expect_told("");
     assert_int_equal(tally->frees, 3);
     assert_int_equal(tally->freed, tally->allocated);
 }
 
-static void other_events_are_told(void **state) {
+static void other_events(void **state) {
     (void)state;
-    struct memopt_tally *tally = own_tally();
-    uint64_t frees = tally->frees;
-    mo_free(mo_malloc(MEMOPT_TALLY_SMALL));
-    expect_told("+0 ");
+    struct mo_tally *tally = own_tally(), before = *tally;
+    mo_free(mo_malloc(MO_TALLY_SMALL));
+    struct mo_bin *bin = &tally->bins[mo_bin_of(MO_TALLY_SMALL) - MO_TALLY_SMALL_BINS];
+    assert_int_equal(bin->allocations, 1);
+    assert_int_equal(bin->bytes, MO_TALLY_SMALL);
     mo_free(mo_calloc(2, 5));
-    expect_told("+1 ");
+    assert_int_equal(tally->events[MEMOPT_EVENT_CALLOC], 1);
     void *p = mo_aligned_alloc(64, 5);
-    expect_told("+2 ");
+    assert_int_equal(tally->events[MEMOPT_EVENT_ALIGNED], 1);
     p = mo_realloc(p, 50);
-    expect_told("-3 +3 ");
+    assert_int_equal(tally->events[MEMOPT_EVENT_REALLOC], 1);
+    assert_int_equal(tally->frees, before.frees + 3);
+    int64_t live = mo_tally_live(tally);
+    assert_int_equal(live, 58);
     refuse = 1;
-    assert_null(mo_realloc(p, 60));
-    expect_told("-3 +5 !3 ");
+    assert_null(mo_realloc(p, 60)); /* which lives on */
+    assert_int_equal(mo_tally_live(tally), live);
+    assert_int_equal(tally->frees, before.frees + 3);
     errno = 0;
     assert_null(mo_malloc(7));
     assert_int_equal(errno, ENOMEM);
-    expect_told("!0 ");
+    assert_int_equal(tally->failures, 2);
     refuse = 0;
     mo_free(p);
-    expect_told("");
-    assert_int_equal(tally->frees, frees + 3 + 2);
+    assert_int_equal(mo_tally_live(tally), 0);
+    assert_int_equal(mo_tally_allocations(tally), tally->frees);
 }
 
 /* Of small blocks only once, where the backend says that this is enough. */
@@ -206,25 +164,76 @@ static void usable_sizes_are_learned(void **state) {
     assert_int_equal(asked, 12);
     for (int i = 1; i < 4; i++)
         mo_free(p[i]);
-    struct memopt_tally *tally = own_tally();
+    struct mo_tally *tally = own_tally();
     assert_int_equal(tally->allocated - tally->freed, 0);
-    told[0] = '\0';
 }
 
-static void bounds_are_kept(void **state) {
+/* The thread's peak is exact, and the process's is within a batch. */
+static void peaks(void **state) {
     (void)state;
-    struct memopt_tally *tally = own_tally();
-    int64_t live = (int64_t)(tally->allocated - tally->freed);
-    tally->ceiling = live + 100;
-    void *first = mo_malloc(92);
-    expect_told(""); /* 100: not above */
-    void *second = mo_malloc(0);
-    expect_told("bounds108 ");
-    tally->floor = live + 100;
+    struct mo_tally *tally = own_tally();
+    int64_t peak = tally->peak;
+    assert_true(peak >= 58);
+    void *first = mo_malloc(1000), *second = mo_malloc((size_t)peak);
+    assert_int_equal(tally->peak, 1000 + 8 + peak + 8);
     mo_free(second);
-    expect_told("");
     mo_free(first);
-    expect_told("bounds0 ");
+    assert_int_equal(tally->peak, 1000 + 8 + peak + 8);
+    first = mo_malloc(3 * MO_TALLY_BATCH);
+    assert_in_range(mo_ledger()->totals.live, 2 * MO_TALLY_BATCH, 3 * MO_TALLY_BATCH + 8);
+    mo_free(first);
+    assert_true(mo_ledger()->totals.live <= MO_TALLY_BATCH);
+    assert_in_range(mo_ledger()->totals.peak, 2 * MO_TALLY_BATCH, 3 * MO_TALLY_BATCH + 8);
+    assert_int_equal(mo_ledger()->totals.threads, 1);
+}
+
+/* What named heaps do is counted with the rest; a heap that goes takes its blocks along. */
+static void named_heaps(void **state) {
+    (void)state;
+    struct mo_tally *tally = own_tally(), before = *tally;
+    mo_account_alloc(3, &before, 100, 108, MEMOPT_EVENT_MALLOC);
+    mo_account_alloc(3, &before, 10, 18, MEMOPT_EVENT_CALLOC);
+    mo_account_alloc(3, &before, 10, 18, MEMOPT_EVENT_ALIGNED);
+    assert_int_equal(mo_tally_live(tally), 144);
+    mo_account_free(3, &before, 18, MEMOPT_EVENT_FREE);
+    mo_account_destroy(3, 2, 126);
+    mo_account_refused(3, 5, MEMOPT_EVENT_MALLOC);
+    assert_int_equal(mo_tally_live(tally), 0);
+    assert_int_equal(tally->frees, before.frees + 3);
+    assert_int_equal(mo_tally_allocations(tally), mo_tally_allocations(&before) + 3);
+    assert_int_equal(tally->failures, before.failures + 1);
+}
+
+/* What memopt itself asks malloc for is not the program's, whoever frees it and when. */
+static void what_is_memopts_own(void **state) {
+    (void)state;
+    struct mo_tally before = *own_tally();
+    mo_own_begin();
+    char *p = mo_malloc(100), *q = mo_calloc(10, 10), *r = mo_aligned_alloc(256, 100);
+    assert_true(mo_is_reserved(p) && mo_is_reserved(q) && mo_is_reserved(r));
+    assert_int_equal((uintptr_t)r % 256, 0);
+    mo_own_begin(); /* they nest */
+    mo_own_end();
+    memset(p, 7, 100);
+    p = mo_realloc(p, 5000);
+    assert_true(mo_is_reserved(p) && p[99] == 7);
+    mo_free(q);
+    char *again = mo_calloc(1, 128);
+    assert_ptr_equal(again, q);
+    assert_int_equal(again[0], 0);
+    mo_own_end();
+    assert_memory_equal(own_tally(), &before, sizeof(before));
+    mo_free(p);
+    mo_free(r);
+    assert_memory_equal(own_tally(), &before, sizeof(before));
+    char *programs = mo_malloc(100);
+    assert_false(mo_is_reserved(programs));
+    again = mo_realloc(again, 200); /* grows outside: it becomes the program's */
+    assert_false(mo_is_reserved(again));
+    mo_free(again);
+    mo_free(programs);
+    assert_int_equal(own_tally()->frees, before.frees + 2);
+    assert_int_equal(mo_tally_live(own_tally()), mo_tally_live(&before));
 }
 
 static void *in_a_thread(void *unused) {
@@ -232,7 +241,7 @@ static void *in_a_thread(void *unused) {
     void *p = mo_malloc(33);
     mo_free(mo_malloc(33));
     mo_free(p);
-    struct memopt_tally *tally = own_tally();
+    struct mo_tally *tally = own_tally();
     return tally->small[33] == 2 && tally->frees == 2 ? tally : NULL;
 }
 
@@ -243,10 +252,34 @@ static void each_thread_has_its_own(void **state) {
     uint64_t before = own_tally()->small[33];
     assert_int_equal(pthread_create(&thread, NULL, in_a_thread, NULL), 0);
     assert_int_equal(pthread_join(thread, &tally), 0);
-    expect_told("+0 ");
     assert_non_null(tally);
     assert_ptr_not_equal(tally, own_tally());
     assert_int_equal(own_tally()->small[33], before);
+}
+
+/* A child begins with the parent's live blocks and none of its calls. */
+static void a_forked_child(void **state) {
+    (void)state;
+    void *p = mo_malloc(100);
+    int64_t live = mo_tally_live(own_tally());
+    fflush(NULL);
+    mo_account_before_fork();
+    pid_t pid = fork();
+    if (pid == 0) {
+        int bad = mo_ledger_after_fork_child() != 0;
+        mo_account_in_child();
+        const struct mo_ledger_totals *totals = &mo_ledger()->totals;
+        bad |= own_tally() != NULL || totals->inherited_bytes < live || totals->inherited_blocks < 1;
+        bad |= totals->live != totals->inherited_bytes || totals->peak != totals->live;
+        mo_free(p);
+        bad |= own_tally() == NULL || own_tally()->frees != 1 || own_tally()->freed != 108;
+        _exit(bad);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(mo_tally_live(own_tally()), live);
+    mo_free(p);
 }
 
 static void *(*old_malloc)(size_t size);
@@ -261,11 +294,11 @@ static void *use_the_old(void *unused) {
     return unused;
 }
 
-/* The program's calls may lead to the operations themselves (preload/rebind.c). */
+/* Somebody may have kept the addresses of the operations (preload/operators.c). */
 static void nothing_counts_once_stopped(void **state) {
     (void)state;
-    struct memopt_tally *tally = own_tally(), before = *tally;
-    uint32_t slots = mo_ledger()->threads_grown;
+    struct mo_tally *tally = own_tally(), before = *tally;
+    uint64_t used = mo_ledger()->areas[MO_THREADS].used;
     old_malloc = mo_dispatch.malloc;
     old_calloc = mo_dispatch.calloc;
     old_free = mo_dispatch.free;
@@ -280,19 +313,21 @@ static void nothing_counts_once_stopped(void **state) {
         assert_int_equal(pthread_create(&threads[i], NULL, use_the_old, NULL), 0);
     for (size_t i = 0; i < 20; i++)
         pthread_join(threads[i], NULL);
-    expect_told("");
     assert_memory_equal(tally, &before, sizeof(before));
-    assert_int_equal(mo_ledger()->threads_grown, slots);
+    assert_int_equal(mo_ledger()->areas[MO_THREADS].used, used);
 }
 
 int main(void) {
     /* In order: the switch cannot be undone. */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_blocks_are_counted_in_place),
-        cmocka_unit_test(other_events_are_told),
+        cmocka_unit_test(small_blocks),
+        cmocka_unit_test(other_events),
         cmocka_unit_test(usable_sizes_are_learned),
-        cmocka_unit_test(bounds_are_kept),
+        cmocka_unit_test(peaks),
+        cmocka_unit_test(named_heaps),
+        cmocka_unit_test(what_is_memopts_own),
         cmocka_unit_test(each_thread_has_its_own),
+        cmocka_unit_test(a_forked_child),
         cmocka_unit_test(nothing_counts_once_stopped),
     };
     return cmocka_run_group_tests(tests, start, end);

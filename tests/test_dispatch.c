@@ -1,5 +1,6 @@
 /* test_dispatch.c - the boot range, the switch to a backend, glibc's semantics
  * over a backend that has none of them, and what trackers are told. */
+#include "core/account/account.h"
 #include "core/dispatch/dispatch.h"
 #include "core/ledger/reader.h"
 #include "core/ledger/writer.h"
@@ -108,7 +109,7 @@ static struct mo_link links[2];
 
 static void switch_to(bool c_calls, size_t link_count) {
     mo_dispatch_switch(&(struct mo_dispatch_plan){
-        .backend = &backend, .c_calls = c_calls, .links = links, .link_count = link_count});
+        .backend = &backend, .c_calls = c_calls, .tracks = link_count > 0});
 }
 
 static void after_the_switch_the_backend_serves(void **state) {
@@ -210,26 +211,29 @@ static void c_calls(void **state) {
 struct seen {
     uint64_t allocs, frees, refusals, bytes;
 };
-static void t_alloc(void *self, void *thread, void *p, size_t size, size_t usable, int event) {
+static void t_alloc(void *self, void *thread, const struct memopt_event_info *info) {
     struct seen *seen = thread;
     assert_ptr_equal(self, &links);
-    assert_non_null(p);
-    assert_int_equal(usable, event == MEMOPT_EVENT_RESTORE ? size : 111);
-    record("+%d ", event);
+    assert_non_null(info->p);
+    assert_int_equal(info->size, sizeof(*info));
+    assert_int_equal(info->usable, 111);
+    assert_int_equal(info->heap, 0);
+    assert_int_equal(info->weight, 1);
+    record("+%d ", info->event);
     seen->allocs++;
-    seen->bytes += size;
+    seen->bytes += info->asked;
 }
-static void t_free(void *self, void *thread, void *p, size_t usable, int event) {
+static void t_free(void *self, void *thread, const struct memopt_event_info *info) {
     (void)self;
-    assert_non_null(p);
-    assert_int_equal(usable, 111);
-    record("-%d ", event);
+    assert_non_null(info->p);
+    assert_int_equal(info->usable, 111);
+    record("-%d ", info->event);
     ((struct seen *)thread)->frees++;
 }
-static void t_refused(void *self, void *thread, size_t size, int event) {
+static void t_refused(void *self, void *thread, const struct memopt_event_info *info) {
     (void)self;
-    (void)size;
-    record("!%d ", event);
+    assert_null(info->p);
+    record("!%d ", info->event);
     ((struct seen *)thread)->refusals++;
 }
 static void t_thread_end(void *self, void *ended, void *thread) {
@@ -239,17 +243,13 @@ static void t_thread_end(void *self, void *ended, void *thread) {
     to->frees += from->frees;
     to->bytes += from->bytes;
 }
-static void t2_free(void *self, void *thread, void *p, size_t usable, int event) {
-    (void)self;
-    (void)thread;
-    (void)p;
-    (void)usable;
-    (void)event;
+static void t2_free(void *self, void *thread, const struct memopt_event_info *info) {
+    (void)self, (void)thread, (void)info;
     record("2- ");
 }
 static const struct memopt_tracker_ops first = {
     .size = sizeof(first),
-    .process_size = 8,
+    .flags = MEMOPT_TRACKER_USABLE,
     .thread_size = sizeof(struct seen),
     .alloc = t_alloc,
     .free = t_free,
@@ -266,18 +266,20 @@ static void trackers_see_every_block(void **state) {
     int at = open(directory, O_RDONLY | O_DIRECTORY);
     assert_int_equal(mo_ledgers_make(at, NULL), 0);
     close(at);
-    struct mo_ledger_plan plan = {.directory = directory, .binding = 2, .tracker_count = 2};
-    plan.trackers[0].name = "first";
-    plan.trackers[0].ops = &first;
-    plan.trackers[1].name = "second";
-    plan.trackers[1].ops = &second;
+    links[0] = (struct mo_link){.name = "first", .ops = &first, .self = &links};
+    links[1] = (struct mo_link){.name = "second", .ops = &second, .self = &links};
+    struct mo_slot_state states[3];
+    assert_int_equal(mo_account_states(links, 2, states), 2); /* nobody wants counts */
+    struct mo_ledger_plan plan = {.directory = directory,
+                                  .binding = 2,
+                                  .states = states,
+                                  .state_count = 2,
+                                  .fold = mo_account_fold};
     struct memopt_error error = MEMOPT_ERROR_INIT;
     assert_int_equal(mo_ledger_create(&plan, 0, NULL, &error), 0);
-    for (size_t i = 0; i < 2; i++) {
-        links[i].ops = plan.trackers[i].ops;
-        links[i].self = &links;
-        links[i].offset = mo_ledger_thread_offset(i);
-    }
+    for (size_t i = 0; i < 2; i++)
+        links[i].offset = states[i].offset;
+    mo_account_start(links, 2, states);
     switch_to(false, 2);
 
     mo_free(mo_realloc(NULL, 3));
@@ -299,7 +301,7 @@ static void trackers_see_every_block(void **state) {
     mo_free(mo_aligned_alloc(32, 3));
     expect_calls("aligned(32,3) +2 -4 2- free ");
 
-    struct seen *own = (struct seen *)((char *)mo_track_self() + links[0].offset);
+    struct seen *own = (struct seen *)(mo_own.slot + links[0].offset);
     assert_int_equal(own->allocs, 6); /* with the one that was restored */
     assert_int_equal(own->frees, 6);
     assert_int_equal(own->refusals, 2);
@@ -314,7 +316,7 @@ static void trackers_see_every_block(void **state) {
 static void *allocate_once(void *unused) {
     (void)unused;
     mo_free(mo_malloc(1000));
-    return mo_track_self();
+    return mo_own.slot;
 }
 
 /* Slots of ended threads are folded and used again: many more threads than slots
@@ -322,7 +324,7 @@ static void *allocate_once(void *unused) {
 static void ended_threads_are_folded(void **state) {
     (void)state;
     struct seen *ended =
-        (struct seen *)((char *)mo_ledger() + mo_ledger()->threads_offset + links[0].offset);
+        (struct seen *)((char *)mo_ledger_slot(0) + links[0].offset);
     uint64_t before = ended->bytes;
     for (int i = 0; i < 500; i++) {
         pthread_t thread;
@@ -330,8 +332,9 @@ static void ended_threads_are_folded(void **state) {
         assert_int_equal(pthread_join(thread, NULL), 0);
         calls[0] = '\0';
     }
-    size_t slots = mo_ledger()->threads_grown;
-    assert_true(slots <= MO_LEDGER_FIRST + MO_LEDGER_GROW);
+    const struct mo_area *threads = &mo_ledger()->areas[MO_THREADS];
+    size_t slots = threads->used / threads->unit;
+    assert_true(slots <= MO_LEDGERS_PAGE / threads->unit + MO_LEDGER_GROW);
     assert_true(ended->bytes - before >= 1000 * (500 - slots));
     assert_true(ended->bytes - before <= 1000 * 500);
 }

@@ -61,6 +61,49 @@ for plugin in "$top_builddir"/plugins/.libs/alloc-*.so; do
     done
 done
 
+# trackers see every block of every heap, whatever serves it, and none of memopt's own
+counts() { # ARGUMENT: allocations, frees, reallocations, zeroed, aligned, failures, live blocks
+    "$PYTHON" - "$dir/report.json" "$1" <<'END'
+import json, sys
+process = json.load(open(sys.argv[1]))["processes"][0]
+c = process["counts"]
+print(*(c[k] for k in ("allocations", "frees", "reallocations", "zeroed", "aligned", "failures", "live_blocks")))
+for heap in process.get("heaps", []):
+    if sys.argv[2] == "count":
+        print(heap["name"], heap["allocations"], heap["frees"], heap["live_blocks"])
+END
+}
+PYTHON=$(command -v python3)
+for plugin in "$top_builddir"/plugins/.libs/alloc-*.so; do
+    [ -n "$PYTHON" ] || break
+    allocator=${plugin##*/alloc-}
+    allocator=${allocator%.so}
+    [ "$allocator" != arena ] || continue
+    for own in libc pool mimalloc; do
+        [ -e "$top_builddir/plugins/.libs/alloc-$own.so" ] || continue
+        for what in malloc opened count; do
+            check "$what, heaps on $own, malloc on $allocator" 0 $run -a "$allocator" -t stats \
+                -r json --set "reporter.json.output=$dir/report.json" \
+                --set heap.counted.allocator=$own --set heap.gone.allocator=$own "$program" $what
+            counts $what > "$dir/out"
+            case $what in
+            count)
+                has out '^1507 1255 100 100 100 2 252$'
+                has out '^counted 1400 1150 250$'
+                has out '^gone 100 100 0$'
+                ;;
+            *) has out '^7 5 0 0 0 0 2$' ;;
+            esac
+        done
+    done
+done
+
+# the limit of malloc is kept once, and has one row, whoever asks for it
+check "a limit of the default heap" 0 $run -a libc --set heap.default.limit=100MiB "$program" default
+has err "KiB live in 1 block, limit 100 MiB,"
+has err X
+[ "$(grep -c "heap 'default'" "$dir/err")" = 1 ] || fail "$name: not one row of the default heap"
+
 check "a heap's own allocator" 0 $run -a libc --set heap.b.allocator=mmap "$program"
 has out '^a on libc, b on mmap$'
 

@@ -30,31 +30,15 @@ struct count {
     uint64_t n;
 };
 
-static void fold(void *self, void *ended, void *thread) {
-    (void)self;
-    ((struct count *)ended)->n += ((struct count *)thread)->n;
-}
-
-/* The child starts with the sum of all of the parent's threads. */
-static void inherit(void *self, void *process, void *const *threads, size_t count) {
-    (void)self;
-    uint64_t sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        sum += ((struct count *)threads[i])->n;
-        ((struct count *)threads[i])->n = 0;
-    }
-    ((struct count *)threads[0])->n = sum;
-    ((struct count *)process)->n = sum;
-}
-
-static const struct memopt_tracker_ops ops = {.size = sizeof(ops),
-                                              .process_size = sizeof(struct count),
-                                              .thread_size = sizeof(struct count),
-                                              .thread_end = fold,
-                                              .fork_child = inherit};
+static struct mo_slot_state states[] = {{"counts", 1, 8, 0}, {"mine", 7, sizeof(struct count), 0}};
 
 static struct count *in_slot(void *slot) {
-    return (struct count *)((char *)slot + mo_ledger_thread_offset(0));
+    return (struct count *)(void *)((char *)slot + states[1].offset);
+}
+
+static void fold(void *ended, void *slot) {
+    in_slot(ended)->n += in_slot(slot)->n;
+    in_slot(slot)->n = 0;
 }
 
 /* Each test runs in a child: a process has one ledger. */
@@ -82,13 +66,20 @@ static char *const arguments[] = {(char[]){"writer"}, (char[]){"of a ledger"}, N
 
 static void create(void) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
-    struct mo_ledger_plan plan = {.directory = directory, .binding = 2, .tracker_count = 1};
-    plan.trackers[0].name = "count";
-    plan.trackers[0].ops = &ops;
+    struct mo_ledger_plan plan = {.directory = directory,
+                                  .binding = 2,
+                                  .states = states,
+                                  .state_count = 2,
+                                  .fold = fold};
     if (mo_ledger_create(&plan, 2, arguments, &error) != 0) {
         fprintf(stderr, "%s\n", error.message);
         _exit(1);
     }
+}
+
+/* What a reader sees of an area. */
+static const void *area_of(const struct mo_ledger_header *seen, size_t area) {
+    return (const char *)seen + seen->areas[area].offset;
 }
 
 /* The nth record of process `pid`, as a reader maps it. */
@@ -100,7 +91,7 @@ static const struct mo_ledger_header *open_ledger(pid_t pid, unsigned n) {
     close(at);
     uint64_t place = find_record(&file, pid, n);
     void *map =
-        place == 0 ? MAP_FAILED : mmap(NULL, 1 << 20, PROT_READ, MAP_SHARED, file.fd, (off_t)place);
+        place == 0 ? MAP_FAILED : mmap(NULL, 1 << 30, PROT_READ, MAP_SHARED, file.fd, (off_t)place);
     mo_ledgers_close(&file);
     return map == MAP_FAILED ? NULL : map;
 }
@@ -125,13 +116,14 @@ static void header_body(void) {
     char name[16] = ""; /* valgrind's, under it */
     check(prctl(PR_GET_NAME, name) == 0 && strncmp(seen->name, name, sizeof(name) - 1) == 0);
     check(seen->begun > 0);
-    const char *notes = (const char *)seen + seen->notes_offset;
+    const char *notes = area_of(seen, MO_NOTES);
+    check(strcmp(seen->areas[MO_NOTES].name, MO_AREA_NOTES) == 0);
     check(memcmp(notes, "\2first\0\3second\0\4overflow ", 25) == 0);
     char *end;
     unsigned long long time = strtoull(notes + 25, &end, 10);
     check(end > notes + 25 && time < 60000000000u && strcmp(end, "\nby 3") == 0);
-    const struct mo_ledger_heap *heaps = (const void *)((const char *)seen + seen->heaps_offset);
-    check(seen->heaps_used == 1 && strcmp(heaps[0].name, "gradients") == 0);
+    const struct mo_ledger_heap *heaps = area_of(seen, MO_HEAPS);
+    check(seen->areas[MO_HEAPS].used == sizeof(*heaps) && strcmp(heaps[0].name, "gradients") == 0);
     check(heaps[0].live_bytes == 42 && heaps[0].limit == UINT64_MAX);
     struct memopt_figures figures = {.size = sizeof(figures), .live = 5, .committed = 10};
     check(seen->figures.sequence == 0);
@@ -140,15 +132,20 @@ static void header_body(void) {
     mo_ledger_end(3);
     check(seen->state == MO_LEDGER_EXITED && seen->exit_status == 3);
     check(seen->end_time >= seen->start_time);
-    for (int i = 0; i < 100; i++)
-        mo_ledger_heap_slot("x", "y");
-    check(seen->heaps_used == MO_LEDGER_HEAPS);
+    check(mo_ledger_heap_number(heap) == 1);
+    for (uint32_t i = 2; i <= 1000; i++)
+        check(mo_ledger_heap_number(mo_ledger_heap_slot("x", "y")) == i);
+    check(heap == mo_ledger_heap_slot("z", "y") - 1000 && heap->live_bytes == 42);
+    check(seen->areas[MO_HEAPS].used == 1001 * sizeof(*heaps));
+    check(seen->areas[MO_HEAPS].backed >= seen->areas[MO_HEAPS].used);
     char text[1000];
     memset(text, 'n', sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 2000; i++)
         mo_ledger_note(MEMOPT_NOTE_INFO, text);
-    check(seen->notes_used <= MO_LEDGER_NOTES);
+    const struct mo_area *full = &seen->areas[MO_NOTES];
+    check(full->used <= full->limit && full->used > full->limit - sizeof(text) - 2);
+    check(full->full_at != 0 && seen->areas[MO_HEAPS].full_at == 0);
 }
 
 static void header(void **state) {
@@ -171,25 +168,26 @@ enum { MANY = 3 * MO_LEDGER_GROW };
 static void grow_body(void) {
     create();
     pthread_barrier_init(&barrier, NULL, MANY + 1);
-    pthread_t threads[MANY];
+    pthread_t threads_of[MANY];
     for (int i = 0; i < MANY; i++)
-        check(pthread_create(&threads[i], NULL, hold_a_slot, NULL) == 0);
+        check(pthread_create(&threads_of[i], NULL, hold_a_slot, NULL) == 0);
     pthread_barrier_wait(&barrier);
     const struct mo_ledger_header *seen = open_ledger(getpid(), 0);
-    check(seen->threads_grown >= MANY);
+    const struct mo_area *threads = &seen->areas[MO_THREADS];
+    check(threads->used / threads->unit > MANY && threads->used <= threads->backed);
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < seen->threads_grown; i++) {
-        const char *slot = (const char *)seen + seen->threads_offset + i * seen->thread_stride;
-        sum += ((const struct count *)(slot + seen->trackers[0].thread_offset))->n;
-    }
+    for (uint64_t at = 0; at < threads->used; at += threads->unit)
+        sum += ((const struct count *)(const void *)((const char *)area_of(seen, MO_THREADS) + at +
+                                                     states[1].offset))
+                   ->n;
     check(sum == MANY);
     pthread_barrier_wait(&barrier);
     for (int i = 0; i < MANY; i++)
-        pthread_join(threads[i], NULL);
+        pthread_join(threads_of[i], NULL);
     /* When there is no free slot left, they are all folded. */
-    for (uint32_t slots = seen->threads_grown; slots > MANY; slots--)
+    for (uint64_t slots = threads->backed / threads->unit; slots > MANY; slots--)
         mo_ledger_attach();
-    check(in_slot((char *)mo_ledger() + seen->threads_offset)->n == MANY);
+    check(in_slot(mo_ledger_slot(0))->n == MANY);
 }
 
 static void threads_beyond_the_first_slots(void **state) {
@@ -197,34 +195,119 @@ static void threads_beyond_the_first_slots(void **state) {
     in_child(grow_body);
 }
 
+/* A tracker's area: its room, its growth, and what a forked child has of it. */
+static uint32_t *elements;
+static void area_body(void) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    create();
+    check(mo_ledger_area("mine.none", 1, 0, 5, &error) == NULL && error.code == -EINVAL);
+    check(mo_ledger_area("mine.huge", 1, 8, UINT64_MAX / 4, &error) == NULL);
+    elements = mo_ledger_area("mine.nodes", 3, sizeof(*elements), 5000, &error);
+    check(elements != NULL);
+    check(mo_ledger_area("mine.nodes", 3, sizeof(*elements), 5000, &error) == NULL &&
+          error.code == -EEXIST);
+    check(mo_ledger_area_back(elements, 10) == 0);
+    elements[9] = 9;
+    check(mo_ledger_area_back(elements, 5000) == 0 && elements[4999] == 0 && elements[9] == 9);
+    elements[4999] = 4999;
+    const struct mo_ledger_header *seen = open_ledger(getpid(), 0);
+    size_t index = MO_CORE_AREAS + 2;
+    const struct mo_area *area = &seen->areas[index];
+    check(strcmp(area->name, "mine.nodes") == 0 && area->version == 3 && area->unit == 4);
+    check(area->used == 20000 && area->limit == 20480 && area->full_at == 0);
+    check(((const uint32_t *)area_of(seen, index))[4999] == 4999);
+    check(mo_ledger_area_back(elements, 6000) == -ENOSPC && area->full_at != 0);
+    check(mo_ledger_area_back(&elements, 1) == -EINVAL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        check(mo_ledger_after_fork_child() == 0);
+        check(mo_ledger_area_back(elements, 2000) == 0 && elements[9] == 0);
+        elements[9] = 77;
+        _exit(0);
+    }
+    int status;
+    check(waitpid(pid, &status, 0) == pid && status == 0);
+    check(elements[9] == 9);
+    const struct mo_ledger_header *child = open_ledger(pid, 0);
+    check(child->areas[index].used == 8000 && child->areas[index].full_at == 0);
+    check(((const uint32_t *)area_of(child, index))[9] == 77);
+    for (int i = 0; i < MO_AREAS; i++) { /* the directory has an end */
+        char name[32];
+        snprintf(name, sizeof(name), "mine.%d", i);
+        if (mo_ledger_area(name, 1, 8, 8, &error) == NULL)
+            break;
+        check(i < MO_AREAS - 1);
+    }
+    check(error.code == -ENOSPC && strstr(error.message, "no room for the area 'mine.") != NULL);
+}
+
+static void an_area_of_a_tracker(void **state) {
+    (void)state;
+    in_child(area_body);
+}
+
+/* Threads that need the next page at once all get it. */
+enum { GROWERS = 6, PAGES = 1500 };
+static void *grow_an_area(void *unused) {
+    for (uint64_t page = 1; page <= PAGES; page++) {
+        pthread_barrier_wait(&barrier);
+        check(mo_ledger_area_back(elements, page * 1024) == 0);
+        elements[page * 1024 - 1] = 1;
+    }
+    return unused;
+}
+
+static void grow_at_once_body(void) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    create();
+    elements = mo_ledger_area("mine.nodes", 3, sizeof(*elements), PAGES * 1024, &error);
+    check(elements != NULL);
+    pthread_barrier_init(&barrier, NULL, GROWERS);
+    pthread_t threads_of[GROWERS];
+    for (int i = 0; i < GROWERS; i++)
+        check(pthread_create(&threads_of[i], NULL, grow_an_area, NULL) == 0);
+    for (int i = 0; i < GROWERS; i++)
+        pthread_join(threads_of[i], NULL);
+    check(open_ledger(getpid(), 0)->areas[MO_CORE_AREAS + 2].full_at == 0);
+}
+
+static void an_area_that_grows_at_once(void **state) {
+    (void)state;
+    in_child(grow_at_once_body);
+}
+
 static void fork_body(void) {
     create();
     void *slot = mo_ledger_attach();
     in_slot(slot)->n = 10;
-    in_slot((char *)mo_ledger() + mo_ledger()->threads_offset)->n = 5; /* ended threads */
     mo_ledger_note(MEMOPT_NOTE_INFO, "the parent's");
-    mo_ledger_before_fork(slot);
+    struct mo_ledger_heap *heap = mo_ledger_heap_slot("kept", "pool");
+    atomic_store(&heap->live_bytes, 5);
     pid_t pid = fork();
     if (pid == 0) {
-        /* what the parent does meanwhile must not be seen here */
-        usleep(20000);
-        mo_ledger_after_fork_child(slot);
-        check(in_slot(slot)->n == 15);
-        in_slot(slot)->n += 1;
+        check(mo_ledger_after_fork_child() == 0);
+        check(mo_ledger_slot(0) == NULL);
+        struct mo_ledger_heap *again = mo_ledger_heap_slot("kept", "pool");
+        check(again->live_bytes == 0 && mo_ledger_heap_number(again) == 1);
+        slot = mo_ledger_attach();
+        check(in_slot(slot)->n == 0 && ((struct mo_ledger_thread *)slot)->tid == getpid());
+        in_slot(slot)->n = 16;
+        mo_ledger_note(MEMOPT_NOTE_INFO, "the child's");
         mo_ledger_end(0);
         _exit(0);
     }
     in_slot(slot)->n = 1000;
     int status;
     check(waitpid(pid, &status, 0) == pid && status == 0);
-    check(in_slot(slot)->n == 1000);
+    check(in_slot(slot)->n == 1000 && heap->live_bytes == 5);
     const struct mo_ledger_header *child = open_ledger(pid, 0);
     check(child != NULL);
     check(child->pid == pid && child->ppid == getpid() && child->forked == 1);
-    check(child->notes_used == 0);
+    check(child->parent != 0);
+    check(strcmp((const char *)area_of(child, MO_NOTES) + 1, "the child's") == 0);
     check(child->state == MO_LEDGER_EXITED);
-    const char *first = (const char *)child + child->threads_offset + child->thread_stride;
-    check(((const struct count *)(first + child->trackers[0].thread_offset))->n == 16);
+    const char *first = (const char *)area_of(child, MO_THREADS) + child->areas[MO_THREADS].unit;
+    check(((const struct count *)(const void *)(first + states[1].offset))->n == 16);
     check(mo_ledger()->state == MO_LEDGER_RUNNING);
     check(mo_ledger()->forked == 0);
 }
@@ -234,20 +317,21 @@ static void a_fork_has_a_ledger_of_its_own(void **state) {
     in_child(fork_body);
 }
 
-/* The run directory is gone: the child goes on, in memory nobody reads. */
+/* The run directory is gone: the child has no ledger. */
 static void orphan_body(void) {
     create();
     void *slot = mo_ledger_attach();
     in_slot(slot)->n = 10;
+    mo_ledger_note(MEMOPT_NOTE_INFO, "there is room for a note");
     char away[100];
     snprintf(away, sizeof(away), "%s-away", directory);
-    mo_ledger_before_fork(slot);
     check(rename(directory, away) == 0);
     pid_t pid = fork();
     if (pid == 0) {
-        mo_ledger_after_fork_child(slot);
-        check(in_slot(slot)->n == 10);
-        in_slot(slot)->n = 99;
+        check(mo_ledger_after_fork_child() == -ENOENT);
+        check(mo_ledger() == NULL && mo_ledger_attach() == NULL && mo_ledger_slot(0) == NULL);
+        mo_ledger_note(MEMOPT_NOTE_INFO, "nowhere");
+        mo_ledger_end(0);
         _exit(0);
     }
     int status;
@@ -255,11 +339,32 @@ static void orphan_body(void) {
     check(rename(away, directory) == 0);
     check(in_slot(slot)->n == 10);
     check(open_ledger(pid, 0) == NULL);
+    const char *notes = area_of(open_ledger(getpid(), 0), MO_NOTES);
+    check(strstr(notes + strlen(notes) + 1, "is not counted") != NULL);
 }
 
 static void a_fork_without_the_directory(void **state) {
     (void)state;
     in_child(orphan_body);
+}
+
+/* What may be had of the address space is an eighth of it. */
+static void space_body(void) {
+    struct rlimit limit = {(rlim_t)64 << 20, (rlim_t)64 << 20};
+    check(setrlimit(RLIMIT_AS, &limit) == 0);
+    create();
+    const struct mo_ledger_header *seen = mo_ledger();
+    uint64_t end = 0;
+    for (int i = 0; i < MO_CORE_AREAS; i++)
+        if (seen->areas[i].offset + seen->areas[i].limit > end)
+            end = seen->areas[i].offset + seen->areas[i].limit;
+    check(end <= limit.rlim_cur / 8 && end > limit.rlim_cur / 32);
+    check(mo_ledger_attach() != NULL);
+}
+
+static void under_a_limit_of_address_space(void **state) {
+    (void)state;
+    in_child(space_body);
 }
 
 /* exec keeps the pid: the second image's record is another. */
@@ -269,7 +374,7 @@ static void exec_body(void) {
     struct mo_ledger_plan plan = {.directory = directory, .binding = 1};
     check(mo_ledger_create(&plan, 2, arguments, &error) == 0);
     check(open_ledger(getpid(), 0) != NULL && open_ledger(getpid(), 1) != NULL);
-    check(open_ledger(getpid(), 1)->tracker_count == 0);
+    check(open_ledger(getpid(), 1)->areas[MO_CORE_AREAS].name[0] == '\0');
     check(open_ledger(getpid(), 0)->process_start == 0);
     check(open_ledger(getpid(), 1)->process_start != 0); /* as it may be an exec */
 }
@@ -289,11 +394,9 @@ static void refused_body(void) {
     mo_ledger_end(0);
     check(mo_ledger_heap_slot("a", "b") == NULL);
     /* states for which there is no room between two records */
-    static const struct memopt_tracker_ops large = {
-        .size = sizeof(large), .state_version = 1, .process_size = 8, .thread_size = 1u << 31};
-    plan = (struct mo_ledger_plan){.directory = directory, .binding = 2, .tracker_count = 1};
-    plan.trackers[0].name = "large";
-    plan.trackers[0].ops = &large;
+    static struct mo_slot_state large = {"large", 1, 1u << 31, 0};
+    plan = (struct mo_ledger_plan){
+        .directory = directory, .binding = 2, .states = &large, .state_count = 1};
     check(mo_ledger_create(&plan, 2, arguments, &error) == -EFBIG);
     check(strstr(error.message, "need more room") != NULL);
     check(open_ledger(getpid(), 0) == NULL); /* nothing is left behind */
@@ -364,11 +467,14 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(header),
         cmocka_unit_test(threads_beyond_the_first_slots),
+        cmocka_unit_test(an_area_of_a_tracker),
+        cmocka_unit_test(an_area_that_grows_at_once),
         cmocka_unit_test(a_fork_has_a_ledger_of_its_own),
         cmocka_unit_test(a_fork_without_the_directory),
         cmocka_unit_test(the_same_pid_again),
         cmocka_unit_test(refused),
         cmocka_unit_test(under_a_limit_of_file_sizes),
+        cmocka_unit_test(under_a_limit_of_address_space),
         cmocka_unit_test(a_small_file),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,6 +1,7 @@
 /* test_limit.c - the limit of [heap.default]: what fits, what is refused, and
  * that the count comes back to zero whichever way blocks go. */
-#include "core/dispatch/limit.h"
+#include "core/account/account.h"
+#include "core/account/limit.h"
 
 #include <malloc.h>
 #include <pthread.h>
@@ -29,9 +30,16 @@ static uint64_t purge(void) {
     return 0;
 }
 
+static char memopts[256];
+static void *take_own(size_t alignment, size_t size) {
+    (void)alignment;
+    return size <= sizeof(memopts) ? memopts : NULL;
+}
+
 static int install(void **state) {
     (void)state;
-    mo_limit_install(&table, LIMIT, purge, &slot);
+    slot.limit = LIMIT;
+    mo_limit_install(&table, purge, &slot, take_own);
     return 0;
 }
 
@@ -96,11 +104,45 @@ static void many_threads(void **state) {
     assert_int_equal(slot.live_bytes, before);
 }
 
+/* What libmemopt sets holds at once. */
+static void another_limit(void **state) {
+    (void)state;
+    slot.limit = slot.live_bytes + 1000;
+    void *p = table.malloc(900);
+    assert_non_null(p);
+    assert_null(table.malloc(900));
+    slot.limit = LIMIT;
+    void *q = table.malloc(900);
+    assert_non_null(q);
+    table.free(p);
+    table.free(q);
+}
+
+/* What memopt allocates itself. */
+static void memopts_own(void **state) {
+    (void)state;
+    uint64_t before = slot.live_bytes, allocations = slot.allocations;
+    mo_own.inside = MO_IN_MEMOPT;
+    memopts[99] = 1;
+    assert_ptr_equal(table.malloc(100), memopts);
+    assert_ptr_equal(table.calloc(1, 100), memopts);
+    assert_int_equal(memopts[99], 0);
+    assert_ptr_equal(table.aligned_alloc(64, 100), memopts);
+    assert_int_equal(slot.live_bytes, before);
+    assert_int_equal(slot.allocations, allocations);
+    void *p = table.malloc(1000); /* no room there */
+    mo_own.inside = 0;
+    assert_true(slot.live_bytes >= before + 1000);
+    table.free(p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_what_does_not_fit),
         cmocka_unit_test(the_backend_refuses),
         cmocka_unit_test(many_threads),
+        cmocka_unit_test(another_limit),
+        cmocka_unit_test(memopts_own),
     };
     return cmocka_run_group_tests(tests, install, NULL);
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "core/account/account.h"
 #include "core/import/run.h"
 #include "core/ledger/writer.h"
 #include "core/model/model.h"
@@ -97,7 +98,7 @@ static uint64_t since_boot(void) {
 static void write_ledger(const struct row *row, unsigned n) {
     struct image image = make_image();
     struct mo_ledger_header *h = image.header;
-    h->tracker_count = 0;
+    without_tracker(h);
     h->pid = row->pid;
     h->ppid = 1;
     h->start_time = row->start;
@@ -258,7 +259,7 @@ static void test_became_another(void **state) {
         remove_directory();
         assert_int_equal(mkdir(directory, 0700), 0);
         struct image image = make_image();
-        image.header->tracker_count = 0;
+        without_tracker(image.header);
         image.header->pid = A;
         image.header->begun = 701;
         image.header->state = rows[i].exited ? MO_LEDGER_EXITED : MO_LEDGER_RUNNING;
@@ -357,7 +358,7 @@ static void test_process(void **state) {
     mkdir(directory, 0700);
     struct image image = make_image();
     struct mo_ledger_header *h = image.header;
-    h->tracker_count = 0;
+    without_tracker(h);
     h->pid = A;
     h->binding = 2;
     strcpy(h->command, "true --really");
@@ -373,8 +374,9 @@ static void test_process(void **state) {
     static const char notes[] =
         "\2twice\0\2twice\0\1once\0\4overflow 5000000000\nby 3 bytes\nat f\0"
         "\4double-free\nonce more";
-    memcpy(image.bytes + 4096, notes, sizeof(notes));
-    h->notes_used = sizeof(notes);
+    memcpy(image.bytes + NOTES_AT, notes, sizeof(notes));
+    h->areas[MO_NOTES].used = sizeof(notes);
+    h->areas[MO_HEAPS].full_at = 1500000000;
     struct mo_ledger_heap *heaps = (void *)(image.bytes + HEAPS_AT);
     const struct {
         uint64_t committed, live;
@@ -428,7 +430,8 @@ static void test_process(void **state) {
     assert_int_equal(process->heaps[0].limit, 4096);
     assert_true(process->heaps[1].limit == MEMOPT_UNKNOWN);
     assert_true(process->heaps[1].committed == MEMOPT_UNKNOWN);
-    assert_int_equal(report->note_count, 3); /* what is said twice is noted once */
+    assert_int_equal(report->note_count, 4); /* what is said twice is noted once */
+    assert_non_null(note_with(report, "no room for more heaps in the ledger, 1.5 s after"));
     assert_int_equal(report->notes[0].pid, A);
     assert_int_equal(report->notes[0].level, MEMOPT_NOTE_WARNING);
     assert_string_equal(report->notes[0].text, "twice");
@@ -445,8 +448,8 @@ static void test_process(void **state) {
     h->failures = 1;
     /* more events than a report takes: the rest are notes */
     for (size_t i = 0; i < 300; i++)
-        snprintf((char *)image.bytes + 4096 + i * 8, 8, "\4a\n%04zu", i);
-    h->notes_used = 300 * 8;
+        snprintf((char *)image.bytes + NOTES_AT + i * 8, 8, "\4a\n%04zu", i);
+    h->areas[MO_NOTES].used = 300 * 8;
     put_record(directory, 1, image.bytes, image.size);
     report = new_report();
     assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
@@ -587,23 +590,23 @@ static void test_bad_ledgers(void **state) {
     put_record(directory, 5, image.bytes, image.size);
     /* says that it is large: nothing is read that was not written */
     image.header->version = MO_LEDGER_VERSION;
-    image.header->size = UINT64_MAX;
-    image.header->thread_stride = 0;
-    put_record(directory, 6, image.bytes, image.size);
-    image.header->size = UINT64_C(500) << 20;
+    without_tracker(image.header);
+    struct mo_area *threads = &image.header->areas[MO_THREADS];
+    threads->limit = threads->backed = threads->used = UINT64_C(50) << 20;
     put_record(directory, 7, image.bytes, image.size);
+    threads->unit = 0;
+    put_record(directory, 6, image.bytes, image.size);
     free(image.bytes);
     struct mo_config *config = config_of("");
     struct memopt_report *report = new_report();
     assert_int_equal(mo_report_read_run(report, directory, A, config, NULL), 0);
-    assert_int_equal(report->process_count, 1);
-    assert_int_equal(report->note_count, 5);
-    assert_non_null(note_with(report, "record 6: not a usable ledger"));
-    assert_non_null(note_with(report, "record 7: not a usable ledger: its thread slots are too"));
+    assert_int_equal(report->process_count, 2);
+    assert_int_equal(report->note_count, 4);
+    assert_non_null(note_with(report, "record 6: not a usable ledger: its area 'threads'"));
 #if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    assert_true(usage.ru_maxrss < 400 << 10);
+    assert_true(usage.ru_maxrss < 40 << 10);
 #endif
     assert_non_null(note_with(report, "record 3: not a usable ledger"));
     assert_non_null(note_with(report, "record 5: written in ledger version 1"));
@@ -635,15 +638,15 @@ static void test_foreign_trackers(void **state) {
     } rows[] = {
         {"", "stats", 1, "the tracker 'stats' left data, but the configuration does not name it"},
         {"[memopt]\ntrackers = stats\n", "count", 1, "the tracker 'count' left data, but"},
-        {"[memopt]\ntrackers = stats\n", "stats", 99, "version 99, this memopt reads version 3"},
-        {"[memopt]\ntrackers = stats\n", "stats", 3, "left 128 bytes a process"},
+        {"[memopt]\ntrackers = stats\n", "stats", 99, "version 99, this memopt reads version 4"},
+        {"[memopt]\ntrackers = stats\n", MO_TALLY_NAME, 9, "counts are of version 9"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         remove_directory();
         mkdir(directory, 0700);
         struct image image = make_image();
-        strcpy(image.header->trackers[0].name, rows[i].name);
-        image.header->trackers[0].state_version = rows[i].version;
+        strcpy(image.header->areas[IN_SLOT].name, rows[i].name);
+        image.header->areas[IN_SLOT].version = rows[i].version;
         put_record(directory, 1, image.bytes, image.size);
         struct mo_config *config = config_of(rows[i].ini);
         struct memopt_report *report = new_report();
@@ -658,24 +661,18 @@ static void test_foreign_trackers(void **state) {
     }
 }
 
-/* A process with the real writer and tracker, killed after its counts. */
+/* A process with the real writer and counts, killed after them. */
 static void be_a_program(void) {
-    struct mo_plugin *plugin;
-    void *self;
-    static const uint64_t settings[1] = {4096};
-    if (mo_plugin_load(MEMOPT_TRACKER, "stats", &plugin, NULL) < 0)
+    struct mo_slot_state states[] = {{MO_TALLY_NAME, MO_TALLY_VERSION, sizeof(struct mo_tally), 0},
+                                     {"stats", 4, 0, 0}};
+    struct mo_ledger_plan plan = {
+        .directory = directory, .binding = 2, .states = states, .state_count = 2};
+    if (mo_ledger_create(&plan, 0, NULL, NULL) < 0)
         _exit(1);
-    const struct memopt_tracker_ops *ops = &plugin->ops.tracker;
-    struct mo_ledger_plan plan = {.directory = directory, .binding = 2, .tracker_count = 1};
-    plan.trackers[0].name = "stats";
-    plan.trackers[0].ops = ops;
-    if (mo_ledger_create(&plan, 0, NULL, NULL) < 0 ||
-        ops->open(&mo_host, settings, mo_ledger_process_state(0), &self, NULL) < 0)
-        _exit(1);
-    char *slot = mo_ledger_attach();
+    struct mo_tally *tally = (void *)((char *)mo_ledger_attach() + states[0].offset);
     for (int i = 0; i < 10; i++)
-        ops->alloc(self, slot + mo_ledger_thread_offset(0), NULL, 100, 104, 0);
-    ops->free(self, slot + mo_ledger_thread_offset(0), NULL, 104, MEMOPT_EVENT_FREE);
+        mo_count_alloc(tally, 100, 104, MEMOPT_EVENT_MALLOC);
+    mo_count_free(tally, 104);
     raise(SIGKILL);
 }
 

@@ -410,7 +410,7 @@ def is_recorded():
         for record in range(1, taken + 1):
             ledgers.seek(record * stride)
             head = ledgers.read(64)
-            if head[:7] == b"memoptL" and struct.unpack_from("<q", head, 32)[0] == first.pid:
+            if head[:7] == b"memoptL" and struct.unpack_from("<q", head, 24)[0] == first.pid:
                 return True
 while not is_recorded():
     pass

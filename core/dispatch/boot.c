@@ -69,31 +69,23 @@ static size_t *size_of(void *p) {
     return (size_t *)((char *)p - HEADER);
 }
 
-/* The range is at its end, or the switch has come in between: then the backend serves. */
-static void *go_on(size_t alignment, size_t size) {
-    if (mo_dispatch.aligned_alloc != mo_boot_aligned_alloc)
-        return mo_dispatch.aligned_alloc(alignment, size);
-    errno = ENOMEM;
-    return NULL;
-}
-
-void *mo_boot_aligned_alloc(size_t alignment, size_t asked) {
+void *mo_boot_take(size_t alignment, size_t asked) {
     struct range *range = atomic_load(&reserved);
-    if (range == NULL && (range = reserve()) == NULL)
-        return go_on(alignment, asked);
+    if (range == NULL && (mo_dispatch_is_final || (range = reserve()) == NULL))
+        return NULL;
     if (alignment < HEADER)
         alignment = HEADER;
     size_t size = asked == 0 ? HEADER : (asked + HEADER - 1) / HEADER * HEADER;
     uintptr_t p, before = atomic_load(&range->low), floor = atomic_load(&range->base);
     do {
         if (size == 0 || before < floor || size > before - floor)
-            return go_on(alignment, asked);
+            return NULL;
         p = (before - size) & ~((uintptr_t)alignment - 1);
         if (p < floor + HEADER)
-            return go_on(alignment, asked);
+            return NULL;
     } while (!atomic_compare_exchange_weak(&range->low, &before, p - HEADER));
     if (p - HEADER < atomic_load(&range->base)) /* what is there has been given back meanwhile */
-        return go_on(alignment, asked);
+        return NULL;
     /* Threads that need the same step may each ask for it; that does no harm. */
     uintptr_t have = atomic_load(&range->committed);
     if (p - HEADER < have) {
@@ -101,12 +93,23 @@ void *mo_boot_aligned_alloc(size_t alignment, size_t asked) {
         if (want < floor)
             want = floor;
         if (mprotect((void *)want, have - want, PROT_READ | PROT_WRITE) != 0)
-            return go_on(alignment, asked);
+            return NULL;
         while (have > want && !atomic_compare_exchange_weak(&range->committed, &have, want))
             ;
     }
     *size_of((void *)p) = size;
     return (void *)p;
+}
+
+/* The range is at its end, or the switch has come in between: then the backend serves. */
+void *mo_boot_aligned_alloc(size_t alignment, size_t size) {
+    void *p = mo_boot_take(alignment, size);
+    if (p != NULL)
+        return p;
+    if (mo_dispatch.aligned_alloc != mo_boot_aligned_alloc)
+        return mo_dispatch.aligned_alloc(alignment, size);
+    errno = ENOMEM;
+    return NULL;
 }
 
 void *mo_boot_malloc(size_t size) {
@@ -142,7 +145,7 @@ void *mo_boot_realloc(void *p, size_t size) {
 
 uintptr_t mo_boot_close(size_t keep) {
     struct range *range = atomic_load(&reserved);
-    if (range == NULL)
+    if (range == NULL && (keep == 0 || (range = reserve()) == NULL))
         return UINTPTR_MAX; /* nothing has been served */
     uintptr_t from = atomic_load(&range->base), low = atomic_load(&range->low);
     if (keep + SLACK >= low - from)

@@ -31,6 +31,8 @@ void *mo_boot_realloc(void *p, size_t size);
 void mo_boot_free(void *p);
 void *mo_boot_aligned_alloc(size_t alignment, size_t size);
 size_t mo_boot_usable_size(void *p);
+/* As aligned_alloc, but NULL where the range has no room: the backend is not asked. */
+void *mo_boot_take(size_t alignment, size_t size);
 /* There is a backend now: gives what is left of the range back but for `keep` bytes, as the
  * program may have, or set, a limit on its address space. A little is left in any case, for
  * a call that another thread has begun. Returns where the range begins from now on. */

@@ -19,6 +19,8 @@ void mo_free_rare(void *p) {
         mo_dispatch.free(p);
     else if (!mo_dispatch_is_final)
         mo_boot_free(p);
+    else
+        mo_own_free(p);
 }
 
 void *mo_realloc_rare(void *p, size_t size) {
@@ -32,7 +34,9 @@ void *mo_realloc_rare(void *p, size_t size) {
     if (size <= old)
         return p;
     void *q = mo_malloc(size);
-    if (q != NULL)
+    if (q != NULL) {
         memcpy(q, p, old);
+        mo_free_rare(p);
+    }
     return q;
 }

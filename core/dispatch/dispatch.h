@@ -3,8 +3,8 @@
  *
  *   malloc ──▶ mo_dispatch.malloc ──▶ boot          until the constructor ran
  *                                 ──▶ backend       nothing else is configured
- *                                 ──▶ tracked_* ──▶ backend, then the trackers
- *                                 ──▶ counted_* ──▶ backend, then counts for the one
+ *                                 ──▶ tracked_* ──▶ backend, then core/account
+ *                                 ──▶ counted_* ──▶ backend, then counts in place
  *
  * Invariants
  *   - mo_dispatch is always complete: a call may come at any moment, from the
@@ -20,11 +20,10 @@
  *
  * Budget without trackers, over calling the backend itself: malloc one indirect jump;
  * free one compare, one branch that is not taken, one indirect jump. All that they read
- * is in one cache line. With one tracker that counts: 40 instructions a pair and
- * usable_size once.
+ * is in one cache line. With counts: 60 instructions a pair, usable_size included.
  *
  * Files: dispatch.c the rare halves; switch.c the table and the switch; track.c
- * the tracked operations; limit.c a limit; boot.c the boot range. The names that
+ * the tracked operations; boot.c the boot range; own.c what memopt takes of it. The names that
  * programs call are in preload/: malloc.c, family.c, frees.c, operators.c.
  */
 #ifndef MO_DISPATCH_DISPATCH_H
@@ -60,21 +59,12 @@ extern MO_HIDDEN bool mo_dispatch_is_final;
 /* The backend itself, below any tracker. Valid once mo_dispatch_switch() ran. */
 extern MO_HIDDEN struct memopt_malloc mo_backend;
 
-/* One link of the chain of trackers. An operation's list has only those links
- * that implement it. */
-struct mo_link {
-    struct mo_link *next_alloc, *next_free, *next_refused;
-    void *self;
-    size_t offset; /* of its state in a thread's slot */
-    const struct memopt_tracker_ops *ops;
-};
-
 /* What is to stand behind the program's malloc. */
 struct mo_dispatch_plan {
     const struct memopt_malloc *backend;
-    bool c_calls;          /* it has MEMOPT_ALLOCATOR_C_CALLS */
-    struct mo_link *links; /* trackers in between; they stay for the life of the process */
-    size_t link_count;
+    bool c_calls; /* it has MEMOPT_ALLOCATOR_C_CALLS */
+    bool tracks;  /* mo_account_start() ran: allocations are counted or told of */
+    bool keeps;   /* room in the boot range is kept, for what memopt allocates itself */
     int (*figures)(struct memopt_figures *figures); /* the backend's, or NULL */
 };
 /* Called once; single-threaded in practice, safe if not. */
@@ -149,19 +139,21 @@ static inline size_t mo_usable_size(void *p) {
 
 /* ----------------------------------------------------------------- trackers */
 
-/* The calling thread's slot in the ledger, made at its first event. */
-void *mo_track_self(void);
-/* Starts tracking; `links` stay for the life of the process. `figures`: the backend's, or
- * NULL, to be asked now and then. */
-void mo_track_install(struct mo_link *links, size_t count,
-                      int (*figures)(struct memopt_figures *figures), struct memopt_malloc *table);
-/* There are trackers; realloc(NULL, size) with them. */
 extern MO_HIDDEN bool mo_tracks;
+void mo_track_install(int (*figures)(struct memopt_figures *figures), struct memopt_malloc *table);
 void *mo_track_realloc_null(size_t size);
-/* For a forked child that has one. */
+/* For a forked child: the backend is asked anew. */
 void mo_track_forked(void);
-/* For a forked child that has no ledger: whoever still calls a tracked operation gets
- * the backend's, and nothing is counted. */
-void mo_track_stop(void);
+
+/* ------------------------------------------------------------ memopt's own (own.c) */
+
+/* Between these two, what the calling thread allocates is memopt's own: it is served from the
+ * boot range, where free() knows it by its address, and is not counted. They nest. */
+void mo_own_begin(void);
+void mo_own_end(void);
+/* NULL: there is no room, and the backend serves. */
+void *mo_own_alloc(size_t alignment, size_t size);
+/* Any block of the boot range, once the switch has been. */
+void mo_own_free(void *p);
 
 #endif

@@ -1,7 +1,7 @@
 /* switch.c - the shim's table: the boot range until the backend is there, then the
  * backend, with trackers in between. See dispatch.h. */
 #include "core/dispatch/dispatch.h"
-#include "core/dispatch/limit.h"
+#include "core/account/account.h"
 
 _Alignas(64) struct mo_dispatch mo_dispatch = {
     .malloc = mo_boot_malloc,
@@ -35,6 +35,9 @@ static void put(const struct memopt_malloc *table) {
     __atomic_store_n(&mo_dispatch.aligned_alloc, table->aligned_alloc, __ATOMIC_RELEASE);
 }
 
+/* Address space for what memopt allocates itself in a program whose allocations are counted. */
+enum { KEEP = 64 << 20 };
+
 void mo_dispatch_switch(const struct mo_dispatch_plan *plan) {
     mo_backend = untracked = *plan->backend;
     if (!plan->c_calls) {
@@ -42,17 +45,16 @@ void mo_dispatch_switch(const struct mo_dispatch_plan *plan) {
         untracked.free = checked_free;
     }
     struct memopt_malloc table = untracked;
-    if (plan->link_count > 0)
-        mo_track_install(plan->links, plan->link_count, plan->figures, &table);
+    if (plan->tracks)
+        mo_track_install(plan->figures, &table);
     put(&table);
     /* From here on what the boot range has no room for is the backend's. */
-    uintptr_t from = mo_boot_close(0);
+    uintptr_t from = mo_boot_close(plan->keeps ? KEEP : 0);
     __atomic_store_n(&mo_dispatch.boot_from, from, __ATOMIC_RELEASE);
     __atomic_store_n(&mo_dispatch_is_final, true, __ATOMIC_RELEASE);
 }
 
 void mo_dispatch_untrack(void) {
     put(&untracked);
-    mo_track_stop();
-    mo_limit_leave_ledger();
+    mo_account_stop();
 }

@@ -9,6 +9,9 @@
  *   5. statistics
  *   6. raw operations of native and plain heaps
  *
+ * What trackers are told (heap->account) is told where the program calls, whatever became of
+ * the request in between.
+ *
  * A heap that can spill has a limit in this sense; a block that is spilled is
  * reserved by its spill file, not in `central`.
  *
@@ -207,16 +210,30 @@ static void *try_charge(struct memopt_heap *heap, struct request *request) {
     return heap;
 }
 
+/* The shim keeps the limit; what was refused for it can only be guessed from the figures. */
+static void *try_programs(struct memopt_heap *heap, struct request *request) {
+    void *p = call_backend(heap, request);
+    uint64_t live = atomic_load_explicit(&heap->central->live_bytes, memory_order_relaxed),
+             limit = atomic_load_explicit(&heap->central->limit, memory_order_relaxed);
+    if (p == NULL)
+        request->reason = request->size > limit || live > limit - request->size
+                              ? MEMOPT_LIMIT_REACHED
+                              : MEMOPT_LIMIT_BACKEND;
+    return p;
+}
+
 static void *try_once(struct memopt_heap *heap, struct request *request) {
     if (request->kind == REQUEST_CHARGE)
         return try_charge(heap, request);
+    if (__builtin_expect(mode_of(heap) & MO_HEAP_PROGRAMS, 0))
+        return try_programs(heap, request);
     return mode_of(heap) != 0 ? try_limited(heap, request) : try_unlimited(heap, request);
 }
 
 /* ---------------------------------------------------------- 2. the steps */
 
 static void *refuse(struct memopt_heap *heap, const struct request *request) {
-    if (request->reason != MEMOPT_LIMIT_BACKEND)
+    if (request->reason != MEMOPT_LIMIT_BACKEND && !(mode_of(heap) & MO_HEAP_PROGRAMS))
         atomic_fetch_add_explicit(&heap->central->refused, 1, memory_order_relaxed);
     else
         atomic_fetch_add_explicit(&heap->failed, 1, memory_order_relaxed);
@@ -358,11 +375,29 @@ static int is_none(const struct memopt_heap *heap) {
     return 1;
 }
 
+/* Of a request that has been served, or refused. */
+static __attribute__((noinline)) void *tell(struct memopt_heap *heap, void *p, size_t size,
+                                            int event) {
+    int saved = errno;
+    if (p == NULL)
+        heap->account->refused(heap->number, size, event);
+    else
+        heap->account->alloc(heap->number, p, size, heap->ops->usable_size(heap, p), event);
+    errno = saved;
+    return p;
+}
+
+static inline void *told(struct memopt_heap *heap, void *p, size_t size, int event) {
+    return __builtin_expect(heap->account == NULL, 1) ? p : tell(heap, p, size, event);
+}
+
 void *memopt_heap_alloc(struct memopt_heap *heap, size_t size) {
     if (is_none(heap))
         return NULL;
     /* The common case: two indirect calls and the count. */
-    if (__builtin_expect(mode_of(heap) == 0 && size <= PTRDIFF_MAX - MO_HEAP_HEADER, 1)) {
+    if (__builtin_expect(mode_of(heap) == 0 && size <= PTRDIFF_MAX - MO_HEAP_HEADER &&
+                             heap->account == NULL,
+                         1)) {
         void *p = heap->ops->malloc(heap, size);
         if (__builtin_expect(p != NULL, 1)) {
             mo_count(heap, (int64_t)heap->ops->usable_size(heap, p), 1, 0);
@@ -370,7 +405,7 @@ void *memopt_heap_alloc(struct memopt_heap *heap, size_t size) {
         }
     }
     struct request request = {.kind = REQUEST_MALLOC, .size = size};
-    return serve(heap, &request);
+    return told(heap, serve(heap, &request), size, MEMOPT_EVENT_MALLOC);
 }
 
 void *memopt_heap_calloc(struct memopt_heap *heap, size_t count, size_t size) {
@@ -379,7 +414,7 @@ void *memopt_heap_calloc(struct memopt_heap *heap, size_t count, size_t size) {
     struct request request = {.kind = REQUEST_CALLOC};
     if (__builtin_mul_overflow(count, size, &request.size))
         request.size = SIZE_MAX;
-    return serve(heap, &request);
+    return told(heap, serve(heap, &request), request.size, MEMOPT_EVENT_CALLOC);
 }
 
 void *memopt_heap_aligned_alloc(struct memopt_heap *heap, size_t alignment, size_t size) {
@@ -391,7 +426,7 @@ void *memopt_heap_aligned_alloc(struct memopt_heap *heap, size_t alignment, size
     }
     struct request request = {
         .kind = REQUEST_ALIGNED, .size = size, .alignment = alignment < 16 ? 16 : alignment};
-    return serve(heap, &request);
+    return told(heap, serve(heap, &request), size, MEMOPT_EVENT_ALIGNED);
 }
 
 static void not_ours(struct memopt_heap *heap) {
@@ -415,7 +450,13 @@ void *memopt_heap_realloc(struct memopt_heap *heap, void *p, size_t size) {
         return NULL;
     }
     request.old_spilled = mode_of(heap) & MO_HEAP_SPILLS && mo_spill_owns(heap, p);
-    return serve(heap, &request);
+    if (__builtin_expect(heap->account != NULL, 0))
+        heap->account->free(heap->number, p, request.old_usable, MEMOPT_EVENT_REALLOC);
+    void *q = serve(heap, &request);
+    if (__builtin_expect(heap->account != NULL && q == NULL, 0))
+        heap->account->alloc(heap->number, p, request.old_usable, request.old_usable,
+                             MEMOPT_EVENT_RESTORE);
+    return told(heap, q, size, MEMOPT_EVENT_REALLOC);
 }
 
 void memopt_heap_free(struct memopt_heap *heap, void *p) {
@@ -428,11 +469,15 @@ void memopt_heap_free(struct memopt_heap *heap, void *p) {
     }
     int saved = errno;
     int mode = mode_of(heap);
+    if (__builtin_expect(heap->account != NULL, 0))
+        heap->account->free(heap->number, p, usable, MEMOPT_EVENT_FREE);
     if (__builtin_expect(mode == 0, 1)) {
         mo_count(heap, -(int64_t)usable, 0, 1);
         heap->ops->free(heap, p);
     } else if (mode & MO_HEAP_SPILLS && mo_spill_free(heap, p)) {
         mo_count(heap, 0, 0, 1);
+    } else if (mode & MO_HEAP_PROGRAMS) {
+        heap->ops->free(heap, p);
     } else {
         heap->ops->free(heap, p);
         mo_count_release(heap, usable); /* only now may another thread have the bytes */
@@ -481,7 +526,7 @@ void memopt_heap_set_limit(struct memopt_heap *heap, uint64_t limit) {
     if (heap == NULL)
         return;
     atomic_store_explicit(&heap->central->limit, limit, memory_order_relaxed);
-    if (limit == MEMOPT_NO_LIMIT || mode_of(heap) & MO_HEAP_LIMITED)
+    if (limit == MEMOPT_NO_LIMIT || mode_of(heap) & (MO_HEAP_LIMITED | MO_HEAP_PROGRAMS))
         return; /* a heap that had a limit goes on counting in central */
     mo_count_flush_all(heap);
     heap->peak_estimated = 1;
@@ -551,6 +596,8 @@ static void *relocate(struct memopt_heap *heap, void *p, int into_file) {
     request.old_spilled = mo_spill_owns(heap, p);
     if (request.old_spilled == into_file)
         return p;
+    if (heap->account != NULL)
+        heap->account->free(heap->number, p, request.old_usable, MEMOPT_EVENT_REALLOC);
     struct request fresh = {.kind = REQUEST_MALLOC, .size = request.size};
     void *moved = NULL;
     if (into_file)
@@ -558,8 +605,11 @@ static void *relocate(struct memopt_heap *heap, void *p, int into_file) {
     else if (!(mode_of(heap) & (MO_HEAP_SPILLING | MO_HEAP_FROZEN)) &&
              (moved = try_limited_new(heap, &fresh, 0)) != NULL)
         move(heap, &request, moved, request.old_usable, 0);
+    if (heap->account != NULL && moved == NULL)
+        heap->account->alloc(heap->number, p, request.old_usable, request.old_usable,
+                             MEMOPT_EVENT_RESTORE);
     errno = moved == NULL ? ENOMEM : saved;
-    return moved;
+    return moved == NULL ? NULL : told(heap, moved, request.size, MEMOPT_EVENT_REALLOC);
 }
 
 void *memopt_heap_spill(struct memopt_heap *heap, void *p) {

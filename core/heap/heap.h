@@ -91,6 +91,8 @@ enum mo_heap_mode {
     MO_HEAP_SPILLS = 2,   /* it can spill, see spill.h; always with LIMITED */
     MO_HEAP_SPILLING = 4, /* new large blocks are spilled at once */
     MO_HEAP_FROZEN = 8,   /* it may not grow; only with LIMITED */
+    MO_HEAP_PROGRAMS = 16, /* the default heap where the shim counts and limits the program's
+                            * malloc: it is not done twice */
 };
 
 struct mo_purger {
@@ -105,6 +107,10 @@ struct memopt_heap {
     _Atomic int mode;               /* enum mo_heap_mode, or-ed */
     int peak_estimated;             /* it was without a limit once: the peak has an error */
     struct mo_ledger_heap *central; /* in the process's ledger, or `own` */
+    /* Where somebody counts or tracks allocations: who is told of this heap's blocks. NULL:
+     * nobody, or (the default heap) the shim is, as they are malloc's. */
+    const struct mo_program_services *account;
+    uint32_t number; /* the heap's, as events have it */
     struct mo_backend *backend;
     char name[MEMOPT_HEAP_NAME_MAX];
     const char *allocator;

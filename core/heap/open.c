@@ -161,6 +161,9 @@ static int begin_backend(struct memopt_heap *heap, const struct plan *plan,
                            "heap '%s': allocator '%s' can't allocate from a region; use arena",
                            heap->name, plan->allocator);
         heap->ops = &mo_heap_list_ops;
+        const struct mo_program_services *services = mo_runtime_services();
+        if (heap->backend->is_process && services->malloc != NULL)
+            heap->malloc = *services->malloc;
         return 0;
     }
     struct memopt_heap_params params = {
@@ -179,7 +182,7 @@ static int begin_backend(struct memopt_heap *heap, const struct plan *plan,
         params.region = heap->mapped_region = region;
         heap->mapped_size = plan->region_size;
     }
-    int code = plugin->ops.allocator.heap_create(&params, &heap->native, error);
+    int code = plugin->ops.allocator.heap_create(&mo_host, &params, &heap->native, error);
     if (code < 0) {
         if (heap->mapped_region != NULL)
             munmap(heap->mapped_region, heap->mapped_size);
@@ -193,12 +196,27 @@ static int begin_backend(struct memopt_heap *heap, const struct plan *plan,
 }
 
 /* Counters in the process's ledger if there is one with room, else in `own`. */
-static void begin_counters(struct memopt_heap *heap, const struct plan *plan) {
+static void choose_counters(struct memopt_heap *heap) {
     const struct mo_program_services *services = mo_runtime_services();
     struct mo_ledger_heap *slot = NULL;
-    if (services != NULL && services->heap_slot != NULL)
+    if (services != NULL && heap->is_default)
+        slot = services->default_heap;
+    if (services != NULL && slot == NULL)
         slot = services->heap_slot(heap->name, heap->allocator);
     heap->central = slot != NULL ? slot : &heap->own;
+    if (heap->account != NULL)
+        heap->number = slot != NULL ? services->heap_number(slot) : UINT32_MAX;
+}
+
+static void begin_counters(struct memopt_heap *heap, const struct plan *plan) {
+    const struct mo_program_services *services = mo_runtime_services();
+    if (!heap->is_default && services != NULL && services->alloc != NULL)
+        heap->account = services;
+    choose_counters(heap);
+    if (heap->is_default && services != NULL && services->default_heap != NULL) {
+        atomic_store(&heap->mode, MO_HEAP_PROGRAMS); /* its limit is the shim's, and stands */
+        return;
+    }
     atomic_store(&heap->central->limit, plan->limit);
     atomic_store(&heap->central->committed, MEMOPT_UNKNOWN);
     int mode = plan->limit == MEMOPT_NO_LIMIT ? 0 : MO_HEAP_LIMITED;
@@ -206,6 +224,24 @@ static void begin_counters(struct memopt_heap *heap, const struct plan *plan) {
         mode |= MO_HEAP_LIMITED | MO_HEAP_SPILLS;
     atomic_store(&heap->mode, mode);
     heap->peak_estimated = !(mode & MO_HEAP_LIMITED);
+}
+
+/* fork: a slot is the parent's, and changes with it. The child goes on in one of its own with
+ * what was counted. */
+static void keep_counters(void) {
+    for (struct memopt_heap *heap = mo_heaps; heap != NULL; heap = heap->next)
+        if (heap->central != &heap->own && atomic_load(&heap->mode) != MO_HEAP_PROGRAMS)
+            memcpy(&heap->own, heap->central, sizeof(heap->own));
+}
+
+static void move_counters(void) {
+    for (struct memopt_heap *heap = mo_heaps; heap != NULL; heap = heap->next) {
+        if (heap->central == &heap->own)
+            continue;
+        choose_counters(heap);
+        if (heap->central != &heap->own && atomic_load(&heap->mode) != MO_HEAP_PROGRAMS)
+            memcpy(heap->central, &heap->own, sizeof(heap->own));
+    }
 }
 
 static void each_lock(void (*operation)(pthread_mutex_t *)) {
@@ -220,9 +256,12 @@ static void each_lock(void (*operation)(pthread_mutex_t *)) {
 static void before_fork(void) {
     mo_fork_lock(&mo_steps_lock);
     each_lock(mo_fork_lock);
+    keep_counters();
 }
 
 static void after_fork(int in_child) {
+    if (in_child)
+        move_counters();
     each_lock(mo_fork_unlock);
     mo_fork_unlock(&mo_steps_lock);
     if (in_child)
@@ -302,11 +341,13 @@ int mo_heap_open(const char *name, const struct memopt_heap_options *options,
                  struct memopt_heap **ret_heap, struct memopt_error *error) {
     struct memopt_heap *heap = mo_heap_find(name);
     if (heap == NULL) {
+        mo_runtime_own_begin();
         int code = mo_runtime_start(error);
         if (code == 0)
             code = begin(error);
         if (code == 0)
             code = create(name, options, &heap, error);
+        mo_runtime_own_end();
         if (code < 0)
             return code;
     }
@@ -374,6 +415,14 @@ static void end_counters(struct memopt_heap *heap) {
     atomic_store(&central->used, 2);
 }
 
+/* Trackers hear of all its blocks at once. */
+static void tell_end(struct memopt_heap *heap) {
+    struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
+    memopt_heap_stats(heap, &stats);
+    if (stats.live_blocks > 0)
+        heap->account->destroy(heap->number, stats.live_blocks, stats.live_bytes);
+}
+
 int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
     if (heap == NULL)
         return 0;
@@ -389,6 +438,8 @@ int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {
     mo_step_forget(heap);
     for (struct mo_heap_end *end = ends; end != NULL; end = end->next)
         end->ends(heap);
+    if (heap->account != NULL)
+        tell_end(heap);
     heap->ops->destroy(heap);
     end_counters(heap);
     destroy_locks(heap);

@@ -10,7 +10,8 @@
  * A record is mapped MAP_SHARED by its program: what is written stays in the page cache
  * when the program is killed, so it is never "flushed". Blocks are allocated before they
  * are written to (fallocate): a full disk is an error that is handled, not a SIGBUS. At the
- * start that is the header and, with trackers, the first slots; the rest when it is needed.
+ * start that is the header and, where something is counted, the first slots; the rest when it
+ * is needed.
  *
  * As long as a process has its record mapped, the kernel holds a lock on it: an open file
  * description lock on the record's first byte, which goes with the last mapping of what was
@@ -20,19 +21,24 @@
  * fold the record into the report and give its blocks back while the program runs
  * (core/import/run.c).
  *
- * A record:
+ * A record is a header, one page, in which a directory says where its areas are. An area is
+ * a range of the record for elements of one kind: it has room for `limit` bytes, of which the
+ * first `backed` have blocks and the first `used` hold something. It grows in place, so what
+ * is in it never moves; where it can't grow, full_at says since when. The core's are
  *
- *   header (one page)
- *   notes       NUL-ended texts, each begun with a level byte, bump-allocated;
- *               at level EVENT the first line is the event's kind, a blank and
- *               when it happened: nanoseconds since the ledger was begun, in decimal
- *   heaps       HEAP_MAX fixed slots
- *   process     the trackers' process state, one after the other
- *   threads     THREAD_MAX slots of thread_stride bytes, FIRST at the start, then GROW more:
- *               slot 0 holds all threads that have ended
+ *   notes     NUL-ended texts, each begun with a level byte; at level EVENT the first line is
+ *             the event's kind, a blank and when it happened: nanoseconds since the record was
+ *             begun, in decimal
+ *   heaps     struct mo_ledger_heap
+ *   threads   slots: a struct mo_ledger_thread, then the states of those who keep one for each
+ *             thread. Slot 0 is of all threads that have ended.
  *
- * The reader (reader.h) trusts nothing in it. Integers are native-endian: the
- * reader is on the same machine. Offsets are from the start of the record.
+ * and the states within a slot, which are entries of the directory with MO_AREA_IN_SLOT:
+ * "counts" (core/account/tally.h) and one named after each tracker that has any. Further areas
+ * are trackers' (TRACKER.NAME).
+ *
+ * The reader (reader.h) trusts nothing in it, and reads what is used. Integers are
+ * native-endian: the reader is on the same machine. Offsets are from the start of the record.
  *
  * Threads: a thread's slot has one writer; header fields are written at start,
  * by the exit hook, or with atomic operations as marked.
@@ -46,15 +52,7 @@
 #include <stdint.h>
 
 #define MO_LEDGER_MAGIC "memoptL\n"
-#define MO_LEDGER_VERSION 3u
-enum {
-    MO_LEDGER_TRACKERS = 8,
-    MO_LEDGER_HEAPS = 64,
-    MO_LEDGER_NOTES = 32 * 1024, /* bytes */
-    MO_LEDGER_THREADS = 4096,    /* fewer where the stride is small */
-    MO_LEDGER_FIRST = 2,         /* slots at the start; few, as all ledgers of a run are in RAM */
-    MO_LEDGER_GROW = 8,
-};
+#define MO_LEDGER_VERSION 4u
 
 #define MO_LEDGERS_NAME "ledgers"
 #define MO_LEDGERS_MAGIC "memoptR\n"
@@ -90,13 +88,27 @@ enum mo_ledger_state {
     MO_LEDGER_EXITED = 2,  /* it said how it ended */
 };
 
-struct mo_ledger_tracker {
-    char name[32];
-    uint32_t state_version;
-    uint32_t process_size, thread_size;
-    uint32_t thread_offset;  /* within a thread's slot */
-    uint64_t process_offset; /* within the record */
+enum { MO_AREAS = 20 };
+enum { MO_AREA_IN_SLOT = 1 }; /* flags: see below */
+
+/* One entry of the directory; name "": none. With MO_AREA_IN_SLOT `unit` bytes at `offset`
+ * in each slot of "threads", and nothing of the rest. */
+struct mo_area {
+    char name[40];
+    uint32_t version, unit; /* of what is in it; bytes of an element */
+    uint64_t offset;        /* a whole number of pages */
+    uint64_t limit;         /* bytes; likewise */
+    _Atomic uint64_t backed, used;
+    _Atomic uint64_t full_at; /* ns since the record was begun, at least 1; 0: never */
+    uint32_t flags, reserved;
 };
+_Static_assert(sizeof(struct mo_area) == 96, "as readers have it");
+
+#define MO_AREA_NOTES "notes"
+#define MO_AREA_HEAPS "heaps"
+#define MO_AREA_THREADS "threads"
+/* Where the core's are in the directory. */
+enum { MO_NOTES, MO_HEAPS, MO_THREADS, MO_CORE_AREAS };
 
 /* Counters of a named heap; written with relaxed atomics by libmemopt. */
 struct mo_ledger_heap {
@@ -117,10 +129,17 @@ struct mo_ledger_figures {
     double fragmentation;
 };
 
+/* What is counted of the process as a whole, where its threads are (core/account/tally.h). */
+struct mo_ledger_totals {
+    int64_t inherited_bytes, inherited_blocks; /* live at the fork this process came from */
+    _Atomic int64_t live;                   /* sum of threads' `flushed`, and what is inherited */
+    _Atomic int64_t peak;                   /* highest of `live` */
+    _Atomic uint32_t threads, threads_peak; /* that have counted something, now and at most */
+};
+
 struct mo_ledger_header {
     char magic[8];
     uint32_t version, header_size;
-    uint64_t size;          /* of the record, holes included */
     _Atomic uint32_t state; /* enum mo_ledger_state */
     uint32_t binding;       /* 0 none, 1 direct, 2 dispatch */
     int64_t pid, ppid;
@@ -129,27 +148,23 @@ struct mo_ledger_header {
      * was there already: when the ledger was begun and when the process was, in ns since
      * boot, the latter to a clock tick; 0: not looked up. */
     uint64_t begun, process_start;
+    uint64_t parent; /* forked: the place of its parent's record in the file */
     char exe[512];
     char command[1024]; /* argv joined by blanks, cut */
     char allocator[64], allocator_version[64];
-    uint32_t tracker_count, forked; /* forked: the ledger began as a copy of ppid's */
-    struct mo_ledger_tracker trackers[MO_LEDGER_TRACKERS];
-    uint64_t notes_offset, heaps_offset, process_offset, threads_offset;
-    uint64_t thread_stride;
-    _Atomic uint64_t notes_used;
-    _Atomic uint32_t threads_grown; /* slots that are backed by blocks */
-    _Atomic uint32_t heaps_used;
     struct mo_ledger_figures figures;
+    struct mo_ledger_totals totals;
     uint64_t boot_bytes;       /* served before the backend was there */
     _Atomic uint64_t failures; /* allocations the backend refused; counted by dispatch */
     int32_t exit_status;       /* what exit() or _exit() was called with, when state is EXITED; or
                                 * MO_LEDGER_STATUS_UNKNOWN */
-    uint32_t reserved;
+    uint32_t forked;               /* by ppid, without an exec since */
     char name[16];                 /* the kernel's of the process when the ledger was begun */
     _Atomic uint32_t shares_slots; /* threads counted in one slot: counts may miss events */
     uint32_t locked; /* the kernel could: without the lock a record is read at the end only */
+    struct mo_area areas[MO_AREAS];
 };
-_Static_assert(sizeof(struct mo_ledger_header) <= 4096, "the header is one page");
+_Static_assert(sizeof(struct mo_ledger_header) <= MO_LEDGERS_PAGE, "the header is one page");
 
 /* Every thread slot begins with this; trackers' states follow, 64-byte aligned. */
 struct mo_ledger_thread {

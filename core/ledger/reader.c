@@ -5,6 +5,8 @@
 
 #include "core/base/error.h"
 
+#include <memopt/show.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -15,9 +17,9 @@
 #include <unistd.h>
 
 enum { ALIGN = 64 };
-/* No ledger is larger: 8 trackers with a megabyte a process, 4,096 threads with
- * 64 KiB each. */
+/* What is used of a record may be no more: it is read into memory. */
 #define SIZE_MAXIMUM ((uint64_t)512 << 20)
+
 static int bad(struct memopt_error *error, const char *what) {
     return mo_fail(error, -EBADMSG, "not a usable ledger: %s", what);
 }
@@ -36,26 +38,97 @@ static void end_strings(struct mo_ledger_header *h) {
     END(h->allocator);
     END(h->allocator_version);
     END(h->name);
-    for (size_t i = 0; i < MO_LEDGER_TRACKERS; i++)
-        END(h->trackers[i].name);
+    for (size_t i = 0; i < MO_AREAS; i++)
+        END(h->areas[i].name);
 }
 
-static int check_trackers(const struct mo_ledger_header *h, uint64_t size,
-                          struct memopt_error *error) {
-    if (h->tracker_count > MO_LEDGER_TRACKERS)
-        return bad(error, "too many trackers");
-    for (uint32_t i = 0; i < h->tracker_count; i++) {
-        const struct mo_ledger_tracker *t = &h->trackers[i];
-        if (t->process_offset % ALIGN != 0 || t->thread_offset % ALIGN != 0)
-            return bad(error, "a tracker's state is not aligned");
-        if (t->process_offset < h->process_offset ||
-            !within(t->process_offset, t->process_size, size))
-            return bad(error, "a tracker's state is outside the file");
-        if (t->thread_offset < sizeof(struct mo_ledger_thread) ||
-            !within(t->thread_offset, t->thread_size, h->thread_stride))
-            return bad(error, "a tracker's state is outside a thread's slot");
+static int is_there(const struct mo_area *area) {
+    return area->name[0] != '\0';
+}
+
+/* Entries that are none are zeros from here on. A tracker's area has its room last: without it
+ * the entry was being made. */
+static void forget_entries(struct mo_ledger_header *h) {
+    for (size_t i = MO_CORE_AREAS; i < MO_AREAS; i++) {
+        struct mo_area *area = &h->areas[i];
+        if (!is_there(area) || (area->limit == 0 && !(area->flags & MO_AREA_IN_SLOT)))
+            memset(area, 0, sizeof(*area));
     }
+}
+
+static int overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size) {
+    return a < b + b_size && b < a + a_size;
+}
+
+static int bad_area(const struct mo_area *area, struct memopt_error *error, const char *what) {
+    char name[sizeof(area->name)];
+    memopt_show(name, sizeof(name), area->name, 0);
+    return mo_fail(error, -EBADMSG, "not a usable ledger: its area '%s' %s", name, what);
+}
+
+/* `size`: of the record. What is used is cut to what can be. */
+static int check_area(struct mo_area *area, uint64_t size, struct memopt_error *error) {
+    if (area->offset % MO_LEDGERS_PAGE != 0 || area->limit % MO_LEDGERS_PAGE != 0)
+        return bad_area(area, error, "is not aligned");
+    if (area->offset < MO_LEDGERS_PAGE || !within(area->offset, area->limit, size))
+        return bad_area(area, error, "is outside the record");
+    if (area->unit == 0)
+        return bad_area(area, error, "has elements of no bytes");
+    uint64_t backed = atomic_load_explicit(&area->backed, memory_order_relaxed),
+             used = atomic_load_explicit(&area->used, memory_order_relaxed);
+    uint64_t most = backed < area->limit ? backed : area->limit;
+    atomic_store_explicit(&area->used, used < most ? used : most, memory_order_relaxed);
     return 0;
+}
+
+static int check_state(const struct mo_area *state, const struct mo_area *threads,
+                       struct memopt_error *error) {
+    if (state->offset % ALIGN != 0)
+        return bad_area(state, error, "is not aligned");
+    if (state->offset < sizeof(struct mo_ledger_thread) ||
+        !within(state->offset, state->unit, threads->unit))
+        return bad_area(state, error, "is outside a thread's slot");
+    return 0;
+}
+
+static int check_core_area(const struct mo_area *area, const char *name, size_t unit,
+                           struct memopt_error *error) {
+    if (strcmp(area->name, name) != 0 || area->flags != 0)
+        return bad(error, "its directory does not begin with the core's areas");
+    if (area->unit < unit || (unit > 1 && area->unit % 8 != 0))
+        return bad_area(area, error, "has elements of another size");
+    return 0;
+}
+
+static int check_directory(struct mo_ledger_header *h, uint64_t size, struct memopt_error *error) {
+    struct mo_area *areas = h->areas;
+    int r = check_core_area(&areas[MO_NOTES], MO_AREA_NOTES, 1, error);
+    if (r == 0)
+        r = check_core_area(&areas[MO_HEAPS], MO_AREA_HEAPS, sizeof(struct mo_ledger_heap), error);
+    if (r == 0)
+        r = check_core_area(&areas[MO_THREADS], MO_AREA_THREADS, sizeof(struct mo_ledger_thread),
+                            error);
+    if (r == 0 && areas[MO_THREADS].unit % ALIGN != 0)
+        r = bad_area(&areas[MO_THREADS], error, "has elements that are not aligned");
+    for (size_t i = 0; i < MO_AREAS && r == 0; i++) {
+        if (!is_there(&areas[i]))
+            continue;
+        uint32_t in_slot = areas[i].flags & MO_AREA_IN_SLOT;
+        r = in_slot ? check_state(&areas[i], &areas[MO_THREADS], error)
+                    : check_area(&areas[i], size, error);
+        for (size_t k = 0; k < i && r == 0; k++) {
+            if (!is_there(&areas[k]) || (areas[k].flags & MO_AREA_IN_SLOT) != in_slot)
+                continue;
+            if (strcmp(areas[i].name, areas[k].name) == 0)
+                r = bad_area(&areas[i], error, "is there twice");
+            else if (in_slot ? overlap(areas[i].offset, areas[i].unit, areas[k].offset,
+                                       areas[k].unit)
+                             : overlap(areas[i].offset, areas[i].limit, areas[k].offset,
+                                       areas[k].limit))
+                r = bad_area(&areas[i], error, "overlaps another");
+        }
+    }
+    return r;
 }
 
 /* Is this the header of a ledger that we know, of a file that has `size` bytes? */
@@ -75,39 +148,83 @@ static int check_kind(const struct mo_ledger_header *h, size_t size, struct memo
     return 0;
 }
 
-int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *ret_ledger,
-                    struct memopt_error *error) {
-    struct mo_ledger_copy ledger = {.bytes = bytes, .size = size};
-    struct mo_ledger_header *h = &ledger.header;
-    if (size >= sizeof(*h))
-        memcpy(h, bytes, sizeof(*h));
-    int r = check_kind(h, size, error);
-    if (r < 0)
-        return r;
-    end_strings(h);
-    if (h->heaps_offset % _Alignof(struct mo_ledger_heap) != 0 || h->threads_offset % ALIGN != 0 ||
-        h->thread_stride % ALIGN != 0)
-        return bad(error, "a section is not aligned");
-    if (!within(h->notes_offset, MO_LEDGER_NOTES, size) ||
-        !within(h->heaps_offset, MO_LEDGER_HEAPS * sizeof(struct mo_ledger_heap), size) ||
-        h->process_offset > size || h->threads_offset > size)
-        return bad(error, "a section is outside the file");
-    if (h->thread_stride < sizeof(struct mo_ledger_thread))
-        return bad(error, "its thread slots are too small");
-    r = check_trackers(h, size, error);
-    if (r < 0)
-        return r;
+/* Many: zeros that become memory where they are written to. Few: of malloc's, as most records
+ * are, of which there may be thousands a second. */
+static unsigned char *zeros(size_t size, int *ret_is_mapped) {
+    enum { FEW = 96 << 10 };
+    *ret_is_mapped = size > FEW;
+    if (*ret_is_mapped) {
+        void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return map == MAP_FAILED ? NULL : map;
+    }
+    size = (size + ALIGN) & ~(size_t)(ALIGN - 1);
+    unsigned char *bytes = aligned_alloc(ALIGN, size);
+    return bytes == NULL ? NULL : memset(bytes, 0, size);
+}
 
-    uint32_t grown = atomic_load_explicit(&h->threads_grown, memory_order_relaxed);
-    uint64_t there = (size - h->threads_offset) / h->thread_stride;
-    ledger.thread_count = grown;
-    if (ledger.thread_count > MO_LEDGER_THREADS)
-        ledger.thread_count = MO_LEDGER_THREADS;
-    if (ledger.thread_count > there)
-        ledger.thread_count = (size_t)there;
-    ledger.heap_count = MO_LEDGER_HEAPS;
-    *ret_ledger = ledger;
+/* Where the bytes of a record are: at most `size` from `offset` on, as many as there are. */
+struct source {
+    int (*read)(const struct source *source, uint64_t offset, unsigned char *bytes, size_t size);
+    const struct mo_ledgers_file *file;
+    uint64_t place;
+    const unsigned char *image;
+    size_t image_size;
+};
+
+/* The header is in `ledger` already. */
+static int read_areas(const struct source *source, uint64_t size, struct mo_ledger_copy *ledger,
+                      struct memopt_error *error) {
+    struct mo_ledger_header *h = &ledger->header;
+    end_strings(h);
+    forget_entries(h);
+    int r = check_directory(h, size, error);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < MO_AREAS && r == 0; i++) {
+        const struct mo_area *area = &h->areas[i];
+        uint64_t used = atomic_load_explicit(&area->used, memory_order_relaxed);
+        if (!is_there(area) || area->flags & MO_AREA_IN_SLOT || used == 0)
+            continue;
+        sum += used;
+        if (sum > SIZE_MAXIMUM)
+            return bad(error, "larger than any ledger");
+        unsigned char *bytes = zeros((size_t)used, &ledger->areas[i].mapped);
+        if (bytes == NULL)
+            return mo_fail(error, -ENOMEM, "out of memory");
+        ledger->areas[i].bytes = bytes;
+        ledger->areas[i].size = (size_t)used;
+        r = source->read(source, area->offset, bytes, (size_t)used);
+        if (r < 0)
+            mo_fail(error, r, "%s", strerror(-r));
+    }
+    if (r < 0)
+        return r;
+    ledger->heap_count = ledger->areas[MO_HEAPS].size / h->areas[MO_HEAPS].unit;
+    ledger->slot_size = h->areas[MO_THREADS].unit;
+    ledger->thread_count = ledger->areas[MO_THREADS].size / ledger->slot_size;
     return 0;
+}
+
+static int read_image(const struct source *source, uint64_t offset, unsigned char *bytes,
+                      size_t size) {
+    if (offset < source->image_size)
+        memcpy(bytes, source->image + offset,
+               size < source->image_size - offset ? size : (size_t)(source->image_size - offset));
+    return 0;
+}
+
+int mo_ledger_parse(const unsigned char *bytes, size_t size, struct mo_ledger_copy *ret_ledger,
+                    struct memopt_error *error) {
+    struct mo_ledger_copy ledger = {.heap_count = 0};
+    struct source source = {.read = read_image, .image = bytes, .image_size = size};
+    memcpy(&ledger.header, bytes, size < sizeof(ledger.header) ? size : sizeof(ledger.header));
+    int r = check_kind(&ledger.header, size, error);
+    if (r == 0)
+        r = read_areas(&source, MO_LEDGERS_STRIDE_MAX, &ledger, error);
+    if (r < 0)
+        mo_ledger_release(&ledger);
+    else
+        *ret_ledger = ledger;
+    return r;
 }
 
 /* ------------------------------------------------------------ a run's file */
@@ -260,61 +377,28 @@ static int read_written(int fd, uint64_t place, unsigned char *bytes, size_t siz
     return 0;
 }
 
-/* How much of the record is used: the thread slots that never were are holes at its end,
- * and are left out. */
-static size_t used_size(const struct mo_ledger_header *head, uint64_t stride) {
-    uint64_t size = head->size < stride ? head->size : stride, slot = head->thread_stride;
-    uint64_t grown = atomic_load_explicit(&head->threads_grown, memory_order_relaxed);
-    if (head->threads_offset < size && slot > 0 && slot < size && grown <= MO_LEDGER_THREADS &&
-        grown * slot < size - head->threads_offset)
-        size = head->threads_offset + grown * slot;
-    return (size_t)size;
-}
-
-/* Many: zeros that become memory where they are written to. Few: of malloc's, as most records
- * are, of which there may be thousands a second. */
-static unsigned char *zeros(size_t size, int *ret_is_mapped) {
-    enum { FEW = 96 << 10 };
-    *ret_is_mapped = size > FEW;
-    if (*ret_is_mapped) {
-        void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        return map == MAP_FAILED ? NULL : map;
-    }
-    size = (size + ALIGN) & ~(size_t)(ALIGN - 1);
-    unsigned char *bytes = aligned_alloc(ALIGN, size);
-    return bytes == NULL ? NULL : memset(bytes, 0, size);
+static int read_record(const struct source *source, uint64_t offset, unsigned char *bytes,
+                       size_t size) {
+    return read_written(source->file->fd, source->place + offset, bytes, size);
 }
 
 int mo_ledgers_read(const struct mo_ledgers_file *file, uint64_t place,
                     struct mo_ledger_copy *ret_ledger, struct memopt_error *error) {
-    struct mo_ledger_header head;
-    int r = read_all(file->fd, place, (unsigned char *)&head, sizeof(head));
+    struct mo_ledger_copy ledger = {.heap_count = 0};
+    struct source source = {.read = read_record, .file = file, .place = place};
+    int r = read_all(file->fd, place, (unsigned char *)&ledger.header, sizeof(ledger.header));
     if (r < 0)
         mo_fail(error, r, "%s", strerror(-r));
     else
-        r = check_kind(&head, sizeof(head), error);
-    size_t size = r < 0 ? 0 : used_size(&head, file->stride);
-    if (r == 0 && size > SIZE_MAXIMUM)
-        r = bad(error, "larger than any ledger");
-    if (r == 0) {
-        int is_mapped;
-        unsigned char *bytes = zeros(size, &is_mapped);
-        if (bytes == NULL)
-            return mo_fail(error, -ENOMEM, "out of memory");
-        r = read_written(file->fd, place, bytes, size);
-        if (r < 0)
-            mo_fail(error, r, "%s", strerror(-r));
-        else
-            r = mo_ledger_parse(bytes, size, ret_ledger, error);
-        if (r == 0)
-            ret_ledger->mapped = is_mapped;
-        else if (is_mapped)
-            munmap(bytes, size);
-        else
-            free(bytes);
-    }
-    if (r < 0)
+        r = check_kind(&ledger.header, sizeof(ledger.header), error);
+    if (r == 0)
+        r = read_areas(&source, file->stride, &ledger, error);
+    if (r < 0) {
+        mo_ledger_release(&ledger);
         mo_error_prefix(error, "record %llu", (unsigned long long)(place / file->stride));
+    } else {
+        *ret_ledger = ledger;
+    }
     return r;
 }
 
@@ -335,17 +419,19 @@ void mo_ledgers_drop(const struct mo_ledgers_file *file, uint64_t place) {
 }
 
 void mo_ledger_release(struct mo_ledger_copy *ledger) {
-    if (ledger->mapped)
-        munmap(ledger->bytes, ledger->size);
-    else
-        free(ledger->bytes);
-    *ledger = (struct mo_ledger_copy){0};
+    for (size_t i = 0; i < MO_AREAS; i++)
+        if (ledger->areas[i].mapped && ledger->areas[i].bytes != NULL)
+            munmap(ledger->areas[i].bytes, ledger->areas[i].size);
+        else
+            free(ledger->areas[i].bytes);
+    *ledger = (struct mo_ledger_copy){.heap_count = 0};
 }
 
 int mo_ledger_heap_at(const struct mo_ledger_copy *ledger, size_t i,
                       struct mo_ledger_heap *ret_heap) {
     struct mo_ledger_heap heap;
-    memcpy(&heap, ledger->bytes + ledger->header.heaps_offset + i * sizeof(heap), sizeof(heap));
+    memcpy(&heap, ledger->areas[MO_HEAPS].bytes + i * ledger->header.areas[MO_HEAPS].unit,
+           sizeof(heap));
     uint32_t used = atomic_load_explicit(&heap.used, memory_order_relaxed);
     if (used != 1 && used != 2)
         return -ENOENT;
@@ -376,11 +462,8 @@ static size_t read_kind(const char *text, uint64_t *ret_time, size_t *ret_head) 
 
 const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cursor, int *ret_level,
                                 char ret_kind[MO_LEDGER_KIND], uint64_t *ret_time) {
-    char *notes = (char *)ledger->bytes + ledger->header.notes_offset;
-    size_t used = MO_LEDGER_NOTES;
-    uint64_t claimed = atomic_load_explicit(&ledger->header.notes_used, memory_order_relaxed);
-    if (claimed < used)
-        used = (size_t)claimed;
+    char *notes = (char *)ledger->areas[MO_NOTES].bytes;
+    size_t used = ledger->areas[MO_NOTES].size;
     size_t at = *cursor;
     /* Room that was taken but not yet written, when the program was killed,
      * holds zeros. */
@@ -404,14 +487,11 @@ const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cur
     return notes + at;
 }
 
-static const void *section_thread(const struct memopt_ledger_section *public, size_t i,
-                                  int64_t *ret_tid) {
-    const struct mo_ledger_section *section = public->opaque;
-    const struct mo_ledger_copy *ledger = section->ledger;
+const unsigned char *mo_ledger_slot_at(const struct mo_ledger_copy *ledger, size_t i,
+                                       int64_t *ret_tid) {
     if (i >= ledger->thread_count)
         return NULL;
-    const unsigned char *slot =
-        ledger->bytes + ledger->header.threads_offset + i * ledger->header.thread_stride;
+    const unsigned char *slot = ledger->areas[MO_THREADS].bytes + i * ledger->slot_size;
     int64_t tid;
     memcpy(&tid, slot, sizeof(tid));
     if (i == 0)
@@ -419,24 +499,58 @@ static const void *section_thread(const struct memopt_ledger_section *public, si
     else if (tid == 0)
         return NULL; /* free */
     *ret_tid = tid;
-    return slot + section->thread_offset;
+    return slot;
 }
 
-void mo_ledger_section_at(const struct mo_ledger_copy *ledger, size_t i,
-                          struct mo_ledger_section *ret_section) {
-    const struct mo_ledger_tracker *tracker = &ledger->header.trackers[i];
+const struct mo_area *mo_ledger_state(const struct mo_ledger_copy *ledger, const char *name) {
+    for (size_t i = MO_CORE_AREAS; i < MO_AREAS; i++)
+        if (ledger->header.areas[i].flags & MO_AREA_IN_SLOT &&
+            strcmp(ledger->header.areas[i].name, name) == 0)
+            return &ledger->header.areas[i];
+    return NULL;
+}
+
+static const void *section_thread(const struct memopt_ledger_section *public, size_t i,
+                                  int64_t *ret_tid) {
+    const struct mo_ledger_section *section = public->opaque;
+    const unsigned char *slot = mo_ledger_slot_at(section->ledger, i, ret_tid);
+    return slot == NULL ? NULL : slot + section->state->offset;
+}
+
+static const void *section_area(const struct memopt_ledger_section *public, const char *name,
+                                uint32_t version, uint32_t unit, size_t *ret_count) {
+    const struct mo_ledger_section *section = public->opaque;
+    size_t length = strlen(section->state->name);
+    for (size_t i = MO_CORE_AREAS; i < MO_AREAS; i++) {
+        const struct mo_area *area = &section->ledger->header.areas[i];
+        if (area->flags & MO_AREA_IN_SLOT || area->version != version || area->unit != unit ||
+            strncmp(area->name, section->state->name, length) != 0 || area->name[length] != '.' ||
+            strcmp(area->name + length + 1, name) != 0)
+            continue;
+        *ret_count = section->ledger->areas[i].size / unit;
+        return *ret_count == 0 ? NULL : section->ledger->areas[i].bytes;
+    }
+    *ret_count = 0;
+    return NULL;
+}
+
+int mo_ledger_section_of(const struct mo_ledger_copy *ledger, const char *tracker,
+                         struct mo_ledger_section *ret_section) {
+    const struct mo_area *state = mo_ledger_state(ledger, tracker);
+    if (state == NULL)
+        return -ENOENT;
     *ret_section = (struct mo_ledger_section){
         .public =
             {
                 .size = sizeof(struct memopt_ledger_section),
-                .process = ledger->bytes + tracker->process_offset,
-                .process_size = tracker->process_size,
-                .thread_size = tracker->thread_size,
-                .thread_count = ledger->thread_count,
                 .thread = section_thread,
+                .thread_count = ledger->thread_count,
+                .thread_size = state->unit,
+                .area = section_area,
                 .opaque = ret_section,
             },
         .ledger = ledger,
-        .thread_offset = tracker->thread_offset,
+        .state = state,
     };
+    return 0;
 }

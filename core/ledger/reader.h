@@ -3,8 +3,8 @@
  *
  * The program that wrote it may be running still, have been killed at any
  * instruction, or have scribbled over its own memory. What is read is a private
- * copy, so nothing changes under the reader; every offset, count and stride is
- * checked against it once, in mo_ledger_parse(), and every string is ended.
+ * copy, so nothing changes under the reader: the header, whose directory is checked, and of
+ * each area what is used. Every string is ended.
  * Numbers are handed on as they are: they may be nonsense, not dangerous.
  *
  * Used by core/import, core/model and core/render; never by the shim or the agent.
@@ -17,12 +17,15 @@
 #include <memopt/plugin.h>
 
 struct mo_ledger_copy {
-    struct mo_ledger_header header; /* strings ended, counts within bounds */
-    unsigned char *bytes;           /* the whole record as far as it is used */
-    size_t size;
-    int mapped; /* bytes are, and not malloc's */
+    struct mo_ledger_header header; /* strings ended, the directory within bounds */
+    /* What is used of each area, 64-byte aligned; NULL where that is nothing. */
+    struct {
+        unsigned char *bytes;
+        size_t size;
+        int mapped; /* bytes are, and not malloc's */
+    } areas[MO_AREAS];
     size_t heap_count;
-    size_t thread_count; /* slots that are there, in use or not */
+    size_t thread_count, slot_size; /* slots that were ever used, free ones among them */
 };
 
 /* A run's file, opened; see ledger.h. */
@@ -58,9 +61,8 @@ int mo_ledgers_is_over(const struct mo_ledgers_file *file, uint64_t place);
 /* Gives its blocks back. */
 void mo_ledgers_drop(const struct mo_ledgers_file *file, uint64_t place);
 
-/* A whole ledger from bytes, which must be 64-byte aligned memory of aligned_alloc()
- * and become the ledger's on success. */
-int mo_ledger_parse(unsigned char *bytes, size_t size, struct mo_ledger_copy *ret_ledger,
+/* The same of an image in memory. */
+int mo_ledger_parse(const unsigned char *bytes, size_t size, struct mo_ledger_copy *ret_ledger,
                     struct memopt_error *error);
 void mo_ledger_release(struct mo_ledger_copy *ledger);
 
@@ -72,14 +74,21 @@ int mo_ledger_heap_at(const struct mo_ledger_copy *ledger, size_t i,
  * process began, or UINT64_MAX: not known; else `ret_kind` is "". */
 const char *mo_ledger_note_next(const struct mo_ledger_copy *ledger, size_t *cursor, int *ret_level,
                                 char ret_kind[MO_LEDGER_KIND], uint64_t *ret_time);
-/* What the i-th tracker left, as its report() takes it; points into the ledger
- * and into itself, so it must stay where it is. */
+/* The i-th slot, slot_size bytes, or NULL: it is free. *ret_tid is 0 for that of all threads that
+ * have ended. */
+const unsigned char *mo_ledger_slot_at(const struct mo_ledger_copy *ledger, size_t i,
+                                       int64_t *ret_tid);
+/* The directory's entry of what each slot holds for `name`, or NULL. */
+const struct mo_area *mo_ledger_state(const struct mo_ledger_copy *ledger, const char *name);
+
+/* What a tracker left, as its report() takes it; points into the ledger and into itself, so it
+ * must stay where it is. -ENOENT: none of that name was there. */
 struct mo_ledger_section {
     struct memopt_ledger_section public;
     const struct mo_ledger_copy *ledger;
-    size_t thread_offset;
+    const struct mo_area *state;
 };
-void mo_ledger_section_at(const struct mo_ledger_copy *ledger, size_t i,
-                          struct mo_ledger_section *ret_section);
+int mo_ledger_section_of(const struct mo_ledger_copy *ledger, const char *tracker,
+                         struct mo_ledger_section *ret_section);
 
 #endif

@@ -1,10 +1,11 @@
 /*
  * writer.c - see writer.h.
  *
- *   layout and creation     plan_layout, take_place, mo_ledger_create
- *   threads                 mo_ledger_attach, reclaim
+ *   creation     take_place, map_place, mo_ledger_create
+ *   areas        where they lie, growth
+ *   threads      mo_ledger_attach, reclaim
  *   heaps and notes
- *   fork                    snapshot before, a place of its own in the child
+ *   fork         a place of its own in the child
  *   end
  */
 #include "core/ledger/writer.h"
@@ -33,23 +34,24 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, LINE = 64 };
+enum { PAGE = MO_LEDGERS_PAGE, LINE = 64 };
 
 static struct mo_ledger_header *ledger;
-static size_t mapped; /* bytes */
 static char directory[512];
 static char path[600];                   /* of the run's file */
 static struct mo_ledgers *shared;        /* its first page */
-static MO_WRITTEN_AT_FORK uint64_t base; /* where in it the ledger that is mapped now begins */
-static uint32_t most_slots;              /* for which there is room */
-static struct {
-    const struct memopt_tracker_ops *ops;
-    void *self;
-} links[MO_LEDGER_TRACKERS];
+static MO_WRITTEN_AT_FORK uint64_t base; /* where in it this process's record begins */
+/* Each area's mapping, as large as its limit: out of bounds but for what is backed, so that
+ * mlockall() brings no more. NULL: not mapped yet. */
+static MO_WRITTEN_AT_FORK _Atomic(char *) mappings[MO_AREAS];
+static void (*fold_slot)(void *ended, void *slot);
 static MO_WRITTEN_AT_FORK _Atomic int reclaiming; /* 1: a thread is folding ended slots */
-static _Atomic int said_full;
+static MO_WRITTEN_AT_FORK _Atomic int said_full;
+/* The process has shut itself in (seccomp): no system call is ours any more. */
+static _Atomic int shut_in;
+static uint64_t monotonic_begun;
 
-/* ----------------------------------------------------- layout and creation */
+/* ---------------------------------------------------------------- creation */
 
 static uint64_t round_up(uint64_t value, uint64_t to) {
     return (value + to - 1) / to * to;
@@ -61,62 +63,6 @@ static uint64_t clock_ns(clockid_t clock) {
     struct timespec t = {0, 0};
     clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void *at(uint64_t offset) {
-    return (char *)ledger + offset;
-}
-
-static struct mo_ledger_thread *slot_at(size_t index) {
-    return at(ledger->threads_offset + index * ledger->thread_stride);
-}
-
-/* False: the run's file has no room for it between one record and the next. */
-static bool plan_layout(struct mo_ledger_header *header, const struct mo_ledger_plan *plan) {
-    memcpy(header->magic, MO_LEDGER_MAGIC, sizeof(header->magic));
-    header->version = MO_LEDGER_VERSION;
-    header->header_size = sizeof(*header);
-    header->binding = plan->binding;
-    header->notes_offset = PAGE;
-    header->heaps_offset = header->notes_offset + MO_LEDGER_NOTES;
-    header->process_offset =
-        round_up(header->heaps_offset + MO_LEDGER_HEAPS * sizeof(struct mo_ledger_heap), LINE);
-    uint64_t process = header->process_offset;
-    uint64_t stride = sizeof(struct mo_ledger_thread);
-    for (size_t i = 0; i < plan->tracker_count; i++) {
-        const struct memopt_tracker_ops *ops = plan->trackers[i].ops;
-        struct mo_ledger_tracker *tracker = &header->trackers[i];
-        COPY(tracker->name, plan->trackers[i].name);
-        tracker->state_version = ops->state_version;
-        tracker->process_size = (uint32_t)ops->process_size;
-        tracker->thread_size = (uint32_t)ops->thread_size;
-        tracker->process_offset = process;
-        tracker->thread_offset = (uint32_t)stride;
-        process = round_up(process + ops->process_size, LINE);
-        stride = round_up(stride + ops->thread_size, LINE);
-    }
-    header->tracker_count = (uint32_t)plan->tracker_count;
-    header->threads_offset = round_up(process, PAGE);
-    header->thread_stride = stride;
-    /* Without trackers nobody attaches. */
-    uint64_t least = plan->tracker_count > 0 ? MO_LEDGER_FIRST : 0;
-    if (round_up(header->threads_offset + least * stride, PAGE) > shared->stride)
-        return false;
-    uint64_t most = (shared->stride - header->threads_offset) / stride;
-    most_slots = least == 0 ? 0 : most < MO_LEDGER_THREADS ? (uint32_t)most : MO_LEDGER_THREADS;
-    header->size = header->threads_offset + most_slots * stride;
-    return true;
-}
-
-/* Parts that are empty at the start, and how far they have been backed. */
-static MO_WRITTEN_AT_FORK _Atomic uint64_t notes_end, heaps_end;
-
-static uint64_t page_of(uint64_t offset) {
-    return offset & ~(uint64_t)(PAGE - 1);
-}
-
-static uint64_t grown_end(const struct mo_ledger_header *header, uint32_t slots) {
-    return round_up(header->threads_offset + slots * header->thread_stride, PAGE);
 }
 
 static int is_nearly_full(int fd) {
@@ -195,24 +141,19 @@ static int open_shared(int fd, struct memopt_error *error) {
     return 0;
 }
 
-/* Takes the next place in the file and backs its first blocks. *ret_known: the process may
+/* Takes the next place in the file and backs its header. *ret_known: the process may
  * have a record already. */
-static int take_place(int fd, const struct mo_ledger_header *header, uint32_t slots,
-                      uint64_t *ret_base, bool *ret_known, struct memopt_error *error) {
+static int take_place(int fd, uint64_t *ret_base, bool *ret_known, struct memopt_error *error) {
     uint64_t index = atomic_fetch_add(&shared->count, 1);
-    uint64_t start = page_of(header->process_offset), end = grown_end(header, slots);
     uint64_t place = (index + 1) * shared->stride;
     int code = 0;
     if (index >= shared->room || is_nearly_full(fd))
         code = ENOSPC;
     if (code == 0)
         code = allocate(fd, place, place + PAGE, true);
-    if (code == 0 && header->tracker_count > 0)
-        code = allocate(fd, place + start, place + end, true);
     if (code != 0) {
         atomic_fetch_add(&shared->failed, 1);
-        return mo_fail(error, -code, "cannot allocate %llu bytes for the ledger in '%s': %s",
-                       (unsigned long long)(PAGE + (header->tracker_count > 0 ? end - start : 0)),
+        return mo_fail(error, -code, "cannot allocate %d bytes for the ledger in '%s': %s", PAGE,
                        path, strerrordesc_np(code));
     }
     unsigned bit = (unsigned)mo_kernel_pid() % MO_LEDGERS_PIDS;
@@ -222,19 +163,27 @@ static int take_place(int fd, const struct mo_ledger_header *header, uint32_t sl
     return 0;
 }
 
-/* The record's mapping; see ledger.h for the lock. */
+/* The header's mapping; see ledger.h for the lock. */
 static struct mo_ledger_header *map_place(int fd, uint64_t place, bool *ret_locked,
                                           struct memopt_error *error) {
     struct flock lock = {
         .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)place, .l_len = 1};
     int code;
     *ret_locked = mo_kernel(SYS_fcntl, fd, F_OFD_SETLK, (long)&lock, 0, 0, 0) == 0;
-    void *map = mo_kernel_map(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, place, &code);
+    void *map = mo_kernel_map(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, place, &code);
     if (map == NULL) {
         atomic_fetch_add(&shared->failed, 1);
         mo_fail(error, code, "cannot map the ledger: %s", strerrordesc_np(-code));
     }
     return map;
+}
+
+/* What a record may have: of the address space, where that is limited, an eighth. */
+static uint64_t room_of_record(void) {
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+    getrlimit(RLIMIT_AS, &limit);
+    uint64_t most = limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur / 8;
+    return shared->stride < most ? shared->stride : most & ~(uint64_t)(PAGE - 1);
 }
 
 /* Why there is none, for the report: as the text of a link, which a full disk
@@ -276,6 +225,7 @@ static void describe_process(struct mo_ledger_header *header, bool known) {
     header->ppid = mo_kernel(SYS_getppid, 0, 0, 0, 0, 0, 0);
     header->start_time = mo_kernel_clock(CLOCK_REALTIME);
     header->begun = mo_kernel_clock(CLOCK_BOOTTIME);
+    monotonic_begun = clock_ns(CLOCK_MONOTONIC_COARSE);
     header->process_start = known ? process_start() : 0;
     mo_kernel(SYS_prctl, PR_GET_NAME, (long)header->name, 0, 0, 0, 0);
     atomic_store(&header->state, MO_LEDGER_RUNNING);
@@ -293,14 +243,203 @@ static void describe_program(struct mo_ledger_header *header, int argc, char *co
     *to = '\0';
 }
 
-/* The slots of threads that have no blocks yet are out of bounds, so that mlockall() brings
- * none: they are many. */
-static void guard_rest(void *map, const struct mo_ledger_header *header, uint32_t slots) {
-    uint64_t end = grown_end(header, slots);
-    if (header->tracker_count > 0 && end < mapped)
-        mo_kernel(SYS_mprotect, (long)map + (long)end, (long)(mapped - end), PROT_NONE, 0, 0, 0);
-    atomic_store(&notes_end, header->notes_offset);
-    atomic_store(&heaps_end, header->heaps_offset);
+/* ------------------------------------------------------------------- areas */
+
+uint64_t mo_ledger_clock(void) {
+    uint64_t now = clock_ns(CLOCK_MONOTONIC_COARSE);
+    return now > monotonic_begun ? now - monotonic_begun : 0;
+}
+
+/* Puts an area behind those that there are. `most`: bytes that it may have; false: there is
+ * not a page for it. */
+static bool place_area(struct mo_ledger_header *header, size_t index, const char *name,
+                       uint32_t version, uint32_t unit, uint64_t want, uint64_t most) {
+    uint64_t end = PAGE;
+    for (size_t i = 0; i < MO_AREAS; i++)
+        if (!(header->areas[i].flags & MO_AREA_IN_SLOT) &&
+            header->areas[i].offset + header->areas[i].limit > end)
+            end = header->areas[i].offset + header->areas[i].limit;
+    uint64_t room = room_of_record();
+    uint64_t limit = most < want ? most : round_up(want, PAGE);
+    limit &= ~(uint64_t)(PAGE - 1);
+    if (limit < unit || limit == 0 || end > room || limit > room - end)
+        return false;
+    struct mo_area *area = &header->areas[index];
+    COPY(area->name, name);
+    area->version = version;
+    area->unit = unit;
+    area->offset = end;
+    atomic_thread_fence(memory_order_release); /* with its room the entry is whole */
+    area->limit = limit;
+    return true;
+}
+
+/* The core's areas and the states in a slot. Each area may have an eighth of the record, the
+ * threads' a half. */
+static int plan_areas(struct mo_ledger_header *header, const struct mo_ledger_plan *plan,
+                      struct memopt_error *error) {
+    enum { NOTES = 1 << 20, HEAPS = 16 << 20, THREADS = 128 << 20 };
+    uint64_t room = room_of_record(), unit = sizeof(struct mo_ledger_thread);
+    if (plan->state_count > MO_AREAS - MO_CORE_AREAS)
+        return mo_fail(error, -E2BIG, "%zu trackers, and the ledger has room for %d",
+                       plan->state_count, MO_AREAS - MO_CORE_AREAS);
+    for (size_t i = 0; i < plan->state_count; i++) {
+        struct mo_slot_state *state = &plan->states[i];
+        struct mo_area *area = &header->areas[MO_CORE_AREAS + i];
+        COPY(area->name, state->name);
+        area->version = state->version;
+        area->unit = state->size;
+        area->flags = MO_AREA_IN_SLOT;
+        area->offset = state->offset = (uint32_t)unit;
+        unit = round_up(unit + state->size, LINE);
+        if (unit > room / 4)
+            return mo_fail(error, -EFBIG,
+                           "the trackers' states need more room than the run's file has for a "
+                           "process");
+    }
+    if (place_area(header, MO_NOTES, MO_AREA_NOTES, 1, 1, NOTES, room / 8) &&
+        place_area(header, MO_HEAPS, MO_AREA_HEAPS, 1, sizeof(struct mo_ledger_heap), HEAPS,
+                   room / 8) &&
+        place_area(header, MO_THREADS, MO_AREA_THREADS, 1, (uint32_t)unit,
+                   plan->state_count == 0 ? 1 : THREADS, room / 2))
+        return 0;
+    return mo_fail(error, -EFBIG, "the run's file has no room for the ledger of a process");
+}
+
+static char *map_area(int fd, size_t index) {
+    const struct mo_area *area = &ledger->areas[index];
+    int code;
+    char *map = mo_kernel_map(NULL, area->limit, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd,
+                              base + area->offset, &code);
+    char *other = NULL;
+    if (map == NULL || atomic_compare_exchange_strong(&mappings[index], &other, map))
+        return map;
+    mo_kernel(SYS_munmap, (long)map, (long)area->limit, 0, 0, 0, 0);
+    return other;
+}
+
+static void raise(_Atomic uint64_t *value, uint64_t to) {
+    uint64_t have = atomic_load(value);
+    while (have < to && !atomic_compare_exchange_weak(value, &have, to))
+        ;
+}
+
+static void raise_used(size_t index, uint64_t bytes) {
+    raise(&ledger->areas[index].used, bytes);
+}
+
+static int say_area_full(struct mo_area *area, int code) {
+    uint64_t never = 0, now = mo_ledger_clock();
+    atomic_compare_exchange_strong(&area->full_at, &never, now > 0 ? now : 1);
+    return code;
+}
+
+/* Whole pages get blocks, and may be used. Several threads may do it at once. */
+static int back_with(int fd, size_t index, uint64_t end) {
+    struct mo_area *area = &ledger->areas[index];
+    char *map = atomic_load(&mappings[index]);
+    uint64_t have = atomic_load(&area->backed);
+    end = round_up(end, PAGE);
+    if (map == NULL && (map = map_area(fd, index)) == NULL)
+        return -ENOMEM;
+    if (have >= end)
+        return 0; /* another thread was there first */
+    uint64_t start = base + area->offset;
+    int code = -allocate(fd, start + have, start + end, false);
+    if (code == 0)
+        code = (int)mo_kernel(SYS_mprotect, (long)map + (long)have, (long)(end - have),
+                              PROT_READ | PROT_WRITE, 0, 0, 0);
+    if (code == 0)
+        raise(&area->backed, end);
+    return code;
+}
+
+/* Makes the first `end` bytes usable. The file is opened again: a descriptor that is kept open
+ * would be one of the program's. Any thread, any time. */
+static int back(size_t index, uint64_t end) {
+    struct mo_area *area = &ledger->areas[index];
+    if (end <= atomic_load(&area->backed) && atomic_load(&mappings[index]) != NULL)
+        return 0;
+    if (end > area->limit)
+        return say_area_full(area, -ENOSPC);
+    if (atomic_load(&shut_in))
+        return -EPERM;
+    int fd = open_file();
+    int code = fd < 0 ? fd : back_with(fd, index, end);
+    if (fd >= 0)
+        mo_kernel_close(fd);
+    return code == -ENOSPC || code == -EDQUOT ? say_area_full(area, code) : code;
+}
+
+/* Takes the next `bytes` of an area of which nothing is given back. */
+static int claim(size_t index, uint64_t bytes, uint64_t *ret_offset) {
+    _Atomic uint64_t *used = &ledger->areas[index].used;
+    uint64_t offset = atomic_load(used);
+    int code;
+    do
+        if ((code = back(index, offset + bytes)) < 0)
+            return code;
+    while (!atomic_compare_exchange_weak(used, &offset, offset + bytes));
+    *ret_offset = offset;
+    return 0;
+}
+
+void *mo_ledger_area(const char *name, uint32_t version, uint32_t unit, uint64_t limit,
+                     struct memopt_error *error) {
+    if (ledger == NULL)
+        return mo_fail(error, -ENOENT, "there is no ledger"), NULL;
+    size_t index = MO_CORE_AREAS;
+    for (; index < MO_AREAS && ledger->areas[index].name[0] != '\0'; index++)
+        if (!(ledger->areas[index].flags & MO_AREA_IN_SLOT) &&
+            strcmp(ledger->areas[index].name, name) == 0)
+            return mo_fail(error, -EEXIST, "there is an area '%s' already", name), NULL;
+    uint64_t most = room_of_record() / 4, want;
+    if (unit == 0 || limit == 0 || strlen(name) >= sizeof(ledger->areas[0].name) ||
+        __builtin_mul_overflow(limit, (uint64_t)unit, &want))
+        return mo_fail(error, -EINVAL, "an area '%s' of %llu elements of %u bytes can't be", name,
+                       (unsigned long long)limit, unit),
+               NULL;
+    if (index == MO_AREAS || !place_area(ledger, index, name, version, unit, want, most))
+        return mo_fail(error, -ENOSPC, "the ledger has no room for the area '%s'", name), NULL;
+    int fd = open_file();
+    char *map = fd < 0 ? NULL : map_area(fd, index);
+    if (fd >= 0)
+        mo_kernel_close(fd);
+    if (map == NULL)
+        mo_fail(error, -ENOMEM, "cannot map the area '%s' of the ledger", name);
+    return map;
+}
+
+/* In a forked child a tracker's area is reserved only, until this maps the child's there. */
+static int map_again(size_t index) {
+    const struct mo_area *area = &ledger->areas[index];
+    int fd = open_file(), code = fd;
+    if (fd >= 0) {
+        mo_kernel_map(atomic_load(&mappings[index]), area->limit, PROT_NONE,
+                      MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, base + area->offset, &code);
+        mo_kernel_close(fd);
+    }
+    return code < 0 ? code : 0;
+}
+
+int mo_ledger_area_back(void *area, uint64_t count) {
+    size_t index = MO_CORE_AREAS;
+    while (index < MO_AREAS && atomic_load(&mappings[index]) != area)
+        index++;
+    uint64_t bytes;
+    if (ledger == NULL || area == NULL || index == MO_AREAS)
+        return -EINVAL;
+    if (__builtin_mul_overflow(count, (uint64_t)ledger->areas[index].unit, &bytes))
+        return -ENOSPC;
+    int code = 0;
+    if (bytes > 0 && atomic_load(&ledger->areas[index].backed) == 0 && !atomic_load(&shut_in) &&
+        ledger->forked)
+        code = map_again(index);
+    if (code == 0)
+        code = back(index, bytes);
+    if (code == 0)
+        raise_used(index, bytes);
+    return code;
 }
 
 static int create(int fd, const struct mo_ledger_plan *plan, int argc, char *const *argv,
@@ -309,27 +448,31 @@ static int create(int fd, const struct mo_ledger_plan *plan, int argc, char *con
     int r = open_shared(fd, error);
     if (r < 0)
         return r;
-    if (!plan_layout(&header, plan))
-        return mo_fail(error, -EFBIG,
-                       "the trackers' states need more room than the run's file has for a process");
-    uint32_t slots = plan->tracker_count > 0 ? MO_LEDGER_FIRST : 0;
-    bool known, locked;
-    r = take_place(fd, &header, slots, &base, &known, error);
+    memset(&header, 0, sizeof(header));
+    memcpy(header.magic, MO_LEDGER_MAGIC, sizeof(header.magic));
+    header.version = MO_LEDGER_VERSION;
+    header.header_size = sizeof(header);
+    header.binding = plan->binding;
+    r = plan_areas(&header, plan, error);
     if (r < 0)
         return r;
-    mapped = round_up(header.size, PAGE);
+    bool known, locked;
+    r = take_place(fd, &base, &known, error);
+    if (r < 0)
+        return r;
     struct mo_ledger_header *map = map_place(fd, base, &locked, error);
     if (map == NULL)
         return -ENOMEM;
-    guard_rest(map, &header, slots);
-    atomic_store(&header.threads_grown, slots);
     header.locked = locked;
     describe_process(&header, known);
     describe_program(&header, argc, argv);
     memcpy(map, &header, sizeof(header));
-    for (size_t i = 0; i < plan->tracker_count; i++)
-        links[i].ops = plan->trackers[i].ops;
+    for (size_t i = 0; i < MO_AREAS; i++)
+        atomic_store(&mappings[i], NULL);
+    fold_slot = plan->fold;
     ledger = map;
+    if (plan->state_count > 0) /* while the file is open */
+        back_with(fd, MO_THREADS, MO_LEDGER_FIRST * header.areas[MO_THREADS].unit);
     return 0;
 }
 
@@ -362,34 +505,14 @@ void mo_ledger_set_allocator(const char *name, const char *version) {
     COPY(ledger->allocator_version, version);
 }
 
-void *mo_ledger_process_state(size_t tracker) {
-    return at(ledger->trackers[tracker].process_offset);
-}
-
-size_t mo_ledger_thread_offset(size_t tracker) {
-    return ledger->trackers[tracker].thread_offset;
-}
-
-void mo_ledger_set_self(size_t tracker, void *self) {
-    links[tracker].self = self;
-}
-
-/* The process has shut itself in (seccomp): no system call is ours any more. */
-static _Atomic int shut_in;
-
-static int back_part(_Atomic uint64_t *so_far, uint64_t end);
-
-static int grow(uint32_t from);
-
 void mo_ledger_prepare_shut_in(void) {
     enum { ROOM = 512 }; /* for the note below */
     if (ledger == NULL || atomic_load(&shut_in))
         return;
-    uint32_t grown = atomic_load(&ledger->threads_grown);
-    if (ledger->tracker_count > 0 && grown <= MO_LEDGER_FIRST) /* some for new threads */
-        (void)grow(grown);
-    if (atomic_load(&ledger->notes_used) + ROOM <= MO_LEDGER_NOTES)
-        back_part(&notes_end, ledger->notes_offset + atomic_load(&ledger->notes_used) + ROOM);
+    const struct mo_area *threads = &ledger->areas[MO_THREADS];
+    if (threads->unit > sizeof(struct mo_ledger_thread)) /* some for new threads */
+        back(MO_THREADS, (MO_LEDGER_FIRST + MO_LEDGER_GROW) * threads->unit);
+    back(MO_NOTES, atomic_load(&ledger->areas[MO_NOTES].used) + ROOM);
 }
 
 void mo_ledger_shut_in(void) {
@@ -400,55 +523,27 @@ void mo_ledger_shut_in(void) {
                    "children and what its later threads do are not recorded");
 }
 
-/* ------------------------------------------------------------ more of the file */
-
-/* Backs whole pages with blocks and lets them be used; 0 or an errno. The file is opened
- * again: a descriptor kept open would be one of the program's. Any thread, any time. */
-static int back(uint64_t start, uint64_t end) {
-    if (start >= end)
-        return 0;
-    if (atomic_load(&shut_in))
-        return EPERM;
-    int fd = open_file();
-    int code = fd < 0 ? -fd : allocate(fd, base + start, base + end, false);
-    if (fd >= 0)
-        mo_kernel_close(fd);
-    if (code == 0)
-        code = (int)-mo_kernel(SYS_mprotect, (long)at(start), (long)(end - start),
-                               PROT_READ | PROT_WRITE, 0, 0, 0);
-    return code;
-}
-
-/* Backs a part up to `end`; false: there is no room. */
-static int back_part(_Atomic uint64_t *so_far, uint64_t end) {
-    uint64_t have = atomic_load(so_far);
-    if (end <= have)
-        return 1;
-    end = round_up(end, PAGE);
-    int code = back(page_of(have), end);
-    while (code == 0 && have < end && !atomic_compare_exchange_weak(so_far, &have, end))
-        ;
-    return code == 0;
-}
-
 /* ----------------------------------------------------------------- threads */
 
 static int thread_is_gone(int64_t tid) {
     return mo_kernel(SYS_tgkill, mo_kernel_pid(), tid, 0, 0, 0, 0) == -ESRCH;
 }
 
-/* Folds a slot into slot 0 and frees it. The caller has set `reclaiming`. */
-static void fold(struct mo_ledger_thread *slot) {
-    char *ended = (char *)slot_at(0);
-    for (size_t i = 0; i < ledger->tracker_count; i++) {
-        size_t offset = ledger->trackers[i].thread_offset;
-        if (links[i].ops->thread_end == NULL)
-            continue;
-        links[i].ops->thread_end(links[i].self, ended + offset, (char *)slot + offset);
-        memset((char *)slot + offset, 0, links[i].ops->thread_size);
-    }
-    slot->ending = 0;
-    atomic_store(&slot->tid, 0);
+/* Slots that may be used. */
+static uint64_t slots_backed(void) {
+    const struct mo_area *threads = &ledger->areas[MO_THREADS];
+    return threads->unit == 0 || atomic_load(&mappings[MO_THREADS]) == NULL
+               ? 0
+               : atomic_load(&threads->backed) / threads->unit;
+}
+
+static struct mo_ledger_thread *slot_at(uint64_t index) {
+    char *slots = atomic_load(&mappings[MO_THREADS]);
+    return (struct mo_ledger_thread *)(void *)(slots + index * ledger->areas[MO_THREADS].unit);
+}
+
+void *mo_ledger_slot(uint64_t index) {
+    return ledger != NULL && index < slots_backed() ? slot_at(index) : NULL;
 }
 
 /* Takes back the slots of threads that are gone. A `tid` of the caller's own on
@@ -456,25 +551,16 @@ static void fold(struct mo_ledger_thread *slot) {
 static void reclaim(int64_t own_tid) {
     if (atomic_exchange(&reclaiming, 1) != 0)
         return;
-    uint32_t grown = atomic_load(&ledger->threads_grown);
-    for (uint32_t i = 1; i < grown; i++) {
+    for (uint64_t i = 1, count = slots_backed(); i < count; i++) {
         struct mo_ledger_thread *slot = slot_at(i);
         int64_t tid = atomic_load(&slot->tid);
-        if (tid != 0 && slot->ending && (tid == own_tid || thread_is_gone(tid)))
-            fold(slot);
+        if (tid != 0 && slot->ending && (tid == own_tid || thread_is_gone(tid))) {
+            fold_slot(slot_at(0), slot);
+            slot->ending = 0;
+            atomic_store(&slot->tid, 0);
+        }
     }
     atomic_store(&reclaiming, 0);
-}
-
-/* Backs the next slots with blocks. Several threads may do it at once. */
-static int grow(uint32_t from) {
-    if (from >= most_slots)
-        return ENOSPC;
-    uint32_t to = from + MO_LEDGER_GROW < most_slots ? from + MO_LEDGER_GROW : most_slots;
-    int code = back(grown_end(ledger, from), grown_end(ledger, to));
-    if (code == 0)
-        atomic_compare_exchange_strong(&ledger->threads_grown, &from, to);
-    return code;
 }
 
 /* Some threads share a slot. */
@@ -483,22 +569,24 @@ static void say_full(int code) {
     atomic_store(&ledger->shares_slots, 1);
     if (atomic_exchange(&said_full, 1) != 0)
         return;
-    if (atomic_load(&ledger->threads_grown) >= most_slots)
+    if (code == -ENOSPC)
         snprintf(text, sizeof(text), "more threads at once than the ledger has room for");
     else
         snprintf(text, sizeof(text), "no room for more threads in the ledger (%s)",
-                 code == EPERM ? "the process has shut itself in" : strerrordesc_np(code));
+                 code == -EPERM ? "the process has shut itself in" : strerrordesc_np(-code));
     strcat(text, ": some share their counters, which may miss events and are left out");
     mo_ledger_note(MEMOPT_NOTE_WARNING, text);
 }
 
-static struct mo_ledger_thread *take_free_slot(uint32_t grown, int64_t tid) {
-    for (uint32_t i = 1; i < grown; i++) {
+static struct mo_ledger_thread *take_free_slot(int64_t tid) {
+    for (uint64_t i = 1, count = slots_backed(); i < count; i++) {
         int64_t free_slot = 0;
         struct mo_ledger_thread *slot = slot_at(i);
         if (atomic_load_explicit(&slot->tid, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong(&slot->tid, &free_slot, tid))
+            atomic_compare_exchange_strong(&slot->tid, &free_slot, tid)) {
+            raise_used(MO_THREADS, (i + 1) * ledger->areas[MO_THREADS].unit);
             return slot;
+        }
     }
     return NULL;
 }
@@ -514,28 +602,29 @@ static int64_t tid_from_mutex(void) {
 }
 
 void *mo_ledger_attach(void) {
-    struct mo_ledger_thread *found = NULL;
-    if (atomic_load(&shut_in)) {
-        uint32_t grown = atomic_load(&ledger->threads_grown);
-        found = take_free_slot(grown, tid_from_mutex());
-        if (found == NULL) {
-            say_full(EPERM);
-            found = slot_at(grown - 1);
-        }
-        return found;
-    }
+    if (ledger == NULL)
+        return NULL;
     int64_t tid = tid_from_mutex();
-    for (int reclaimed = 0; found == NULL;) {
-        uint32_t grown = atomic_load(&ledger->threads_grown);
-        found = take_free_slot(grown, tid);
-        int code = 0;
-        if (found == NULL && !reclaimed) {
-            reclaim(tid);
-            reclaimed = 1;
-        } else if (found == NULL && (code = grow(grown)) != 0) {
-            found = slot_at(grown - 1);
-            say_full(code);
-        }
+    struct mo_ledger_thread *found = take_free_slot(tid);
+    if (found == NULL && !atomic_load(&shut_in)) {
+        reclaim(tid);
+        found = take_free_slot(tid);
+    }
+    int code = atomic_load(&shut_in) ? -EPERM : 0;
+    while (found == NULL && code == 0) {
+        uint64_t have = slots_backed(),
+                 want = have == 0 ? MO_LEDGER_FIRST : have + MO_LEDGER_GROW;
+        code = back(MO_THREADS, want * ledger->areas[MO_THREADS].unit);
+        if (code == -ENOSPC && slots_backed() == have) /* what is left may be fewer */
+            code = back(MO_THREADS, (have + 1) * ledger->areas[MO_THREADS].unit);
+        if (code == 0 || slots_backed() > have)
+            found = take_free_slot(tid);
+    }
+    if (found == NULL) {
+        uint64_t have = slots_backed();
+        say_full(code);
+        if (have > 1)
+            found = slot_at(have - 1);
     }
     return found;
 }
@@ -550,14 +639,11 @@ void mo_ledger_detach(void *slot) {
 struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocator) {
     if (ledger == NULL)
         return NULL;
-    uint32_t index = atomic_fetch_add(&ledger->heaps_used, 1);
-    if (index >= MO_LEDGER_HEAPS) {
-        atomic_store(&ledger->heaps_used, MO_LEDGER_HEAPS);
+    uint64_t offset;
+    if (claim(MO_HEAPS, sizeof(struct mo_ledger_heap), &offset) < 0)
         return NULL;
-    }
-    struct mo_ledger_heap *heap = (struct mo_ledger_heap *)at(ledger->heaps_offset) + index;
-    if (!back_part(&heaps_end, ledger->heaps_offset + (index + 1) * sizeof(*heap)))
-        return NULL; /* the reader passes over a slot that reads as zeros */
+    struct mo_ledger_heap *heap =
+        (struct mo_ledger_heap *)(void *)(atomic_load(&mappings[MO_HEAPS]) + offset);
     COPY(heap->name, name);
     COPY(heap->allocator, allocator);
     atomic_store(&heap->limit, UINT64_MAX);
@@ -565,19 +651,21 @@ struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocat
     return heap;
 }
 
-/* `head` and `text` one after the other. */
+uint32_t mo_ledger_heap_number(const struct mo_ledger_heap *heap) {
+    const char *first = atomic_load(&mappings[MO_HEAPS]);
+    return (uint32_t)(((const char *)heap - first) / (ptrdiff_t)sizeof(*heap)) + 1;
+}
+
+/* `head`, `separator` and `text` one after the other. */
 static int append(int level, const char *head, const char *separator, const char *text) {
     if (ledger == NULL)
         return -EINVAL;
     const char *parts[] = {head, separator, text};
-    uint64_t need = strlen(head) + strlen(separator) + strlen(text) + 2;
-    uint64_t offset = atomic_load(&ledger->notes_used);
-    do {
-        if (need > MO_LEDGER_NOTES - offset ||
-            !back_part(&notes_end, ledger->notes_offset + offset + need))
-            return -ENOSPC;
-    } while (!atomic_compare_exchange_weak(&ledger->notes_used, &offset, offset + need));
-    char *note = at(ledger->notes_offset + offset), *to = note + 1;
+    uint64_t need = strlen(head) + strlen(separator) + strlen(text) + 2, offset;
+    int code = claim(MO_NOTES, need, &offset);
+    if (code < 0)
+        return code;
+    char *note = atomic_load(&mappings[MO_NOTES]) + offset, *to = note + 1;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         to = stpcpy(to, parts[i]);
     note[0] = (char)level;
@@ -592,90 +680,28 @@ void mo_ledger_event(const char *kind, const char *text) {
     if (ledger == NULL)
         return;
     char time[32] = " ", *end = time + sizeof(time); /* " 123\n" */
-    uint64_t since = clock_ns(CLOCK_BOOTTIME) - ledger->begun;
-    mo_text_put(mo_text_put_number(time + 1, end, since), end, "\n");
+    mo_text_put(mo_text_put_number(time + 1, end, mo_ledger_clock()), end, "\n");
     append(MO_LEDGER_EVENT, kind, time, text);
 }
 
 /* -------------------------------------------------------------------- fork */
 
-/* What the child starts from is taken before the fork, as afterwards the parent runs on
- * and changes the shared pages: the heaps, the trackers' process state, the slots. */
-static struct {
-    char *memory;
-    size_t size;
-    uint32_t heaps, slots;
-} snapshot MO_WRITTEN_AT_FORK;
-
-static size_t heaps_size(void) {
-    return snapshot.heaps * sizeof(struct mo_ledger_heap);
-}
-static size_t process_size(void) {
-    return ledger->threads_offset - ledger->process_offset;
-}
-
-static uint32_t used_slots(void) {
-    uint32_t slots = atomic_load(&ledger->threads_grown);
-    while (slots > 1 && atomic_load(&slot_at(slots - 1)->tid) == 0)
-        slots--;
-    return slots;
-}
-
-/* The heaps whose slots are backed by blocks. */
-static uint32_t used_heaps(void) {
-    uint64_t used = atomic_load(&ledger->heaps_used),
-             room =
-                 (atomic_load(&heaps_end) - ledger->heaps_offset) / sizeof(struct mo_ledger_heap);
-    return (uint32_t)(used < room ? used : room);
-}
-
-void mo_ledger_before_fork(void *own_slot) {
-    (void)own_slot;
-    if (ledger == NULL || atomic_load(&shut_in))
-        return;
-    uint32_t slots = ledger->tracker_count > 0 ? used_slots() : 0, heaps = used_heaps();
-    size_t size = heaps * sizeof(struct mo_ledger_heap) +
-                  (slots > 0 ? process_size() + slots * ledger->thread_stride : 0);
-    snapshot.slots = snapshot.heaps = 0;
-    if (snapshot.size < size) {
-        size_t room = round_up(size, PAGE);
-        void *fresh = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (snapshot.memory != NULL)
-            munmap(snapshot.memory, snapshot.size);
-        snapshot.memory = NULL;
-        snapshot.size = 0;
-        if (fresh == MAP_FAILED)
-            return;
-        snapshot.memory = fresh;
-        snapshot.size = room;
-    }
-    snapshot.heaps = heaps;
-    snapshot.slots = slots;
-    if (heaps > 0)
-        memcpy(snapshot.memory, at(ledger->heaps_offset), heaps_size());
-    if (slots > 0) {
-        memcpy(snapshot.memory + heaps_size(), at(ledger->process_offset), process_size());
-        memcpy(snapshot.memory + heaps_size() + process_size(), slot_at(0),
-               slots * ledger->thread_stride);
-    }
-}
-
-/* The child's own ledger, mapped anywhere, its header as the child's; NULL: there is none,
- * which the parent's says. */
-static struct mo_ledger_header *begin_child(void) {
+/* The child's own header, mapped anywhere; NULL, and *ret_code: there is none, which the
+ * parent's says. */
+static struct mo_ledger_header *begin_child(int *ret_code) {
     static struct memopt_error error; /* large, and nobody else is here */
-    int fd = open_file();
     bool known, locked;
-    uint64_t place;
+    uint64_t place = 0;
     struct mo_ledger_header *child = NULL;
+    int fd = open_file(), code = fd;
     if (fd < 0)
         mo_fail(&error, fd, "cannot open the ledgers '%s': %s", path, strerrordesc_np(-fd));
-    else if (take_place(fd, ledger, atomic_load(&ledger->threads_grown), &place, &known, &error) ==
-             0)
+    else if ((code = take_place(fd, &place, &known, &error)) == 0)
         child = map_place(fd, place, &locked, &error);
     if (fd >= 0)
         mo_kernel_close(fd);
     if (child == NULL) {
+        *ret_code = error.code;
         mo_error_prefix(&error, "its child %d is not counted", mo_kernel_pid());
         if (append(MEMOPT_NOTE_WARNING, "", "", error.message) < 0)
             leave_word(strerrordesc_np(-error.code)); /* that needs no descriptor */
@@ -685,12 +711,19 @@ static struct mo_ledger_header *begin_child(void) {
     enum { MAGIC = sizeof(child->magic) };
     memcpy((char *)child + MAGIC, (char *)ledger + MAGIC, sizeof(*child) - MAGIC);
     child->locked = locked;
-    atomic_store(&child->notes_used, 0);
     child->forked = 1;
+    child->parent = base;
     atomic_store(&child->failures, 0);
     atomic_store(&child->shares_slots, 0);
     child->figures = (struct mo_ledger_figures){.sequence = 0};
+    memset(&child->totals, 0, sizeof(child->totals));
+    child->boot_bytes = 0;
     child->end_time = 0;
+    for (size_t i = 0; i < MO_AREAS; i++) {
+        atomic_store(&child->areas[i].backed, 0);
+        atomic_store(&child->areas[i].used, 0);
+        atomic_store(&child->areas[i].full_at, 0);
+    }
     describe_process(child, known);
     uint64_t magic;
     memcpy(&magic, MO_LEDGER_MAGIC, sizeof(magic));
@@ -699,83 +732,42 @@ static struct mo_ledger_header *begin_child(void) {
     return child;
 }
 
-/* Puts the child's own memory, a file's or else nobody's, where the ledger was. */
-static int replace_mapping(void) {
-    struct mo_ledger_header *child = begin_child();
-    if (child != NULL) {
-        long at = mo_kernel(SYS_mremap, (long)child, (long)mapped, (long)mapped,
-                            MREMAP_MAYMOVE | MREMAP_FIXED, (long)ledger, 0);
-        if (at != (long)ledger)
-            return -ENOMEM;
-        guard_rest(ledger, ledger, atomic_load(&ledger->threads_grown));
-        return 0;
+/* The parent's areas go; those of trackers, who know the address, leave theirs reserved. */
+static int leave_areas(void) {
+    for (size_t i = 0; i < MO_AREAS; i++) {
+        char *map = atomic_load(&mappings[i]);
+        if (map == NULL)
+            continue;
+        uint64_t limit = ledger->areas[i].limit;
+        int code = 0;
+        if (i < MO_CORE_AREAS) {
+            mo_kernel(SYS_munmap, (long)map, (long)limit, 0, 0, 0, 0);
+            atomic_store(&mappings[i], NULL);
+        } else if (mo_kernel_map(map, limit, PROT_NONE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0,
+                                 &code) == NULL) {
+            return code;
+        }
     }
-    static struct mo_ledger_header header;
-    memcpy(&header, ledger, sizeof(header));
-    path[0] = '\0';
-    if (mmap(ledger, mapped, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-        return -ENOMEM;
-    atomic_store(&notes_end, UINT64_MAX);
-    atomic_store(&heaps_end, header.process_offset);
-    memcpy(ledger, &header, sizeof(header));
-    atomic_store(&ledger->notes_used, 0);
     return 0;
 }
 
-int mo_ledger_after_fork_child(void *own_slot) {
+int mo_ledger_after_fork_child(void) {
     if (ledger == NULL)
         return 0;
-    if (atomic_load(&shut_in)) {
+    int code = 0;
+    struct mo_ledger_header *child = atomic_load(&shut_in) ? NULL : begin_child(&code);
+    if (child == NULL)
+        code = code < 0 ? code : -EPERM;
+    else if ((code = leave_areas()) == 0 &&
+             mo_kernel(SYS_mremap, (long)child, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+                       (long)ledger, 0) != (long)ledger)
+        code = -ENOMEM;
+    if (code < 0)
         ledger = NULL;
-        return -EPERM;
-    }
-    size_t own = own_slot == NULL
-                     ? 0
-                     : ((size_t)((char *)own_slot - (char *)slot_at(0))) / ledger->thread_stride;
-    if (replace_mapping() < 0) {
-        ledger = NULL;
-        return -ENOMEM;
-    }
     atomic_store(&reclaiming, 0);
-    /* A heap keeps its slot in the child. */
-    if (snapshot.heaps > 0) {
-        if (!back_part(&heaps_end, ledger->heaps_offset + heaps_size()) &&
-            mmap(at(ledger->heaps_offset), round_up(heaps_size(), PAGE), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
-            ledger = NULL;
-            return -ENOMEM;
-        }
-        memcpy(at(ledger->heaps_offset), snapshot.memory, heaps_size());
-    }
-    if (snapshot.slots == 0) {
-        if (own != 0)
-            atomic_store(&slot_at(own)->tid, mo_kernel(SYS_gettid, 0, 0, 0, 0, 0, 0));
-        return 0;
-    }
-    memcpy(at(ledger->process_offset), snapshot.memory + heaps_size(), process_size());
-    /* The trackers see the parent's threads, the child's own first, and leave in
-     * the child's slot what it starts with. */
-    static void *states[MO_LEDGER_THREADS];
-    char *copies = snapshot.memory + heaps_size() + process_size();
-    for (size_t i = 0; i < ledger->tracker_count; i++) {
-        size_t offset = ledger->trackers[i].thread_offset;
-        size_t count = 0;
-        if (own != 0)
-            states[count++] = copies + own * ledger->thread_stride + offset;
-        for (size_t s = 0; s < snapshot.slots; s++)
-            if (s != own)
-                states[count++] = copies + s * ledger->thread_stride + offset;
-        if (own == 0 || links[i].ops->fork_child == NULL)
-            continue;
-        links[i].ops->fork_child(links[i].self, mo_ledger_process_state(i), states, count);
-    }
-    for (size_t s = 0; s < snapshot.slots; s++)
-        if (s == own || s == 0)
-            memcpy(slot_at(s), copies + s * ledger->thread_stride, ledger->thread_stride);
-    if (own != 0)
-        atomic_store(&slot_at(own)->tid, mo_kernel(SYS_gettid, 0, 0, 0, 0, 0, 0));
-    return 0;
+    atomic_store(&said_full, 0);
+    return code;
 }
 
 /* --------------------------------------------------------------------- end */

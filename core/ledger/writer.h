@@ -1,17 +1,20 @@
 /*
  * writer.h - the writing side of the ledger, inside the watched program.
  *
- * One ledger a process. It is created by the shim's (or the agent's)
- * constructor and stays mapped at one address for the life of the process: in
- * the child of a fork the child's own file is mapped over the parent's, so
- * every pointer into it stays good.
+ * One record a process. It is begun by the shim's (or the agent's) constructor. Its header
+ * stays mapped at one address for the life of the process, in a forked child, too, where it is
+ * the child's own; its areas are mapped when they are first used.
  *
  *   vocabulary   slot: one thread's counters. ended slot: slot 0, what threads
  *                that are gone have counted. ending: a thread whose destructors
  *                run; it may still allocate, so its slot is folded into slot 0
  *                only when the kernel says that the thread is gone.
  *
- * Nothing here allocates from the program's heap. attach() is wait-free but for
+ * A forked child begins with empty areas. Whoever has something in one (a slot, a heap, an area
+ * of its own) puts what is to go on there into the child's after mo_ledger_after_fork_child();
+ * what pointed into the parent's is not to be used any more.
+ *
+ * Nothing here allocates from the program's heap. Growth is wait-free but for
  * the system calls it makes; no thread ever waits for another.
  */
 #ifndef MO_LEDGER_WRITER_H
@@ -21,17 +24,30 @@
 
 #include <memopt/plugin.h>
 
+#include <stdbool.h>
+
+enum {
+    MO_LEDGER_FIRST = 2, /* slots at the start; few, as all ledgers of a run are in RAM */
+    MO_LEDGER_GROW = 8,
+};
+
+/* What each thread's slot holds besides its head: an entry of the directory. */
+struct mo_slot_state {
+    const char *name;
+    uint32_t version, size;
+    uint32_t offset; /* out: where it is in the slot */
+};
+
 struct mo_ledger_plan {
     const char *directory; /* absolute, private to the run */
     uint32_t binding;      /* as in the header */
-    size_t tracker_count;
-    struct {
-        const char *name;
-        const struct memopt_tracker_ops *ops;
-    } trackers[MO_LEDGER_TRACKERS];
+    struct mo_slot_state *states;
+    size_t state_count; /* 0: nothing is counted by thread */
+    /* A thread is gone: `slot` into `ended`; both as attach() gives them. One call at a time. */
+    void (*fold)(void *ended, void *slot);
 };
 
-/* Creates and maps DIRECTORY/PID.N.ledger. The arguments are the program's. Call once. */
+/* Takes a place in the run's file and maps its header. The arguments are the program's. */
 int mo_ledger_create(const struct mo_ledger_plan *plan, int argc, char *const *argv,
                      struct memopt_error *error);
 
@@ -44,38 +60,47 @@ int mo_ledger_left_word(void);
 void mo_ledger_prepare_shut_in(void);
 void mo_ledger_shut_in(void);
 
-/* The mapping, or NULL if there is none. */
+/* The header, or NULL if there is none. */
 struct mo_ledger_header *mo_ledger(void);
 
 void mo_ledger_set_allocator(const char *name, const char *version);
 
-/* A tracker's process state. */
-void *mo_ledger_process_state(size_t tracker);
-/* Where in a thread's slot a tracker's state is. */
-size_t mo_ledger_thread_offset(size_t tracker);
+/* ------------------------------------------------------------------ areas */
 
-/* Tells the ledger what stands behind tracker number `tracker`, once opened: its
- * thread_end and fork_child are called with this. */
-void mo_ledger_set_self(size_t tracker, void *self);
+/* A new area, for as long as the process lives: `limit` elements of `unit` bytes, or as many
+ * as there is room for. NULL: there is no ledger, or no room for another area. At the start
+ * of the process only. */
+void *mo_ledger_area(const char *name, uint32_t version, uint32_t unit, uint64_t limit,
+                     struct memopt_error *error);
+/* Its first `count` elements are in use from now on. 0 or -errno; -ENOSPC: it is full, which
+ * the directory says from now on. Any thread, async-signal-safe. */
+int mo_ledger_area_back(void *area, uint64_t count);
 
-/* A slot for the calling thread; never NULL once create() has succeeded: with
- * more threads than slots the last slot is shared, and a note says so. */
+/* The slots that there are, those of ended threads included, from 0; NULL: no more. */
+void *mo_ledger_slot(uint64_t index);
+/* A slot for the calling thread. With more threads than slots the last one is shared, and a
+ * note says so. NULL: there is none at all. */
 void *mo_ledger_attach(void);
 /* From a thread's destructor: the slot may be taken back when the thread is gone. */
 void mo_ledger_detach(void *slot);
 
+/* A slot for a heap, named, with used = 1; NULL: no room. */
 struct mo_ledger_heap *mo_ledger_heap_slot(const char *name, const char *allocator);
+/* A heap's number in this process: 1 and up. */
+uint32_t mo_ledger_heap_number(const struct mo_ledger_heap *heap);
 
 /* Appends a note or an event; async-signal-safe. Dropped when there is no room. */
 void mo_ledger_note(int level, const char *text);
 void mo_ledger_event(const char *kind, const char *text);
 
-void mo_ledger_before_fork(void *own_slot);
-/* Gives the child a ledger of its own. If no file can be made, the child counts
- * into private memory that nobody reads, and the parent's ledger gets a note.
- * `own_slot` stays valid. -ENOMEM: not even that memory is there (RLIMIT_AS); -EPERM:
- * it is shut in; the child has no ledger, and as the parent's is still mapped, must not count. */
-int mo_ledger_after_fork_child(void *own_slot);
+/* Since the record was begun, in ns, to a tick of the kernel's. No system call. */
+uint64_t mo_ledger_clock(void);
+
+/* ------------------------------------------------------------------- fork */
+
+/* Gives the child of a fork a record of its own. A negative errno: it has none, which the
+ * parent's says as far as there is room. */
+int mo_ledger_after_fork_child(void);
 
 /* What the backend has just said of itself. One thread at a time. */
 void mo_ledger_set_figures(const struct memopt_figures *figures);

@@ -3,6 +3,8 @@
 
 #include "core/model/process.h"
 
+#include "core/account/read.h"
+#include "core/account/tally.h"
 #include "core/base/error.h"
 #include "core/model/model.h"
 #include "core/plugin/registry.h"
@@ -18,6 +20,7 @@ enum {
     EVENTS_MAXIMUM = 256, /* of a process; what is beyond is a note */
     NOTES_MAXIMUM = 512,  /* of a process; what is beyond is left out */
     TEXTS = 256,
+    TRACKERS = MO_AREAS,
 };
 
 struct tracker {
@@ -29,7 +32,7 @@ struct mo_process_reader {
     struct memopt_report *report;
     struct mo_config *config;
     int trackers_are_loaded;
-    struct tracker trackers[MO_LEDGER_TRACKERS];
+    struct tracker trackers[TRACKERS];
     size_t tracker_count;
     const char *texts[TEXTS]; /* that many processes share, by a hash */
 };
@@ -69,7 +72,7 @@ static int load_trackers(struct mo_process_reader *reader, struct memopt_error *
     int r = mo_config_fill(reader->config, "memopt", mo_section_memopt.table, &settings, error);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < settings.trackers.count && i < MO_LEDGER_TRACKERS; i++) {
+    for (size_t i = 0; i < settings.trackers.count && i < TRACKERS; i++) {
         struct mo_plugin *plugin;
         struct memopt_error why = MEMOPT_ERROR_INIT;
         if (mo_plugin_load(MEMOPT_TRACKER, settings.trackers.items[i], &plugin, &why) < 0) {
@@ -90,8 +93,8 @@ static int load_trackers(struct mo_process_reader *reader, struct memopt_error *
 }
 
 static int read_tracker(struct mo_process_reader *reader, const struct mo_ledger_copy *ledger,
-                        size_t i, struct memopt_process *process, struct memopt_error *error) {
-    const struct mo_ledger_tracker *state = &ledger->header.trackers[i];
+                        const struct mo_area *state, struct memopt_process *process,
+                        struct memopt_error *error) {
     const struct tracker *tracker = NULL;
     for (size_t t = 0; t < reader->tracker_count && tracker == NULL; t++)
         if (strcmp(reader->trackers[t].plugin->descriptor.name, state->name) == 0)
@@ -104,23 +107,55 @@ static int read_tracker(struct mo_process_reader *reader, const struct mo_ledger
         return 0;
     }
     const struct memopt_tracker_ops *ops = &tracker->plugin->ops.tracker;
-    if (ops->state_version != state->state_version) {
+    if (ops->state_version != state->version) {
         mo_report_note(reader->report, MEMOPT_NOTE_WARNING, process->pid,
                        "the tracker '%s' left data of version %u, this memopt reads version %u: "
                        "left out",
-                       state->name, state->state_version, ops->state_version);
+                       state->name, state->version, ops->state_version);
         return 0;
     }
     struct mo_ledger_section section;
-    mo_ledger_section_at(ledger, i, &section);
+    if (ops->report == NULL || mo_ledger_section_of(ledger, state->name, &section) < 0)
+        return 0;
     struct memopt_error why = MEMOPT_ERROR_INIT;
-    int r =
-        ops->report(&mo_host, tracker->settings, &section.public, reader->report, process, &why);
+    int r = ops->report(&mo_host, tracker->settings, &section.public, reader->report, process, &why);
     if (r == -ENOMEM)
         return no_memory(error);
     if (r < 0)
         mo_report_note(reader->report, MEMOPT_NOTE_WARNING, process->pid, "%s", why.message);
     return 0;
+}
+
+/* The counts, then what each tracker left. */
+static int read_states(struct mo_process_reader *reader, const struct mo_ledger_copy *ledger,
+                       struct memopt_process *process, struct memopt_error *error) {
+    struct memopt_error why = MEMOPT_ERROR_INIT;
+    int r = mo_counts_read(ledger, reader->report, process, &why);
+    if (r == -ENOMEM)
+        return no_memory(error);
+    if (r < 0)
+        mo_report_note(reader->report, MEMOPT_NOTE_WARNING, process->pid, "%s", why.message);
+    r = 0;
+    for (size_t i = MO_CORE_AREAS; i < MO_AREAS && r == 0; i++) {
+        const struct mo_area *state = &ledger->header.areas[i];
+        if (state->flags & MO_AREA_IN_SLOT && strcmp(state->name, MO_TALLY_NAME) != 0)
+            r = read_tracker(reader, ledger, state, process, error);
+    }
+    return r;
+}
+
+/* Threads that share counters have a note of their own. */
+static void say_what_was_full(struct mo_process_reader *reader, const struct mo_ledger_copy *ledger,
+                              int64_t pid) {
+    for (size_t i = 0; i < MO_AREAS; i++) {
+        const struct mo_area *area = &ledger->header.areas[i];
+        uint64_t since = atomic_load(&area->full_at);
+        if (area->name[0] != '\0' && since != 0 && i != MO_THREADS)
+            mo_report_note(reader->report, MEMOPT_NOTE_WARNING, pid,
+                           "no room for more %s in the ledger, %.1f s after it was begun: what "
+                           "came later is not recorded",
+                           area->name, (double)since / 1e9);
+    }
 }
 
 /* ---------------------------------------------------------------- a process */
@@ -262,8 +297,9 @@ int mo_process_read(struct mo_process_reader *reader, const struct mo_ledger_cop
     }
     if (r == 0)
         r = read_heaps(reader, ledger, process, error);
-    for (size_t i = 0; i < h->tracker_count && r == 0; i++)
-        r = read_tracker(reader, ledger, i, process, error);
+    if (r == 0)
+        r = read_states(reader, ledger, process, error);
+    say_what_was_full(reader, ledger, process->pid);
     if (atomic_load(&h->shares_slots) != 0) {
         process->has_counts = 0;
         process->thread_count = process->histogram_count = 0;

@@ -215,17 +215,6 @@ static uint64_t purge_nothing(void) {
     return 0;
 }
 
-static int open_nothing(const struct memopt_host *host, const void *settings, void *process,
-                        void **ret_self, struct memopt_error *error) {
-    (void)host, (void)settings, (void)process, (void)error;
-    *ret_self = NULL;
-    return 0;
-}
-
-static void keep_copy(void *self, void *process, void *const *threads, size_t thread_count) {
-    (void)self, (void)process, (void)threads, (void)thread_count;
-}
-
 static int complete_allocator(struct mo_plugin *plugin, struct memopt_error *error) {
     struct memopt_allocator_ops *ops = &plugin->ops.allocator;
     const struct {
@@ -262,25 +251,6 @@ static int complete_allocator(struct mo_plugin *plugin, struct memopt_error *err
     return 0;
 }
 
-static int complete_tracker(struct mo_plugin *plugin, struct memopt_error *error) {
-    struct memopt_tracker_ops *ops = &plugin->ops.tracker;
-    if (ops->bounds != NULL && (ops->alloc == NULL || ops->free == NULL))
-        return mo_fail(error, -ENOEXEC,
-                       "plugin '%s': it has the operation 'bounds' but not '%s', for which "
-                       "counting in place stands",
-                       plugin->path, ops->alloc == NULL ? "alloc" : "free");
-    if (ops->bounds != NULL && ops->thread_size < sizeof(struct memopt_tally))
-        return mo_fail(error, -ENOEXEC,
-                       "plugin '%s': it has the operation 'bounds', but its thread_size of %zu has "
-                       "no room for the struct memopt_tally of %zu bytes to begin with",
-                       plugin->path, ops->thread_size, sizeof(struct memopt_tally));
-    if (ops->open == NULL)
-        ops->open = open_nothing;
-    if (ops->fork_child == NULL)
-        ops->fork_child = keep_copy;
-    return 0;
-}
-
 int mo_check_ops(struct mo_plugin *plugin, struct memopt_error *error) {
     const struct mo_kind *kind = mo_kind(plugin->descriptor.kind);
     size_t size;
@@ -305,7 +275,8 @@ int mo_check_ops(struct mo_plugin *plugin, struct memopt_error *error) {
         must = plugin->ops.allocator.open != NULL;
         break;
     case MEMOPT_TRACKER:
-        must = plugin->ops.tracker.report != NULL;
+        must = plugin->ops.tracker.report != NULL ||
+               (plugin->ops.tracker.flags & MEMOPT_TRACKER_COUNTS) != 0;
         break;
     case MEMOPT_REPORTER:
         must = plugin->ops.reporter.write != NULL;
@@ -319,6 +290,5 @@ int mo_check_ops(struct mo_plugin *plugin, struct memopt_error *error) {
                        "have",
                        plugin->path, kind->last_must, kind->name);
     return plugin->descriptor.kind == MEMOPT_ALLOCATOR ? complete_allocator(plugin, error)
-           : plugin->descriptor.kind == MEMOPT_TRACKER ? complete_tracker(plugin, error)
                                                        : 0;
 }

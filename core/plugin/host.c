@@ -100,6 +100,20 @@ static void host_event(const char *kind, const char *format, ...) {
     va_end(arguments);
 }
 
+/* Of a process that has no ledger, or whose owner says otherwise. */
+static void *no_area(const char *name, uint32_t version, uint32_t unit, uint64_t limit,
+                     struct memopt_error *error) {
+    (void)version, (void)unit, (void)limit;
+    return mo_fail(error, -ENOENT, "there is no ledger for the area '%s'", name), NULL;
+}
+static int no_area_back(void *area, uint64_t count) {
+    (void)area, (void)count;
+    return -ENOENT;
+}
+static uint64_t no_clock(void) {
+    return 0;
+}
+
 struct memopt_host mo_host = {
     .abi_major = MEMOPT_ABI_MAJOR,
     .abi_minor = MEMOPT_ABI_MINOR,
@@ -108,4 +122,7 @@ struct memopt_host mo_host = {
     .note = host_note,
     .fail = mo_fail,
     .event = host_event,
+    .area = no_area,
+    .area_back = no_area_back,
+    .clock = no_clock,
 };

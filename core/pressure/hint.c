@@ -352,7 +352,9 @@ int memopt_purge_hint_new(const struct memopt_purge_hint_options *given,
         return mo_fail(error, -ENOMEM, "out of memory for a purge hint");
     enlist(hint);
     if (options.background) {
+        mo_runtime_own_begin();
         code = mo_thread_start(&hint->thread, watch_idleness, hint);
+        mo_runtime_own_end();
         if (code < 0) {
             delist(hint);
             free_hint(hint);

@@ -614,7 +614,9 @@ int memopt_pressure_start(const struct memopt_pressure_options *given, struct me
     atomic_store(&level_now, MEMOPT_PRESSURE_CALM);
     atomic_store(&next_poll, 0);
     if (options.background) {
+        mo_runtime_own_begin();
         code = mo_thread_start(&watch->thread, poll_in_background, watch);
+        mo_runtime_own_end();
         if (code < 0) {
             atomic_store(&current, NULL);
             free_watch(watch);

@@ -150,7 +150,7 @@ static int read_record(struct memopt_report *report, const char *directory,
     }
     mo_ledgers_close(&file);
     code = code == -ENOMEM ? no_memory(error) : 0;
-    if (code == 0 && own.bytes != NULL &&
+    if (code == 0 && own.header.pid != 0 &&
         (code = mo_process_reader_new(report, mo_runtime_config("memopt"), &reader, error)) == 0)
         code = mo_process_read(reader, &own, error);
     mo_process_reader_free(reader);
@@ -286,6 +286,7 @@ int memopt_report(struct memopt_error *error) {
     if (code < 0)
         return code;
     struct memopt_report *report = NULL;
+    mo_runtime_own_begin();
     code = mo_runtime_start(error);
     if (code == 0)
         code = mo_report_new(&report, error);
@@ -294,6 +295,7 @@ int memopt_report(struct memopt_error *error) {
     if (code == 0)
         code = mo_report_write(report, mo_runtime_config("memopt"), 0, error);
     mo_report_free(report);
+    mo_runtime_own_end();
     mo_runtime_leave();
     return code;
 }

@@ -85,6 +85,7 @@ int mo_backend_open(const char *allocator, struct mo_backend **ret_backend,
         return mo_fail(error, -ENOMEM, "out of memory for allocator '%s'", allocator);
     backend->plugin = plugin;
     bool is_process = plugin == of_process;
+    backend->is_process = is_process;
     backend->is_shims = is_process && services->allocator_is_open;
     if (!backend->is_shims && (code = open_plugin(plugin, &backend->malloc, error)) < 0)
         return code;

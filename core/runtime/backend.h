@@ -15,6 +15,7 @@
 struct mo_backend {
     struct mo_plugin *plugin;
     struct memopt_malloc malloc;
+    int is_process; /* the program's malloc is its */
     int is_shims; /* the shim has opened it and calls its fork operations */
     struct mo_backend *next;
 };

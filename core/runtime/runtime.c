@@ -101,8 +101,23 @@ int mo_runtime_is_run(void) {
 const struct mo_program_services *mo_runtime_services(void) {
     if (!runtime.looked)
         runtime.services = dlsym(RTLD_DEFAULT, MO_PROGRAM_SERVICES_SYMBOL);
+    /* of another memopt's shim */
+    if (runtime.services != NULL && runtime.services->version != MO_PROGRAM_SERVICES)
+        runtime.services = NULL;
     runtime.looked = 1;
     return runtime.services;
+}
+
+void mo_runtime_own_begin(void) {
+    const struct mo_program_services *services = mo_runtime_services();
+    if (services != NULL && services->own_begin != NULL)
+        services->own_begin();
+}
+
+void mo_runtime_own_end(void) {
+    const struct mo_program_services *services = mo_runtime_services();
+    if (services != NULL && services->own_end != NULL)
+        services->own_end();
 }
 
 int mo_runtime_blame(const struct mo_config *config, const char *section, const char *key,
@@ -166,6 +181,13 @@ static int start(const char *config_file, struct memopt_error *error) {
     return 0;
 }
 
+static int start_as_memopts(const char *config_file, struct memopt_error *error) {
+    mo_runtime_own_begin();
+    int code = start(config_file, error);
+    mo_runtime_own_end();
+    return code;
+}
+
 int memopt_init(const char *config_file, struct memopt_error *error) {
     int code = mo_runtime_enter(error, "read the configuration");
     if (code < 0)
@@ -175,11 +197,11 @@ int memopt_init(const char *config_file, struct memopt_error *error) {
                        "the configuration has been read already: call memopt_init() before any "
                        "other function of the library");
     else
-        code = start(config_file, error);
+        code = start_as_memopts(config_file, error);
     mo_runtime_leave();
     return code;
 }
 
 int mo_runtime_start(struct memopt_error *error) {
-    return start(NULL, error);
+    return start_as_memopts(NULL, error);
 }

@@ -35,6 +35,10 @@ void mo_runtime_fork_child(int had_it);
 int mo_runtime_start(struct memopt_error *error);
 /* What the shim or the agent offers, or NULL. */
 const struct mo_program_services *mo_runtime_services(void);
+/* Where allocations are counted: those of the calling thread in between are memopt's own, and
+ * are not. They nest; no function of the program's may be called in between. */
+void mo_runtime_own_begin(void);
+void mo_runtime_own_end(void);
 
 /* After start: the configuration that has `section`: the run's, else the one given to
  * memopt_init(). */

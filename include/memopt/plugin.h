@@ -186,6 +186,19 @@ struct memopt_host {
      * functions get names if a line "  build-id HEX PATH" says which file PATH was. May be
      * called from a signal handler if the format is "%s". */
     void (*event)(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
+    /* [program] In a tracker's open(): room for `limit` elements of `unit` bytes in the
+     * process's ledger, under a name of [a-z0-9-] that report() finds it by. The address stays
+     * for the life of the process, the room may be less than was asked for. Nothing of it may
+     * be touched before area_back(). NULL, and why: there is none. */
+    void *(*area)(const char *name, uint32_t version, uint32_t unit, uint64_t limit,
+                  struct memopt_error *error);
+    /* [program] The first `count` elements of an area may be used from now on, and report()
+     * will see as many; they begin as zeros. Any thread, no lock, async-signal-safe; a system
+     * call now and then. 0 or a negative errno: -ENOSPC: it is full. */
+    int (*area_back)(void *area, uint64_t count);
+    /* [program] Nanoseconds since the process's ledger was begun, to a few milliseconds. No
+     * system call. */
+    uint64_t (*clock)(void);
 };
 
 /* ------------------------------------------------------------- allocators */
@@ -327,8 +340,8 @@ struct memopt_allocator_ops {
      * heaps over the default heap by keeping a list. Any thread may call any
      * operation of one heap at once, but destroy. The contracts are those of
      * struct memopt_malloc. */
-    int (*heap_create)(const struct memopt_heap_params *params, void **ret_heap,
-                       struct memopt_error *error);
+    int (*heap_create)(const struct memopt_host *host, const struct memopt_heap_params *params,
+                       void **ret_heap, struct memopt_error *error);
     void (*heap_destroy)(void *heap); /* frees everything in it */
     void *(*heap_malloc)(void *heap, size_t size);
     void *(*heap_calloc)(void *heap, size_t count, size_t size);
@@ -368,87 +381,89 @@ enum memopt_event {
     MEMOPT_EVENT_REALLOC = 3, /* in free: the old block; in alloc: the new one */
     MEMOPT_EVENT_FREE = 4,
     MEMOPT_EVENT_RESTORE = 5, /* in alloc: a realloc failed, the old block lives on */
+    MEMOPT_EVENT_DESTROY = 6, /* in free: a heap went with all of its blocks: `asked` of them,
+                               * with `usable` bytes; p is NULL */
 };
 
-/* One section of a ledger as the memopt command sees it. Everything in it was
- * written by a program that may have crashed or lied: check what you read. */
+/* What happened, as a tracker hears of it. Fields are only ever appended. */
+struct memopt_event_info {
+    uint32_t size;  /* of this struct */
+    int32_t event;  /* enum memopt_event */
+    void *p;        /* the block; refused: NULL */
+    size_t asked;   /* bytes asked for; free: 0, but see MEMOPT_EVENT_DESTROY */
+    size_t usable;  /* what the backend says the block has, with MEMOPT_TRACKER_USABLE or
+                     * _COUNTS in somebody's flags; else 0 */
+    uint32_t heap;  /* 0: the program's malloc; else a named heap's number in this process */
+    uint32_t stack; /* 0: not known */
+    uint32_t tick;  /* 0: not known */
+    uint32_t reserved;
+    uint64_t weight; /* how many events this one stands for: 1 */
+};
+
+/* What a tracker needs to be done for it, once an event, however many trackers there are. */
+enum {
+    /* All allocations are counted, by memopt itself, and the counts are in the report
+     * (`counts`, `threads`, `histogram` in struct memopt_process, `heaps`). A tracker that
+     * needs no more has no alloc and no free. */
+    MEMOPT_TRACKER_COUNTS = 1u << 0,
+    /* `usable` in struct memopt_event_info; it costs a call of the backend. */
+    MEMOPT_TRACKER_USABLE = 1u << 1,
+};
+
+/* What a tracker left in a process's ledger, as the memopt command sees it. Everything in it
+ * was written by a program that may have crashed or lied: check what you read. */
 struct memopt_ledger_section {
-    size_t size;         /* of this struct */
-    const void *process; /* the tracker's process_size bytes */
-    size_t process_size; /* as the ledger has it: may differ from yours */
-    size_t thread_size;
-    size_t thread_count;
-    /* the i-th thread's state, or NULL; its thread id (0: all that have ended) */
+    size_t size; /* of this struct */
+    /* The i-th thread's state, thread_size bytes, or NULL; its thread id (0: all that have
+     * ended). The size is the ledger's: it may differ from yours. */
     const void *(*thread)(const struct memopt_ledger_section *section, size_t i, int64_t *ret_tid);
+    size_t thread_count, thread_size;
+    /* The elements in use of an area that the tracker asked for in open(), or NULL: there is
+     * none of that name, version and unit, or nothing is in it. */
+    const void *(*area)(const struct memopt_ledger_section *section, const char *name,
+                        uint32_t version, uint32_t unit, size_t *ret_count);
     const void *opaque;
 };
 
-/* What a thread's state begins with if its tracker only counts (`bounds` in struct
- * memopt_tracker_ops). dispatch then counts the most frequent events in place, which
- * costs less than half of telling the tracker. All of it begins as zero; dispatch
- * never changes ceiling and floor. */
-#define MEMOPT_TALLY_SMALL 512
-struct memopt_tally {
-    uint64_t allocated, freed;          /* usable bytes, ever; the difference is live */
-    uint64_t frees;                     /* calls */
-    int64_t ceiling, floor;             /* live bytes above and below which to call bounds */
-    uint64_t reserved[3];               /* zero */
-    uint64_t small[MEMOPT_TALLY_SMALL]; /* mallocs, by the size asked for */
-};
-
-/* A tracker is told of every block after it is allocated and before it is
- * freed, in the thread that does it, and keeps its state in the ledger, a
- * shared file mapping that survives the program's death: counters a thread in
- * `thread` (thread_size zeroed bytes, 64-byte aligned, one per thread), the
- * rest in `process`. State must hold no pointers. Trackers form a chain in the
- * order of `trackers = a, b`; a link without an operation is passed over.
+/* A tracker hears of every block, of the program's malloc and of its named heaps, after it is
+ * allocated and before it is freed, in the thread that does it. It keeps what it learns in the
+ * ledger, a shared file mapping that survives the program's death: counters a thread in
+ * `thread` (thread_size zeroed bytes, 64-byte aligned, one per thread), the rest in areas
+ * (struct memopt_host). State must hold no pointers. Trackers form a chain in the order of
+ * `trackers = a, b`; a link without an operation is passed over.
  *
  * alloc and free are the hot path: no locks, no system calls as a rule, no
  * shared counters. They may be interrupted by a signal handler that allocates,
  * in the same thread: leave nothing half-done that a second call would trip
  * over. They must keep errno. */
 struct memopt_tracker_ops {
-    size_t size; /* sizeof(struct memopt_tracker_ops) */
-    uint32_t flags;
-    uint32_t state_version; /* of what is in the ledger, for report() */
-    size_t process_size;    /* bytes of ledger for the process */
-    size_t thread_size;     /* bytes of ledger for each thread */
+    size_t size;            /* sizeof(struct memopt_tracker_ops) */
+    uint32_t flags;         /* MEMOPT_TRACKER_… */
+    uint32_t state_version; /* of what is in `thread`, for report() */
+    size_t thread_size;     /* bytes of ledger for each thread; may be 0 */
 
-    /* [program] Missing: self is NULL. */
-    int (*open)(const struct memopt_host *host, const void *settings, void *process,
-                void **ret_self, struct memopt_error *error);
-    /* [program] hot. Missing: nothing. size: what was asked for; usable: what
-     * the backend says the block has. */
-    void (*alloc)(void *self, void *thread, void *p, size_t size, size_t usable, int event);
-    void (*free)(void *self, void *thread, void *p, size_t usable, int event);
+    /* [program] Missing: self is NULL. The one place to ask the host for areas. */
+    int (*open)(const struct memopt_host *host, const void *settings, void **ret_self,
+                struct memopt_error *error);
+    /* [program] hot. Missing: nothing. `info` is gone after the call. */
+    void (*alloc)(void *self, void *thread, const struct memopt_event_info *info);
+    void (*free)(void *self, void *thread, const struct memopt_event_info *info);
     /* [program] The backend refused: nothing was allocated. Missing: nothing. */
-    void (*refused)(void *self, void *thread, size_t size, int event);
+    void (*refused)(void *self, void *thread, const struct memopt_event_info *info);
     /* [program] A thread has ended: fold its state into that of all ended
      * threads. One call at a time. Missing: the state is kept as it is and the
      * next thread goes on with it. */
     void (*thread_end)(void *self, void *ended_threads, void *thread);
-    /* [program] In the child of a fork, whose ledger starts as a copy of the
-     * parent's: say what is inherited. `threads` are the states of all the
-     * parent's threads, that of the ended ones among them; threads[0] is the
-     * child's one thread. Missing: the copy stays. */
-    void (*fork_child)(void *self, void *process, void *const *threads, size_t thread_count);
-    /* [memopt] Must be there. Puts what the section says into the process's part
-     * of the report. Memory: memopt_report_alloc(). */
+    /* [program] In the child of a fork, which has one thread and a ledger of its own: the
+     * threads' states are zero and the areas empty, at their old addresses, and hold nothing
+     * until they are backed anew. Blocks of the parent's may still be freed. May not allocate.
+     * Missing: nothing. */
+    void (*fork_child)(void *self);
+    /* [memopt] Puts what the section says into the process's part of the report. Memory:
+     * memopt_report_alloc(). Missing: nothing but what MEMOPT_TRACKER_COUNTS gives. */
     int (*report)(const struct memopt_host *host, const void *settings,
                   const struct memopt_ledger_section *section, struct memopt_report *report,
                   struct memopt_process *process, struct memopt_error *error);
-    /* [program] With it, the state of a thread begins with a struct
-     * memopt_tally. dispatch may do the following instead of calling alloc or free,
-     * in threads that have called either before, so both must count so themselves:
-     *   alloc, MEMOPT_EVENT_MALLOC, less than MEMOPT_TALLY_SMALL bytes
-     *             small[size] += 1, allocated += usable;
-     *             bounds() if allocated - freed is now above ceiling
-     *   free, MEMOPT_EVENT_FREE
-     *             frees += 1, freed += usable;
-     *             bounds() if allocated - freed is now below floor
-     * Each addition is one instruction where the machine has one for memory, so that
-     * a signal handler comes before it or after. Missing: alloc and free are called. */
-    void (*bounds)(void *self, void *thread);
 };
 
 /* -------------------------------------------------------------- reporters */
@@ -545,8 +560,8 @@ _Static_assert(offsetof(struct memopt_malloc, sized_below) == 56, "ABI: append o
 _Static_assert(sizeof(struct memopt_malloc) == 80, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_figures) == 56, "ABI: append only, and bump the minor");
 _Static_assert(sizeof(struct memopt_allocator_ops) == 184, "ABI: append only, and bump the minor");
-_Static_assert(sizeof(struct memopt_tracker_ops) == 96, "ABI: append only, and bump the minor");
-_Static_assert(sizeof(struct memopt_tally) == 64 + 8 * MEMOPT_TALLY_SMALL, "ABI: frozen");
+_Static_assert(sizeof(struct memopt_tracker_ops) == 80, "ABI: append only, and bump the minor");
+_Static_assert(sizeof(struct memopt_event_info) == 56, "ABI: append only");
 _Static_assert(sizeof(struct memopt_reporter_ops) == 24, "ABI: append only, and bump the minor");
 #endif
 

@@ -359,8 +359,9 @@ static int arena_new(const struct memopt_host *host, const char *name, void *reg
     return 0;
 }
 
-static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
-                       struct memopt_error *error) {
+static int heap_create(const struct memopt_host *host, const struct memopt_heap_params *params,
+                       void **ret_heap, struct memopt_error *error) {
+    (void)host;
     struct arena *arena;
     size_t size = params->region_size != 0 ? params->region_size : state.region;
     int result = arena_new(state.host, params->name, params->region, size, &arena, error);

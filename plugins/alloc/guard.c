@@ -577,8 +577,9 @@ static void default_freed_by(void *p, size_t size, size_t alignment, unsigned by
 
 /* -------------------------------------------------------------- named heaps */
 
-static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
-                       struct memopt_error *error) {
+static int heap_create(const struct memopt_host *host, const struct memopt_heap_params *params,
+                       void **ret_heap, struct memopt_error *error) {
+    (void)host;
     if (params->region != NULL)
         return guard.host->fail(error, -ENOTSUP,
                                 "heap '%s': the guard allocator can't work in a given region; "

@@ -326,8 +326,9 @@ static int flags_of(const void *heap) {
     return MALLOCX_ARENA(arena_of(heap)) | MALLOCX_TCACHE_NONE;
 }
 
-static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
-                       struct memopt_error *error) {
+static int heap_create(const struct memopt_host *host, const struct memopt_heap_params *params,
+                       void **ret_heap, struct memopt_error *error) {
+    (void)host;
     unsigned arena = 0;
     size_t size = sizeof(arena);
     if (params->region != NULL) {

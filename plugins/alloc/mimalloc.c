@@ -492,8 +492,9 @@ static void *heap_allocate(struct heap *heap, size_t size, size_t alignment, boo
                      alignment);
 }
 
-static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
-                       struct memopt_error *error) {
+static int heap_create(const struct memopt_host *host, const struct memopt_heap_params *params,
+                       void **ret_heap, struct memopt_error *error) {
+    (void)host;
     struct heap *heap = NULL;
     if (params->region != NULL)
         return host_services->fail(error, -ENOTSUP,

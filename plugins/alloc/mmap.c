@@ -446,8 +446,9 @@ static void *block_resize(struct heap *heap, void *p, size_t size) {
 
 /* -------------------------------------------------------------- named heaps */
 
-static int heap_create(const struct memopt_heap_params *params, void **ret_heap,
-                       struct memopt_error *error) {
+static int heap_create(const struct memopt_host *host, const struct memopt_heap_params *params,
+                       void **ret_heap, struct memopt_error *error) {
+    (void)host;
     if (params->region != NULL)
         return state.host->fail(error, -ENOTSUP,
                                 "heap '%s': the mmap allocator can't work in a given region; "

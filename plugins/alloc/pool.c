@@ -132,8 +132,9 @@ static uint64_t pool_purge(void) {
     return library->heap_purge(library->default_heap);
 }
 
-static int pool_heap_create(const struct memopt_heap_params *params, void **ret_heap,
-                            struct memopt_error *error) {
+static int pool_heap_create(const struct memopt_host *host, const struct memopt_heap_params *params,
+                       void **ret_heap, struct memopt_error *error) {
+    (void)host;
     int code = -ENOTSUP;
     const char *why = "the pool allocator takes no region; use the arena allocator for that";
     if (params->region == NULL) {

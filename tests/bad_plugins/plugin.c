@@ -136,41 +136,17 @@ __attribute__((unused)) static void *no_heap(void *heap, size_t size) {
     return NULL;
 }
 
-#if defined(DEFECT_older_tracker) || defined(DEFECT_small_tally) || defined(DEFECT_no_free)
+#if defined(DEFECT_counting_tracker) || defined(DEFECT_idle_tracker)
 #define KIND MEMOPT_TRACKER
-static int report(const struct memopt_host *host, const void *settings,
-                  const struct memopt_ledger_section *section, struct memopt_report *report_,
-                  struct memopt_process *process, struct memopt_error *error) {
-    (void)host, (void)settings, (void)section, (void)report_, (void)process, (void)error;
-    return 0;
-}
-static void alloc(void *self, void *thread, void *p, size_t size, size_t usable, int event) {
-    (void)self, (void)thread, (void)p, (void)size, (void)usable, (void)event;
-}
-__attribute__((unused)) static void free_(void *self, void *thread, void *p, size_t usable,
-                                          int event) {
-    (void)self, (void)thread, (void)p, (void)usable, (void)event;
-}
-static void bounds(void *self, void *thread) {
-    (void)self, (void)thread;
+static void alloc(void *self, void *thread, const struct memopt_event_info *info) {
+    (void)self, (void)thread, (void)info;
 }
 static const struct memopt_tracker_ops ops = {
-#ifdef DEFECT_older_tracker
-    .size = offsetof(struct memopt_tracker_ops, bounds), /* before bounds() was there */
-#else
     .size = sizeof(ops),
-#endif
-#ifdef DEFECT_small_tally
-    .thread_size = sizeof(struct memopt_tally) - 8,
-#else
-    .thread_size = sizeof(struct memopt_tally),
+#ifdef DEFECT_counting_tracker
+    .flags = MEMOPT_TRACKER_COUNTS,
 #endif
     .alloc = alloc,
-#ifndef DEFECT_no_free
-    .free = free_,
-#endif
-    .report = report,
-    .bounds = bounds,
 };
 #elif defined(DEFECT_output_key)
 #define KIND MEMOPT_REPORTER

@@ -21,8 +21,9 @@ static int open_it(const struct memopt_host *host, const void *settings,
     return host->fail(error, -1, "never opened");
 }
 
-static int create(const struct memopt_heap_params *params, void **ret_heap,
+static int create(const struct memopt_host *host, const struct memopt_heap_params *params, void **ret_heap,
                   struct memopt_error *error) {
+    (void)host;
     (void)params;
     (void)ret_heap;
     (void)error;

@@ -1,17 +1,20 @@
-/* fuzz_ledger.c - the reader on files of any content, and the tracker stats on
- * what it hands out. The input is eight bytes of file size, the header, and
- * bytes that fill the rest again and again: a ledger is mostly zeros, and large.
- * All that the reader says is there is read, so that a sanitizer sees it. */
-#include "core/ledger/reader.h"
+/* fuzz_ledger.c - the reader on records of any content, and the counts in them. The input is
+ * eight bytes of file size, the header, and bytes that fill the rest again and again: a ledger
+ * is mostly zeros, and large. All that the reader says is there is read, so that a sanitizer
+ * sees it. */
+#include "core/account/read.h"
 #include "core/model/report.h"
-#include "core/plugin/registry.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { SIZE_MAXIMUM = 256 * 1024 };
+enum {
+    SIZE_MAXIMUM = 256 * 1024,
+    /* of an area, so that no time goes into zeros; the bound on what is read has a test */
+    BACKED_MAXIMUM = 64 * 1024,
+};
 
 static volatile unsigned sum;
 
@@ -20,30 +23,33 @@ static void read_bytes(const void *bytes, size_t size) {
         sum += ((const unsigned char *)bytes)[i];
 }
 
-static void read_section(const struct mo_ledger_copy *ledger, size_t i) {
+static void read_section(const struct mo_ledger_copy *ledger, const char *name) {
     struct mo_ledger_section section;
-    mo_ledger_section_at(ledger, i, &section);
-    read_bytes(section.public.process, section.public.process_size);
+    size_t count;
+    if (mo_ledger_section_of(ledger, name, &section) < 0)
+        abort();
     for (size_t t = 0; t <= section.public.thread_count; t++) {
         int64_t tid;
         const void *thread = section.public.thread(&section.public, t, &tid);
         if (thread != NULL)
             read_bytes(thread, section.public.thread_size);
     }
-    if (strcmp(ledger->header.trackers[i].name, "stats") != 0)
-        return;
-    const struct memopt_tracker_ops *ops = memopt_plugin.ops;
-    static const uint64_t settings[1] = {65536};
+    const void *own = section.public.area(&section.public, "state", 1, 8, &count);
+    if (own != NULL)
+        read_bytes(own, count * 8);
+}
+
+static void read_counts(const struct mo_ledger_copy *ledger) {
     struct memopt_report *report;
     struct memopt_process process;
     struct memopt_error error = MEMOPT_ERROR_INIT;
     if (mo_report_new(&report, NULL) < 0)
         abort();
     mo_process_init(&process);
-    int r = ops->report(&mo_host, settings, &section.public, report, &process, &error);
-    if (r == 0 ? !process.has_counts : error.message[0] == '\0')
+    int r = mo_counts_read(ledger, report, &process, &error);
+    if (r < 0 && error.message[0] == '\0')
         abort();
-    if (r == 0) {
+    if (r == 0 && process.has_counts) {
         read_bytes(process.threads, process.thread_count * process.thread_size);
         read_bytes(process.histogram, process.histogram_count * process.histogram_size);
     }
@@ -68,6 +74,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (size_t at = sizeof(struct mo_ledger_header); rest > 0 && at < length; at += rest)
         memcpy(bytes + at, data + head, rest < length - at ? rest : length - at);
 
+    if (length >= sizeof(struct mo_ledger_header))
+        for (size_t i = 0; i < MO_AREAS; i++) {
+            struct mo_area *area = &((struct mo_ledger_header *)(void *)bytes)->areas[i];
+            if (area->backed > BACKED_MAXIMUM)
+                area->backed = BACKED_MAXIMUM;
+        }
+
     struct mo_ledger_copy ledger;
     struct memopt_error error = MEMOPT_ERROR_INIT;
     if (mo_ledger_parse(bytes, length, &ledger, &error) < 0) {
@@ -76,6 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         free(bytes);
         return 0;
     }
+    free(bytes);
     struct mo_ledger_heap heap;
     for (size_t i = 0; i < ledger.heap_count; i++)
         if (mo_ledger_heap_at(&ledger, i, &heap) == 0)
@@ -89,8 +103,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         read_bytes(note, strlen(note) + strlen(kind));
     read_bytes(ledger.header.exe, strlen(ledger.header.exe) + strlen(ledger.header.command) +
                                       strlen(ledger.header.allocator_version));
-    for (size_t i = 0; i < ledger.header.tracker_count; i++)
-        read_section(&ledger, i);
+    for (size_t i = MO_CORE_AREAS; i < MO_AREAS; i++) {
+        read_bytes(ledger.areas[i].bytes, ledger.areas[i].size);
+        if (ledger.header.areas[i].flags & MO_AREA_IN_SLOT)
+            read_section(&ledger, ledger.header.areas[i].name);
+    }
+    read_counts(&ledger);
     mo_ledger_release(&ledger);
     return 0;
 }

@@ -14,7 +14,6 @@ tests_fuzz_fuzz_option_LDADD = core/libcore-own.la
 
 fuzz_targets += tests/fuzz/fuzz_ledger
 noinst_PROGRAMS += tests/fuzz/fuzz_ledger
-tests_fuzz_fuzz_ledger_SOURCES = tests/fuzz/fuzz_ledger.c plugins/track/stats.c
 tests_fuzz_fuzz_ledger_CFLAGS = $(AM_CFLAGS)
 tests_fuzz_fuzz_ledger_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_ledger_LDADD = core/libcore-own.la

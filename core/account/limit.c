@@ -1,13 +1,17 @@
 /* limit.c - see limit.h. A call reserves what it asks for before the backend is
  * called, and settles the difference to the usable size afterwards. */
-#include "core/dispatch/limit.h"
+#include "core/account/limit.h"
+
+#include "core/account/account.h"
+#include "core/ledger/writer.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 static struct memopt_malloc below;
 static struct mo_ledger_heap *heap;
 static uint64_t (*purge_backend)(void);
-static uint64_t most;
+static void *(*take_own)(size_t alignment, size_t size);
 
 static void raise_peak(uint64_t live) {
     uint64_t peak = atomic_load_explicit(&heap->peak_bytes, memory_order_relaxed);
@@ -20,7 +24,8 @@ static void settle(uint64_t reserved, uint64_t used) {
 }
 
 static bool fits(uint64_t size) {
-    uint64_t live = atomic_load(&heap->live_bytes);
+    uint64_t live = atomic_load(&heap->live_bytes),
+             most = atomic_load_explicit(&heap->limit, memory_order_relaxed);
     do {
         if (size > most || live > most - size)
             return false;
@@ -50,15 +55,28 @@ static void *came(void *p, uint64_t reserved) {
     return p;
 }
 
+static void *own(size_t alignment, size_t size) {
+    return __builtin_expect(mo_own.inside >= MO_IN_MEMOPT, 0) ? take_own(alignment, size) : NULL;
+}
+
 static void *limited_malloc(size_t size) {
+    void *p = own(0, size);
+    if (p != NULL)
+        return p;
     return reserve(size) ? came(below.malloc(size), size) : NULL;
 }
 
 static void *limited_calloc(size_t count, size_t size) {
+    void *p = own(0, count * size);
+    if (p != NULL)
+        return memset(p, 0, count * size);
     return reserve(count * size) ? came(below.calloc(count, size), count * size) : NULL;
 }
 
 static void *limited_aligned_alloc(size_t alignment, size_t size) {
+    void *p = own(alignment, size);
+    if (p != NULL)
+        return p;
     return reserve(size) ? came(below.aligned_alloc(alignment, size), size) : NULL;
 }
 
@@ -80,13 +98,13 @@ static void limited_free(void *p) {
     atomic_fetch_sub_explicit(&heap->live_blocks, 1, memory_order_relaxed);
 }
 
-void mo_limit_install(struct memopt_malloc *table, uint64_t limit, uint64_t (*purge)(void),
-                      struct mo_ledger_heap *slot) {
+void mo_limit_install(struct memopt_malloc *table, uint64_t (*purge)(void),
+                      struct mo_ledger_heap *slot,
+                      void *(*own_alloc)(size_t alignment, size_t size)) {
+    take_own = own_alloc;
     below = *table;
     heap = slot;
     purge_backend = purge;
-    most = limit;
-    atomic_store(&heap->limit, limit);
     table->malloc = limited_malloc;
     table->calloc = limited_calloc;
     table->realloc = limited_realloc;
@@ -94,12 +112,21 @@ void mo_limit_install(struct memopt_malloc *table, uint64_t limit, uint64_t (*pu
     table->aligned_alloc = limited_aligned_alloc;
 }
 
-void mo_limit_leave_ledger(void) {
-    static struct mo_ledger_heap own;
-    if (heap == NULL || heap == &own)
-        return;
-    atomic_store(&own.limit, most);
-    atomic_store(&own.live_bytes, atomic_load(&heap->live_bytes));
-    atomic_store(&own.live_blocks, atomic_load(&heap->live_blocks));
-    heap = &own;
+/* -------------------------------------------------------------------- fork */
+
+static struct mo_ledger_heap kept;
+
+void mo_limit_before_fork(void) {
+    if (heap != NULL && heap != &kept)
+        memcpy(&kept, heap, sizeof(kept));
+}
+
+struct mo_ledger_heap *mo_limit_in_child(void) {
+    if (heap == NULL)
+        return NULL;
+    struct mo_ledger_heap *slot = mo_ledger_heap_slot(kept.name, kept.allocator);
+    heap = slot != NULL ? slot : &kept;
+    if (slot != NULL)
+        memcpy(slot, &kept, sizeof(kept));
+    return heap;
 }
