@@ -1,7 +1,7 @@
 /*
  * conformance.h - the conformance suite: whether a plugin does what memopt/plugin.h
  * says that it must. conformance.c loads the plugin and runs cases; the cases are in
- * conformance_allocator.c and conformance_reporter.c.
+ * conformance_allocator.c, conformance_reporter.c and conformance_tracker.c.
  *
  * A case runs in a process of its own, in which the plugin has been loaded but not
  * opened, so that a crash, a hang or the memory it leaves behind is that case's.
@@ -83,5 +83,6 @@ bool conformance_run(const char *what, const struct conformance_case *cases, siz
 void conformance_allocator(const char *what);
 void conformance_malloc(const char *what);
 void conformance_reporter(const char *what);
+void conformance_tracker(const char *what);
 
 #endif

@@ -29,6 +29,7 @@ helper_PROGRAMS = cli/conformance
 cli_conformance_SOURCES = \
 	cli/conformance.c cli/conformance.h \
 	cli/conformance_allocator.c \
-	cli/conformance_reporter.c
+	cli/conformance_reporter.c \
+	cli/conformance_tracker.c
 cli_conformance_CFLAGS = $(AM_CFLAGS) -fno-builtin
 cli_conformance_LDADD = core/libcore-launch.la core/libcore-own.la

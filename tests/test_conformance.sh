@@ -13,6 +13,7 @@ build() { # FILE DEFINE...
 # What conforms.
 build good.so NONE
 build report.so REPORTER
+build track.so TRACKER
 exits 0 "$memopt" plugins --test --scale 20 good.so
 says out "ok      plain realloc"
 says out "ok      plain program realloc"
@@ -20,6 +21,10 @@ says out " passed, 0 failed, "
 never out FAIL
 exits 0 "$memopt" plugins --test "$work/report.so"
 says out "6 passed, 0 failed, 0 skipped"
+exits 0 "$memopt" plugins --test track.so
+says out "6 passed, 0 failed, 0 skipped"
+exits 0 "$memopt" plugins --test stats
+says out "ok      stats open"
 MEMOPT_PLUGIN_PATH=$work exits 2 "$memopt" plugins --test plain
 cp report.so report-plain.so
 MEMOPT_PLUGIN_PATH=$work exits 0 "$memopt" plugins --test plain
@@ -27,10 +32,10 @@ exits 0 "$memopt" plugins --test text
 echo "a file of a plugin's name" >libc
 exits 0 "$memopt" plugins --test --scale 20 --case zero libc
 
-# CASE DEFECT WHAT-HAPPENED: of allocators, then of reporters
+# KIND/CASE DEFECT WHAT-HAPPENED
 while read -r case defect happened; do
     kind=${case%%/*} name=${case#*/}
-    build bad.so "$defect" $([ "$kind" = reporter ] && echo REPORTER)
+    build bad.so "$defect" $([ "$kind" = allocator ] || echo "${kind^^}")
     if [ "$name" = program ]; then
         exits 1 "$memopt" plugins --test --scale 20 --case zero bad.so
         says out "ok      plain zero"
@@ -53,6 +58,18 @@ allocator/usable-size GROWS the usable size of
 allocator/usable-size CRASHES it crashed: SIGSEGV
 allocator/large EXITS it ended the process, with exit status 0
 allocator/program CALLS_MALLOC FAIL    plain program
+tracker/open BAD_NAME it asks for an area of the name 'Sizes of mine'
+tracker/events ERRNO alloc() of event 0 leaves errno 5
+tracker/events LATE it asks for the area 'late' outside of open()
+tracker/events ABORTS it crashed: SIGABRT
+tracker/events OVERFLOWS it crashed: SIGSEGV
+tracker/events UNBACKED it crashed: SIGSEGV
+tracker/malloc CALLS_MALLOC calls malloc or free
+tracker/fork STALE a forked child crashed: SIGSEGV
+tracker/open NO_AREA it crashed: SIGSEGV
+tracker/hostile TRUSTS_SIZE it crashed: SIGSEGV
+tracker/hostile TRUSTS_COUNT it crashed: SIGSEGV
+tracker/hostile NO_MESSAGE report() returns -22 without a message
 reporter/empty REFUSES_EMPTY an empty report: write() returns -61
 reporter/unknown UNKNOWN MEMOPT_UNKNOWN is written as a number
 reporter/unknown NULL_STRING it crashed: SIGSEGV

@@ -74,6 +74,112 @@ static int plain_write(const struct memopt_host *host, const void *settings,
 static const struct memopt_reporter_ops ops = {
     .size = sizeof(ops), .default_output = "stderr", .write = plain_write};
 
+#elif defined TRACKER /* counts, and keeps sizes in an area */
+
+enum { SIZES = 1024 };
+struct state {
+    uint64_t allocations, frees;
+};
+static const struct memopt_host *plain_host;
+static uint64_t *sizes;
+static _Atomic int backed;
+
+static int plain_open(const struct memopt_host *host, const void *settings, void **ret_self,
+                      struct memopt_error *error) {
+    (void)settings;
+    plain_host = host;
+    *ret_self = &sizes;
+#ifdef BAD_NAME
+    sizes = host->area("Sizes of mine", 1, sizeof(*sizes), SIZES, error);
+#else
+    sizes = host->area("sizes", 1, sizeof(*sizes), SIZES, error);
+#endif
+    return sizes == NULL ? -ENOSPC : 0;
+}
+
+static void plain_alloc(void *self, void *thread, const struct memopt_event_info *info) {
+    struct state *state = thread;
+    (void)self;
+#ifdef CALLS_MALLOC
+    void *volatile p = malloc(1);
+    free(p);
+#endif
+#ifdef ERRNO
+    errno = EIO;
+#endif
+#ifdef LATE
+    sizes = plain_host->area("late", 1, sizeof(*sizes), SIZES, NULL);
+#endif
+#ifdef ABORTS
+    if (info->event == MEMOPT_EVENT_RESTORE)
+        abort();
+#endif
+#ifdef OVERFLOWS
+    state += 4;
+#endif
+#ifndef UNBACKED
+    if (!backed && plain_host->area_back(sizes, SIZES) == 0)
+        backed = 1;
+#endif
+    sizes[state->allocations++ % SIZES] = info->asked;
+}
+
+static void plain_free(void *self, void *thread, const struct memopt_event_info *info) {
+    (void)self, (void)info;
+    ((struct state *)thread)->frees++;
+}
+
+static void plain_fork_child(void *self) {
+    (void)self;
+#ifndef STALE
+    backed = 0;
+#endif
+}
+
+static int plain_report(const struct memopt_host *host, const void *settings,
+                        const struct memopt_ledger_section *section, struct memopt_report *report,
+                        struct memopt_process *process, struct memopt_error *error) {
+    static const struct memopt_histogram_bin bin;
+    size_t count = 0;
+    int64_t tid;
+    (void)settings, (void)report;
+    const uint64_t *kept = section->area(section, "sizes", 1, sizeof(*kept), &count);
+    for (size_t i = 0; i < section->thread_count; i++) {
+        const struct state *state = section->thread(section, i, &tid);
+#ifdef TRUSTS_SIZE
+        if (state == NULL)
+#else
+        if (state == NULL || section->thread_size < sizeof(*state))
+#endif
+            continue;
+        process->counts.allocations += state->allocations;
+        process->counts.frees += state->frees;
+    }
+#ifdef TRUSTS_COUNT
+    process->histogram = &bin;
+    process->histogram_size = sizeof(bin);
+    process->histogram_count = (size_t)(process->counts.allocations % (1u << 20));
+#endif
+#ifdef NO_AREA
+    if (kept == NULL)
+        return *(volatile int *)NULL;
+#endif
+#ifdef NO_MESSAGE
+    if (process->counts.allocations > 1000000)
+        return -EINVAL;
+#endif
+    return 0;
+}
+
+static const struct memopt_tracker_ops ops = {.size = sizeof(ops),
+                                              .state_version = 1,
+                                              .thread_size = sizeof(struct state),
+                                              .open = plain_open,
+                                              .alloc = plain_alloc,
+                                              .free = plain_free,
+                                              .fork_child = plain_fork_child,
+                                              .report = plain_report};
+
 #else /* an allocator over the C library's, by its own names and not by the program's */
 
 static struct memopt_malloc libc;
@@ -188,6 +294,8 @@ static const struct memopt_allocator_ops ops = {
 MEMOPT_EXPORT const struct memopt_plugin memopt_plugin = {
 #ifdef REPORTER
     MEMOPT_PLUGIN_HEADER(MEMOPT_REPORTER),
+#elif defined TRACKER
+    MEMOPT_PLUGIN_HEADER(MEMOPT_TRACKER),
 #else
     MEMOPT_PLUGIN_HEADER(MEMOPT_ALLOCATOR),
 #endif
