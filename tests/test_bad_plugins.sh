@@ -64,6 +64,11 @@ for name in mmap libc pool stats text json; do
     exits 0 "$memopt" plugins "$name"
     never out "not available"
 done
+# what trackers leave goes by their names
+cp -L "$top_builddir/plugins/.libs/track-stats.so" "$work/track-stats.so"
+exits 125 "$memopt" run -t "stats, $work/track-stats.so" -- touch "$work/ran"
+says err "two trackers called 'stats'"
+ok "two of a name: the program was not started" test ! -e ran
 ok "no more than these" test "$(grep -c 'not available: plugin' all)" -eq "$(rows | wc -l)"
 exits 0 "$memopt" plugins --json
 [ -z "$python" ] || ok "and in JSON" "$python" - <<'PY'

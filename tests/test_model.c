@@ -431,7 +431,7 @@ static void test_process(void **state) {
     assert_true(process->heaps[1].limit == MEMOPT_UNKNOWN);
     assert_true(process->heaps[1].committed == MEMOPT_UNKNOWN);
     assert_int_equal(report->note_count, 4); /* what is said twice is noted once */
-    assert_non_null(note_with(report, "no room for more heaps in the ledger, 1.5 s after"));
+    assert_non_null(note_with(report, "the ledger's area 'heaps' was full 1.5 s after"));
     assert_int_equal(report->notes[0].pid, A);
     assert_int_equal(report->notes[0].level, MEMOPT_NOTE_WARNING);
     assert_string_equal(report->notes[0].text, "twice");

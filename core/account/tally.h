@@ -1,5 +1,5 @@
 /*
- * tally.h - what a thread has counted: the state "counts" in its slot of the ledger, and the
+ * tally.h - what a thread has counted: the state "memopt.counts" in its slot of the ledger, and the
  * bins of its histogram.
  *
  * Made to stay out of the way. A thread counts in memory of its own, each event
@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MO_TALLY_NAME "counts"
+#define MO_TALLY_NAME "memopt.counts" /* as no plugin can be called */
 enum {
     MO_TALLY_VERSION = 1,
     MO_TALLY_SMALL = 512,     /* sizes that are counted one by one */

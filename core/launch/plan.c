@@ -463,9 +463,29 @@ static int choose_binding(struct mo_config *config, struct mo_plan *plan, int is
     return r < 0 ? mo_config_blame(config, "memopt", "binding", error) : 0;
 }
 
+/* What each of them leaves goes by its name. */
+static int check_trackers(struct mo_config *config, const struct mo_plan *plan,
+                          struct memopt_error *error) {
+    const struct memopt_list *names = &plan->settings.trackers;
+    for (size_t i = 1; i < names->count; i++)
+        for (size_t k = 0; k < i; k++) {
+            struct mo_plugin *a, *b;
+            if (mo_plugin_load(MEMOPT_TRACKER, names->items[k], &a, NULL) < 0 ||
+                mo_plugin_load(MEMOPT_TRACKER, names->items[i], &b, NULL) < 0 ||
+                strcmp(a->descriptor.name, b->descriptor.name) != 0)
+                continue;
+            mo_fail(error, -EINVAL, "two trackers called '%s': '%s' and '%s'", a->descriptor.name,
+                    names->items[k], names->items[i]);
+            return mo_config_blame(config, "memopt", "trackers", error);
+        }
+    return 0;
+}
+
 static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
     enum mo_obstacle obstacle = plan->target.obstacle;
-    int r = mo_session_create(&plan->session, error);
+    int r = check_trackers(config, plan, error);
+    if (r == 0)
+        r = mo_session_create(&plan->session, error);
     if (r == 0)
         r = write_settings(plan, config, error);
     if (r < 0) {

@@ -34,8 +34,8 @@
  *             thread. Slot 0 is of all threads that have ended.
  *
  * and the states within a slot, which are entries of the directory with MO_AREA_IN_SLOT:
- * "counts" (core/account/tally.h) and one named after each tracker that has any. Further areas
- * are trackers' (TRACKER.NAME).
+ * "memopt.counts" (core/account/tally.h) and one named after each tracker. Further areas are
+ * trackers' (TRACKER.NAME).
  *
  * The reader (reader.h) trusts nothing in it, and reads what is used. Integers are
  * native-endian: the reader is on the same machine. Offsets are from the start of the record.

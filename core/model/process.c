@@ -150,10 +150,11 @@ static void say_what_was_full(struct mo_process_reader *reader, const struct mo_
     for (size_t i = 0; i < MO_AREAS; i++) {
         const struct mo_area *area = &ledger->header.areas[i];
         uint64_t since = atomic_load(&area->full_at);
-        if (area->name[0] != '\0' && since != 0 && i != MO_THREADS)
+        if (area->name[0] != '\0' && since != 0 && i != MO_THREADS &&
+            !(area->flags & MO_AREA_IN_SLOT))
             mo_report_note(reader->report, MEMOPT_NOTE_WARNING, pid,
-                           "no room for more %s in the ledger, %.1f s after it was begun: what "
-                           "came later is not recorded",
+                           "the ledger's area '%s' was full %.1f s after the process began: what "
+                           "came later is not in it",
                            area->name, (double)since / 1e9);
     }
 }
