@@ -33,8 +33,10 @@
  *   reporter    turns the finished report (memopt/report.h) into bytes
  *
  * Versions
- *   major 2, minor 0 (2026-12): option rows have flags. A plugin of major 1 is refused:
- *            built again with these headers, it is one of 2.0.
+ *   major 2, minor 0 (2026-12): option rows have flags; trackers are told of events by a
+ *            struct, say by flags what they want, and have areas; heap_create() gets the
+ *            host. A plugin of major 1 is refused; an allocator without heaps or a
+ *            reporter that is built again with these headers is one of 2.0.
  *   Fields are only ever appended, to every struct here; each struct carries
  *   its own size. memopt copies what an older plugin has into a zeroed current
  *   struct and fills what is missing with the defaults named below, so an older
