@@ -12,7 +12,7 @@ bench_pair_CFLAGS = $(AM_CFLAGS) -fno-builtin
 bench_spawn_SOURCES = bench/spawn.c
 # vectorized: its loops are what optimizers are measured by
 bench_optim_CFLAGS = $(AM_CFLAGS) $(VECTOR_CFLAGS)
-bench_optim_LDADD = libmemopt.la
+bench_optim_LDADD = libmemopt-train.la libmemopt.la
 bench_rent_SOURCES = bench/rent.c
 bench_rent_CFLAGS = $(AM_CFLAGS) -fno-builtin
 bench_rent_LDADD = libmemopt.la

@@ -67,7 +67,8 @@ lib_LTLIBRARIES += libmemopt.la
 libmemopt_la_SOURCES = \
 	core/base/poison.c core/base/poison.h \
 	core/base/thread.c core/base/thread.h \
-	core/render/program.c
+	core/render/program.c \
+	core/tensor/dtype.c
 libmemopt_la_CFLAGS = $(AM_CFLAGS)
 libmemopt_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) -Wl,-z,nodelete \
 	-Wl,--version-script=$(srcdir)/core/runtime/libmemopt.map
@@ -78,6 +79,24 @@ include core/heap/local.mk
 include core/pressure/local.mk
 include core/pool/local.mk
 include core/object/local.mk
+
+# libmemopt-train: optimizers, stores, training in a budget. It uses libmemopt as any
+# program does, and carries what it needs besides: errors, option tables, those of
+# [optimizer] and of what judges its values, new files.
+lib_LTLIBRARIES += libmemopt-train.la
+libmemopt_train_la_SOURCES = \
+	core/base/error.c \
+	core/base/newfile.c \
+	core/base/sysmem.c \
+	core/heap/section.c \
+	core/optim/section.c \
+	core/option/option.c
+libmemopt_train_la_CFLAGS = $(AM_CFLAGS)
+libmemopt_train_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(LIBMEMOPT_VERSION_INFO) \
+	-Wl,-z,nodelete -Wl,--version-script=$(srcdir)/core/train/libmemopt-train.map
+libmemopt_train_la_DEPENDENCIES = libmemopt.la lib/libmo-own.la core/train/libmemopt-train.map
+libmemopt_train_la_LIBADD = libmemopt.la lib/libmo-own.la -lm
+EXTRA_DIST += core/train/libmemopt-train.map
 include core/train/local.mk
 include core/store/local.mk
 include core/optim/local.mk

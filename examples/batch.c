@@ -2,7 +2,7 @@
  * batch.c - training on when memory runs out: the batch stays what it is, and is
  * worked on in as many pieces as it takes.
  *
- *     cc -o batch batch.c $(pkg-config --cflags --libs memopt) -lm
+ *     cc -o batch batch.c $(pkg-config --cflags --libs memopt-train) -lm
  *     ./batch
  *
  * A small network learns a function. What a piece needs is in the heap

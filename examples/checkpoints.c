@@ -2,7 +2,7 @@
  * checkpoints.c - a deep network in little memory: the planner says which
  * activations to keep, the others are computed again.
  *
- *     cc -o checkpoints checkpoints.c $(pkg-config --cflags --libs memopt) -lm
+ *     cc -o checkpoints checkpoints.c $(pkg-config --cflags --libs memopt-train) -lm
  *     ./checkpoints
  *
  * One pass forward and back through 32 layers of different widths, first with

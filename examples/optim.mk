@@ -1,5 +1,5 @@
 # Examples of optimizers (core/optim).
 noinst_PROGRAMS += examples/optimizer
 examples_optimizer_SOURCES = examples/optimizer.c
-examples_optimizer_LDADD = libmemopt.la
+examples_optimizer_LDADD = libmemopt-train.la libmemopt.la
 EXTRA_DIST += examples/optimizer.ini

@@ -1,7 +1,7 @@
 /*
  * optimizer.c - an optimizer whose state lives in a named heap.
  *
- *     cc -o optimizer optimizer.c $(pkg-config --cflags --libs memopt)
+ *     cc -o optimizer optimizer.c $(pkg-config --cflags --libs memopt-train)
  *
  * Fits y = a x + b to noisy points, with the gradients of 4 batches to an update.
  * The program names no optimizer: optimizer.ini does. Without an INI it is AdamW,

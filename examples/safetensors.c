@@ -2,7 +2,7 @@
  * safetensors.c - a small network's weights in a safetensors file: what Python's
  * safetensors package, and everything else that knows the format, can read.
  *
- *     cc -o safetensors safetensors.c $(pkg-config --cflags --libs memopt)
+ *     cc -o safetensors safetensors.c $(pkg-config --cflags --libs memopt-train)
  *     ./safetensors save FILE       writes the weights and a scalar, the step
  *     ./safetensors show FILE       lists any safetensors file
  *

@@ -1,4 +1,4 @@
 # Examples of core/store.
 noinst_PROGRAMS += examples/safetensors
 examples_safetensors_SOURCES = examples/safetensors.c
-examples_safetensors_LDADD = libmemopt.la
+examples_safetensors_LDADD = libmemopt-train.la libmemopt.la

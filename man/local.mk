@@ -13,7 +13,8 @@ links_open = man/memopt_heap_find.3 man/memopt_heap_default.3 man/memopt_heap_de
 links_set_limit = man/memopt_heap_set_limit_callback.3 man/memopt_heap_add_purger.3 \
 	man/memopt_heap_remove_purger.3 man/memopt_heap_purge.3
 links_stats = man/memopt_heap_each.3
-links_init = man/memopt_report.3 man/memopt_version.3
+links_init = man/memopt_config_blame.3 man/memopt_config_get.3 man/memopt_report.3 \
+	man/memopt_version.3
 libmemopt_links = $(links_alloc) $(links_open) $(links_set_limit) $(links_stats) $(links_init)
 nodist_man_MANS = $(libmemopt_links)
 CLEANFILES += $(libmemopt_links)

@@ -36,7 +36,7 @@ compile() { # OUTPUT SOURCE FLAGS...
     local output=$1 source=$2
     shift 2
     ${CC:-cc} -std=gnu17 -D_GNU_SOURCE -g -O1 -fno-omit-frame-pointer -Wall "$@" -I"$top_srcdir/include" \
-        -o "$output" "$source" -L"$lib" -lmemopt -lm -pthread
+        -o "$output" "$source" -L"$lib" -lmemopt-train -lmemopt -lm -pthread
 }
 
 planted() {

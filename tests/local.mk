@@ -156,7 +156,7 @@ TESTS += tests/test_cxx
 tests_test_cxx_SOURCES = tests/test_cxx.cc
 tests_test_cxx_CPPFLAGS = -I$(top_srcdir)/include
 tests_test_cxx_CXXFLAGS = -std=c++17 -Wall -Wextra -Wshadow -Wconversion $(SANITIZE_CFLAGS)
-tests_test_cxx_LDADD = libmemopt.la
+tests_test_cxx_LDADD = libmemopt-train.la libmemopt.la
 
 # Every plugin through the suite that is installed.
 TESTS += cli/conformance

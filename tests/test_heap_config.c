@@ -195,6 +195,26 @@ static void init_takes_a_file(void) {
 }
 IN_CHILD(init_takes_a_file)
 
+static void a_program_reads_the_configuration(void) {
+    struct memopt_error error = MEMOPT_ERROR_INIT;
+    const char *text = "untouched";
+    write_ini("[optimizer]\nlr = 0.5\n");
+    CHECK(memopt_config_get("optimizer", NULL, &text, &error) == -EINVAL);
+    CHECK(memopt_config_get("optimizer", "lr", NULL, &error) == -EINVAL);
+    CHECK(strcmp(text, "untouched") == 0);
+    CHECK(memopt_config_get("optimizer", "lr", &text, &error) == 0);
+    CHECK(strcmp(text, "0.5") == 0);
+    error.code = -ERANGE;
+    snprintf(error.message, sizeof(error.message), "too high");
+    CHECK(memopt_config_blame("optimizer", "lr", NULL) == -EINVAL);
+    CHECK(memopt_config_blame("optimizer", "lr", &error) == -ERANGE);
+    CHECK_TEXT(error.message, "memopt.ini:2: [optimizer]");
+    CHECK_TEXT(error.message, "too high");
+    CHECK(memopt_config_get("optimizer", "momentum", &text, &error) == 0);
+    CHECK(text == NULL);
+}
+IN_CHILD(a_program_reads_the_configuration)
+
 static void first_use_reads_too(void) {
     struct memopt_error error = MEMOPT_ERROR_INIT;
     write_ini("[heap.a]\nlimt = 4KiB\n");
@@ -336,6 +356,7 @@ int main(void) {
         cmocka_unit_test(bad_requests_are_refused_test),
         cmocka_unit_test(jemalloc_says_what_to_do_test),
         cmocka_unit_test(init_takes_a_file_test),
+        cmocka_unit_test(a_program_reads_the_configuration_test),
         cmocka_unit_test(first_use_reads_too_test),
         cmocka_unit_test(default_heap_is_malloc_test),
         cmocka_unit_test(default_heap_is_memopts_allocator_test),

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The program in libmemopt(3) compiles as it stands there and does what it says;
-# every function that the library exports has a page, and every page's function
+# every function that the libraries export has a page in which the right library stands, and every page's function
 # is exported.
 set -u
 dir=$(mktemp -d) || exit 99
@@ -26,8 +26,8 @@ else
     fail "the example does not compile"
 fi
 
-exported=$(nm -D --defined-only "$top_builddir/.libs/libmemopt.so" |
-    sed -n 's/.* T \([^@]*\).*/\1/p' | sort)
+exports() { nm -D --defined-only "$top_builddir/.libs/$1.so" | sed -n 's/.* T \([^@]*\).*/\1/p' | sort; }
+exported=$({ exports libmemopt && exports libmemopt-train; } | sort)
 documented=$(sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \([a-z_]*\).*/\1/p' \
     "$top_srcdir"/man/memopt_*.3 | sort)
 [ "$exported" = "$documented" ] || {
@@ -39,6 +39,12 @@ documented=$(sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \([a-z_]*\).*/\1/p' \
 for function in $exported; do
     [ -f "$top_srcdir/man/$function.3" ] || [ -f "$top_builddir/man/$function.3" ] ||
         fail "no page $function.3"
+done
+for library in memopt memopt-train; do
+    for function in $(exports lib$library); do
+        page=$(grep -lE "^\.Nm $function( |\$)" "$top_srcdir"/man/memopt_*.3)
+        grep -q "^\.Pq lib$library , " "$page" || fail "$page: $function is of lib$library"
+    done
 done
 [ $failures -eq 0 ] || exit 1
 echo "all passed"

@@ -34,7 +34,7 @@ for page in "$top_srcdir"/man/*.3; do
         rm -rf "$where" && mkdir "$where" && cp "$block" "$where/example.c"
         # shellcheck disable=SC2086
         ${CC:-cc} -std=gnu17 ${SANITIZE_CFLAGS:-} -Wall -Werror -I"$top_srcdir/include" \
-            -o "$where/example" "$where/example.c" -L"$top_builddir/.libs" -lmemopt -lm -pthread ||
+            -o "$where/example" "$where/example.c" -L"$top_builddir/.libs" -lmemopt-train -lmemopt -lm -pthread ||
             { bad "$name: the example does not compile"; continue; }
         (cd "$where" && LD_LIBRARY_PATH="$(cd "$top_builddir" && pwd)/.libs" MEMOPT_CONF=/dev/null \
             ./example >out) || bad "$name: the example exits with $?"

@@ -19,5 +19,5 @@ check_PROGRAMS += tests/test_schedule
 TESTS += tests/test_schedule
 valgrind_tests += tests/test_schedule
 tests_test_schedule_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_test_schedule_LDADD = libmemopt.la $(CMOCKA_LIBS) -lm
+tests_test_schedule_LDADD = libmemopt-train.la libmemopt.la $(CMOCKA_LIBS) -lm
 endif

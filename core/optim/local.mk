@@ -1,5 +1,5 @@
 # Optimizers: update kernels, state, schedules.
-libmemopt_la_SOURCES += \
+libmemopt_train_la_SOURCES += \
 	core/optim/methods.c core/optim/methods.h \
 	core/optim/optim.h \
 	core/optim/optimizer.c \
@@ -37,5 +37,5 @@ core_optim_libkernels_la_SOURCES = \
 	core/optim/wrap.c
 core_optim_libkernels_la_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno \
 	-fno-trapping-math $(VECTOR_CFLAGS)
-libmemopt_la_LIBADD += core/optim/libkernels.la
-libmemopt_la_DEPENDENCIES += core/optim/libkernels.la
+libmemopt_train_la_LIBADD += core/optim/libkernels.la
+libmemopt_train_la_DEPENDENCIES += core/optim/libkernels.la

@@ -58,7 +58,6 @@
 
 #include "config.h"
 
-#include "core/config/config.h"
 #include "core/optim/section.h"
 #include "core/store/place.h"
 

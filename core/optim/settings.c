@@ -2,13 +2,13 @@
  * settings.c - from text to an optimizer's settings.
  *
  * Types, ranges and help of a key are in its row of the table of [optimizer]
- * (section.c); which keys an optimizer takes, and with what
- * defaults, in its method's row.
+ * (section.c); which keys an optimizer takes, and with what defaults, in its method's row.
  */
 #include "core/optim/optim.h"
 
 #include "core/base/error.h"
-#include "core/heap/heap.h"
+
+#include <memopt/memopt.h>
 
 #include <errno.h>
 #include <inttypes.h>
@@ -215,76 +215,67 @@ static int set_defaults(const struct mo_method *method, struct mo_settings_optim
     return code;
 }
 
+static int from_ini(const char *key, const char **ret_text, struct memopt_error *error) {
+    return memopt_config_get("optimizer", key, ret_text, error);
+}
+
 /* The keys of [optimizer] over the settings: all, or what says where it runs. */
-static int read_ini(const struct mo_config *config, int all, struct mo_settings_optimizer *settings,
-                    struct memopt_error *error) {
+static int read_ini(int all, struct mo_settings_optimizer *settings, struct memopt_error *error) {
     for (size_t i = 0; i < mo_option_count(table()); i++) {
-        const char *key = mo_option_at(table(), i)->key;
+        const char *key = mo_option_at(table(), i)->key, *text;
         if (strcmp(key, "name") == 0 || strcmp(key, "state") == 0 ||
             (!all && strcmp(key, "threads") != 0))
             continue;
-        const char *text = mo_config_get(config, "optimizer", key, NULL);
+        int code = from_ini(key, &text, error);
+        if (code < 0)
+            return code;
         if (text == NULL || *text == '\0')
             continue;
-        int code = assign(mo_methods[settings->name], key, text, 1, settings, error);
+        code = assign(mo_methods[settings->name], key, text, 1, settings, error);
         if (code < 0)
-            return mo_runtime_blame(config, "optimizer", key, error);
+            return memopt_config_blame("optimizer", key, error);
     }
     return 0;
 }
 
-/* With the runtime's mutex held. */
-static int begin(const struct memopt_optimizer_options *options,
-                 struct mo_settings_optimizer *settings, struct memopt_heap **ret_heap,
-                 struct memopt_error *error) {
-    int code = mo_runtime_start(error);
+/* The heap that `state` names, or the default one. */
+static int open_heap(struct memopt_heap **ret_heap, struct memopt_error *error) {
+    const char *state, *name = "default";
+    int code = from_ini("state", &state, error);
     if (code < 0)
         return code;
-    const struct mo_config *config = mo_runtime_config("optimizer");
-    const char *name =
-        options->name != NULL ? options->name : mo_config_get(config, "optimizer", "name", NULL);
-    code = mo_option_parse(mo_option_find(table(), "name"), name, NULL, settings, NULL, error);
-    if (code < 0)
-        return options->name != NULL ? code : mo_runtime_blame(config, "optimizer", "name", error);
-    const struct mo_method *method = mo_methods[settings->name];
-    code = set_defaults(method, settings, error);
-    if (code == 0)
-        code = read_ini(config, options->name == NULL, settings, error);
-    if (code == 0)
-        code = mo_settings_parse(method, options->settings, 1, settings, error);
-    if (code < 0)
-        return code;
-    struct memopt_heap *heap = options->heap;
-    if (heap == NULL) {
-        const char *state = mo_config_get(config, "optimizer", "state", NULL);
-        const char *heap_name = "default";
-        if (state != NULL && strncmp(state, "heap:", 5) == 0)
-            heap_name = state + 5;
-        else if (state != NULL && *state != '\0') {
-            mo_fail(error, -ENOTSUP, "'state' is '%s': only heaps can hold it; use heap:NAME",
-                    state);
-            return mo_runtime_blame(config, "optimizer", "state", error);
-        }
-        code = mo_heap_open(heap_name, NULL, &heap, error);
-        if (code < 0)
-            return code;
+    if (state != NULL && strncmp(state, "heap:", 5) == 0) {
+        name = state + 5;
+    } else if (state != NULL && *state != '\0') {
+        mo_fail(error, -ENOTSUP, "'state' is '%s': only heaps can hold it; use heap:NAME", state);
+        return memopt_config_blame("optimizer", "state", error);
     }
-    *ret_heap = heap;
-    return 0;
+    return memopt_heap_open(name, NULL, ret_heap, error);
 }
 
 int mo_settings_begin(const struct memopt_optimizer_options *options,
                       struct mo_settings_optimizer *ret_settings, struct memopt_heap **ret_heap,
                       struct memopt_error *error) {
     struct mo_settings_optimizer settings;
+    const char *name = options->name;
     int code = mo_options_init(table(), &settings, NULL, error);
-    if (code == 0)
-        code = mo_runtime_enter(error, "create an optimizer");
+    if (code == 0 && name == NULL)
+        code = from_ini("name", &name, error);
     if (code < 0)
         return code;
-    code = begin(options, &settings, ret_heap, error);
-    mo_runtime_leave();
+    code = mo_option_parse(mo_option_find(table(), "name"), name, NULL, &settings, NULL, error);
+    if (code < 0)
+        return options->name != NULL ? code : memopt_config_blame("optimizer", "name", error);
+    const struct mo_method *method = mo_methods[settings.name];
+    code = set_defaults(method, &settings, error);
+    if (code == 0)
+        code = read_ini(options->name == NULL, &settings, error);
+    if (code == 0)
+        code = mo_settings_parse(method, options->settings, 1, &settings, error);
     settings.state = NULL; /* the configuration's text */
+    *ret_heap = options->heap;
+    if (code == 0 && options->heap == NULL)
+        code = open_heap(ret_heap, error);
     if (code == 0)
         *ret_settings = settings;
     return code;

@@ -120,8 +120,9 @@ void mo_runtime_own_end(void) {
         services->own_end();
 }
 
-int mo_runtime_blame(const struct mo_config *config, const char *section, const char *key,
-                     struct memopt_error *error) {
+/* Prefixes the message with where the configuration had the key; returns the code. */
+static int blame(const struct mo_config *config, const char *section, const char *key,
+                 struct memopt_error *error) {
     struct mo_origin origin;
     if (mo_config_get(config, section, key, &origin) == NULL || origin.file == NULL)
         return mo_error_prefix(error, "[%s]", section);
@@ -204,4 +205,27 @@ int memopt_init(const char *config_file, struct memopt_error *error) {
 
 int mo_runtime_start(struct memopt_error *error) {
     return start_as_memopts(NULL, error);
+}
+
+int memopt_config_get(const char *section, const char *key, const char **ret_text,
+                      struct memopt_error *error) {
+    int code = section == NULL || key == NULL || ret_text == NULL
+                   ? mo_fail(error, -EINVAL, "memopt_config_get: an argument is NULL")
+                   : mo_runtime_enter(error, "read the configuration");
+    if (code < 0)
+        return code;
+    code = mo_runtime_start(error);
+    if (code == 0)
+        *ret_text = mo_config_get(mo_runtime_config(section), section, key, NULL);
+    mo_runtime_leave();
+    return code;
+}
+
+int memopt_config_blame(const char *section, const char *key, struct memopt_error *error) {
+    if (section == NULL || key == NULL || error == NULL)
+        return -EINVAL;
+    int had_it = mo_runtime_lock();
+    int code = runtime.ready ? blame(mo_runtime_config(section), section, key, error) : error->code;
+    mo_runtime_unlock(had_it);
+    return code;
 }

@@ -45,8 +45,5 @@ void mo_runtime_own_end(void);
 struct mo_config *mo_runtime_config(const char *section);
 const char *mo_runtime_allocator(void); /* [memopt] allocator */
 int mo_runtime_is_run(void);            /* under memopt run, with its directory there */
-/* Prefixes the message with where the configuration had the key; returns the code. */
-int mo_runtime_blame(const struct mo_config *config, const char *section, const char *key,
-                     struct memopt_error *error);
 
 #endif

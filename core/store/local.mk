@@ -1,6 +1,5 @@
 # Tensors as numbers and where these are; stores of tensors: safetensors.
-libmemopt_la_SOURCES += \
-	core/tensor/dtype.c \
+libmemopt_train_la_SOURCES += \
 	core/tensor/layout.c core/tensor/layout.h \
 	core/tensor/span.c core/tensor/span.h \
 	core/store/header.c core/store/header.h \

@@ -1,5 +1,5 @@
 # Living within memory in training: batch size, accumulation, checkpoints.
-libmemopt_la_SOURCES += \
+libmemopt_train_la_SOURCES += \
 	core/train/batch.c \
 	core/train/checkpoint.c \
 	core/train/run.c
@@ -11,5 +11,5 @@ noinst_LTLIBRARIES += core/train/libkernel.la
 core_train_libkernel_la_SOURCES = core/train/accumulate.c
 core_train_libkernel_la_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno \
 	$(VECTOR_CFLAGS)
-libmemopt_la_LIBADD += core/train/libkernel.la
-libmemopt_la_DEPENDENCIES += core/train/libkernel.la
+libmemopt_train_la_LIBADD += core/train/libkernel.la
+libmemopt_train_la_DEPENDENCIES += core/train/libkernel.la

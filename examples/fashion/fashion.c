@@ -5,7 +5,7 @@
  * is on, how large it may grow, and which optimizer does the work.
  *
  *     apt-get install dataset-fashion-mnist zlib1g-dev
- *     cc -O3 -ffp-contract=off -o fashion *.c $(pkg-config --cflags --libs memopt) -lz -lm
+ *     cc -O3 -ffp-contract=off -o fashion *.c $(pkg-config --cflags --libs memopt-train) -lz -lm
  *     fashion -c memopt.ini             88 % in six epochs, some seconds
  *     memopt run -- fashion -c memopt.ini
  *

@@ -10,6 +10,6 @@ examples_fashion_fashion_SOURCES = \
 	examples/fashion/fashion.c \
 	examples/fashion/net.c examples/fashion/net.h
 examples_fashion_fashion_CFLAGS = $(AM_CFLAGS) -ffp-contract=off -fno-math-errno $(VECTOR_CFLAGS)
-examples_fashion_fashion_LDADD = libmemopt.la $(ZLIB_LIBS) -lm
+examples_fashion_fashion_LDADD = libmemopt-train.la libmemopt.la $(ZLIB_LIBS) -lm
 TESTS += tests/test_fashion.sh
 EXTRA_DIST += tests/test_fashion.sh

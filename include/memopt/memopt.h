@@ -1,8 +1,10 @@
 /*
- * memopt/memopt.h - libmemopt: everything a program needs, and the library's
- * own start, report and version.
+ * memopt/memopt.h - libmemopt and libmemopt-train: everything a program needs, and the
+ * library's own start, configuration, report and version.
  *
  *     #include <memopt/memopt.h>      cc prog.c $(pkg-config --cflags --libs memopt)
+ *
+ * A program that uses optim.h, schedule.h, store.h or train.h takes `--libs memopt-train`.
  *
  * The library needs no start: the first call that needs the configuration reads
  * it. memopt_init() does it at a moment, and from a file, of the program's own
@@ -55,6 +57,17 @@ extern "C" {
  * late for another file; -EINVAL and all errors of all files, one a line; or
  * what opening a file gave. After a failure the call may be repeated. */
 MEMOPT_EXPORT int memopt_init(const char *config_file, struct memopt_error *error);
+
+/* What the configuration has for a key of a section, in [optimizer] for example: text that
+ * stays as long as the process, or NULL if it is not set. Reads the configuration if that
+ * has not been done. *ret_text is set on success only. Errors as of memopt_init(), and
+ * -EDEADLK inside memopt_heap_each(). */
+MEMOPT_EXPORT int memopt_config_get(const char *section, const char *key, const char **ret_text,
+                                    struct memopt_error *error);
+/* Puts before an error's message where the configuration has that key ("memopt.ini:7:
+ * [optimizer]: "), for those who check what they have read; returns error->code. */
+MEMOPT_EXPORT int memopt_config_blame(const char *section, const char *key,
+                                      struct memopt_error *error);
 
 /* Writes this process's report with the reporters of the configuration
  * (`[memopt] reporters`), each to its `output`: the named heaps, the figures of

@@ -44,7 +44,7 @@ tests_fuzz_fuzz_proc_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 fuzz_targets += tests/fuzz/fuzz_optim
 noinst_PROGRAMS += tests/fuzz/fuzz_optim
 tests_fuzz_fuzz_optim_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
-tests_fuzz_fuzz_optim_LDADD = libmemopt.la
+tests_fuzz_fuzz_optim_LDADD = libmemopt-train.la libmemopt.la
 endif
 
 print-fuzz-targets:
