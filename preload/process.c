@@ -208,7 +208,7 @@ bool mo_process_record(const struct mo_ledger_plan *plan, const char *allocator,
     return true;
 }
 
-MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
+MEMOPT_EXPORT struct mo_program_services memopt_program_services_2 = {
     .version = MO_PROGRAM_SERVICES,
     .size = sizeof(struct mo_program_services),
     .heap_slot = mo_ledger_heap_slot,
@@ -219,11 +219,11 @@ MEMOPT_EXPORT struct mo_program_services memopt_program_services = {
 
 void mo_process_go(char **envp) {
     mo_rundir_release();
-    memopt_program_services.run_directory = named_directory;
+    memopt_program_services_2.run_directory = named_directory;
     if (mo_process.kind != MO_PROCESS_UNTOUCHED)
-        memopt_program_services.allocator =
+        memopt_program_services_2.allocator =
             mo_process.plugin != NULL ? mo_process.plugin : mo_process.allocator;
-    memopt_program_services.allocator_is_open = mo_process.kind == MO_PROCESS_SHIM;
+    memopt_program_services_2.allocator_is_open = mo_process.kind == MO_PROCESS_SHIM;
     if (mo_ledger() != NULL)
         mo_end_install();
     if (!mo_process.follow)

@@ -47,7 +47,7 @@ bool mo_process_record(const struct mo_ledger_plan *plan, const char *allocator,
                        const char *version, int argc, char **argv);
 
 /* What libmemopt in the same process finds: core/dispatch/services.h. */
-extern MEMOPT_EXPORT struct mo_program_services memopt_program_services;
+extern MEMOPT_EXPORT struct mo_program_services memopt_program_services_2;
 
 /* The last step of the constructor. */
 void mo_process_go(char **envp);

@@ -218,8 +218,8 @@ static void take_over(void) {
             slot = &without_a_ledger;
         atomic_store(&slot->limit, shim.limit);
         mo_limit_install(&shim.table, backend() == NULL ? NULL : backend()->purge, slot,
-                         mo_own_alloc);
-        memopt_program_services.default_heap = slot;
+                         shim.tracker_count > 0 ? NULL : mo_own_alloc);
+        memopt_program_services_2.default_heap = slot;
         c_calls = false;
     }
     struct mo_dispatch_plan plan = {
@@ -231,15 +231,15 @@ static void take_over(void) {
     };
     mo_dispatch_switch(&plan);
     if (plan.keeps) {
-        memopt_program_services.own_begin = mo_own_begin;
-        memopt_program_services.own_end = mo_own_end;
+        memopt_program_services_2.own_begin = mo_own_begin;
+        memopt_program_services_2.own_end = mo_own_end;
     }
     if (plan.tracks) {
-        memopt_program_services.malloc = &shim.table;
-        memopt_program_services.alloc = mo_account_alloc;
-        memopt_program_services.free = mo_account_free;
-        memopt_program_services.refused = mo_account_refused;
-        memopt_program_services.destroy = mo_account_destroy;
+        memopt_program_services_2.malloc = &shim.table;
+        memopt_program_services_2.alloc = mo_account_alloc;
+        memopt_program_services_2.free = mo_account_free;
+        memopt_program_services_2.refused = mo_account_refused;
+        memopt_program_services_2.destroy = mo_account_destroy;
     }
     mo_operators_go(&shim.table);
     if (mo_ledger() != NULL)
@@ -265,11 +265,13 @@ static void before_fork(void) {
 }
 
 static void forked(bool has_ledger) {
+    mo_own_forked();
+    mo_account_forget_slot();
     if (has_ledger)
         mo_account_in_child();
     else
         mo_dispatch_untrack();
-    memopt_program_services.default_heap = mo_limit_in_child();
+    memopt_program_services_2.default_heap = mo_limit_in_child();
     mo_track_forked();
     if (has_ledger)
         mo_account_tell_child();

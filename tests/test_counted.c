@@ -257,6 +257,39 @@ static void each_thread_has_its_own(void **state) {
     assert_int_equal(own_tally()->small[33], before);
 }
 
+/* What has its own in the parent's areas goes on for a moment where fork() was called in a
+ * handler; and a thread that has no event in the child may end. */
+static void *fork_and_end(void *unused) {
+    mo_free(mo_malloc(20));
+    struct mo_tally *parents = own_tally();
+    char *slot = mo_own.slot;
+    fflush(NULL);
+    mo_account_before_fork();
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (mo_ledger_after_fork_child() != 0)
+            _exit(1);
+        mo_account_forget_slot();
+        mo_account_in_child();
+        parents->small[20]++;
+        parents->frees++;
+        slot[0] = 1;
+        pthread_exit(NULL); /* the last of the child: it exits with 0 */
+    }
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(parents->small[20], 1);
+    return unused;
+}
+
+static void a_child_of_a_handler(void **state) {
+    (void)state;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, fork_and_end, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 /* A child begins with the parent's live blocks and none of its calls. */
 static void a_forked_child(void **state) {
     (void)state;
@@ -267,6 +300,7 @@ static void a_forked_child(void **state) {
     pid_t pid = fork();
     if (pid == 0) {
         int bad = mo_ledger_after_fork_child() != 0;
+        mo_account_forget_slot();
         mo_account_in_child();
         const struct mo_ledger_totals *totals = &mo_ledger()->totals;
         bad |= own_tally() != NULL || totals->inherited_bytes < live || totals->inherited_blocks < 1;
@@ -328,6 +362,7 @@ int main(void) {
         cmocka_unit_test(what_is_memopts_own),
         cmocka_unit_test(each_thread_has_its_own),
         cmocka_unit_test(a_forked_child),
+        cmocka_unit_test(a_child_of_a_handler),
         cmocka_unit_test(nothing_counts_once_stopped),
     };
     return cmocka_run_group_tests(tests, start, end);

@@ -90,6 +90,7 @@ void mo_count_fold(struct mo_tally *ended, struct mo_tally *tally);
 
 /* fork: what is live before it, and in the child once it has its ledger. */
 void mo_account_before_fork(void);
+void mo_account_forget_slot(void); /* in the child, whether it has a ledger or not */
 void mo_account_in_child(void);
 void mo_account_tell_child(void); /* the trackers, which hear of it last */
 

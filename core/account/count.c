@@ -151,8 +151,6 @@ void mo_account_before_fork(void) {
 
 /* The child has the parent's blocks, but made none of the parent's calls. */
 void mo_account_in_child(void) {
-    mo_own.slot = NULL; /* it gets one with its first event */
-    mo_own.tally = NULL;
     if (!mo_account.counts || mo_ledger() == NULL)
         return;
     totals()->inherited_bytes = at_fork.bytes;

@@ -14,6 +14,7 @@ size_t mo_count_offset;
 static struct mo_link *links;
 static size_t link_count;
 static pthread_key_t end_key;
+static bool key_made;
 static bool stopped; /* see mo_account_stop() */
 /* The slot of those who can't have one, or must not count: nobody reads it. */
 static struct {
@@ -61,7 +62,7 @@ void mo_account_start(struct mo_link *own_links, size_t count, const struct mo_s
     }
     /* A key among the first 32 lives in the thread's own descriptor: setting it
      * allocates nothing. Without a key slots are not taken back early; no more. */
-    pthread_key_create(&end_key, thread_ends);
+    key_made = pthread_key_create(&end_key, thread_ends) == 0;
 }
 
 void mo_account_stop(void) {
@@ -71,15 +72,22 @@ void mo_account_stop(void) {
     mo_own.tally = &nowhere.tally;
 }
 
+/* From the slot that the caller has, not from mo_own: in between a signal handler may fork, and
+ * return in the child, which has no slot yet. */
+static inline struct mo_tally *tally_in(char *slot) {
+    return (struct mo_tally *)(void *)(slot + mo_count_offset);
+}
+
 char *mo_account_attach(void) {
     char *slot = stopped ? NULL : mo_ledger_attach();
     bool is_real = slot != NULL;
     if (!is_real)
         slot = spare;
-    mo_own.slot = slot; /* before the next call: it may allocate */
     if (mo_account.counts)
-        mo_own.tally = (struct mo_tally *)(void *)(slot + mo_count_offset);
-    if (is_real)
+        mo_own.tally = tally_in(slot);
+    atomic_signal_fence(memory_order_seq_cst);
+    mo_own.slot = slot; /* before the next call: it may allocate */
+    if (is_real && key_made)
         pthread_setspecific(end_key, slot);
     return slot;
 }
@@ -119,7 +127,7 @@ static inline struct memopt_event_info info_of(uint32_t heap, void *p, size_t as
 void mo_account_alloc(uint32_t heap, void *p, size_t asked, size_t usable, int event) {
     char *slot = own_slot();
     if (mo_account.counts)
-        mo_count_alloc(mo_own.tally, asked, usable, event);
+        mo_count_alloc(tally_in(slot), asked, usable, event);
     if (mo_account.tells) {
         struct memopt_event_info info = info_of(heap, p, asked, usable, event);
         for (size_t i = 0; i < link_count; i++)
@@ -137,7 +145,7 @@ void mo_account_free(uint32_t heap, void *p, size_t usable, int event) {
                 links[i].ops->free(links[i].self, slot + links[i].offset, &info);
     }
     if (mo_account.counts)
-        mo_count_free(mo_own.tally, usable);
+        mo_count_free(tally_in(slot), usable);
 }
 
 void mo_account_destroy(uint32_t heap, uint64_t blocks, uint64_t bytes) {
@@ -150,15 +158,15 @@ void mo_account_destroy(uint32_t heap, uint64_t blocks, uint64_t bytes) {
                 links[i].ops->free(links[i].self, slot + links[i].offset, &info);
     }
     if (mo_account.counts) {
-        mo_own.tally->frees += blocks - 1; /* and the one of the next line */
-        mo_count_free(mo_own.tally, (size_t)bytes);
+        tally_in(slot)->frees += blocks - 1; /* and the one of the next line */
+        mo_count_free(tally_in(slot), (size_t)bytes);
     }
 }
 
 void mo_account_refused(uint32_t heap, size_t asked, int event) {
     char *slot = own_slot();
     if (mo_account.counts)
-        mo_own.tally->failures++;
+        tally_in(slot)->failures++;
     if (mo_account.tells) {
         struct memopt_event_info info = info_of(heap, NULL, asked, 0, event);
         for (size_t i = 0; i < link_count; i++)
@@ -168,6 +176,13 @@ void mo_account_refused(uint32_t heap, size_t asked, int event) {
 }
 
 /* --------------------------------------------------------------------- fork */
+
+void mo_account_forget_slot(void) {
+    mo_own.slot = NULL; /* it gets one with its first event */
+    mo_own.tally = NULL;
+    if (key_made)
+        pthread_setspecific(end_key, NULL);
+}
 
 void mo_account_tell_child(void) {
     for (size_t i = 0; i < link_count; i++)

@@ -56,7 +56,9 @@ static void *came(void *p, uint64_t reserved) {
 }
 
 static void *own(size_t alignment, size_t size) {
-    return __builtin_expect(mo_own.inside >= MO_IN_MEMOPT, 0) ? take_own(alignment, size) : NULL;
+    return __builtin_expect(mo_own.inside >= MO_IN_MEMOPT, 0) && take_own != NULL
+               ? take_own(alignment, size)
+               : NULL;
 }
 
 static void *limited_malloc(size_t size) {

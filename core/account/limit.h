@@ -16,7 +16,8 @@
  * memopt_heap_set_limit(). `purge` (may be NULL) is called before
  * an allocation is refused, which is then tried once more. Live bytes, the peak
  * and what was refused are counted in `slot`. What memopt allocates itself (MO_IN_MEMOPT) is asked
- * of `own_alloc` first, and does not count. Call once. */
+ * of `own_alloc` first, and does not count; NULL: whoever is above has seen to it. Call
+ * once. */
 void mo_limit_install(struct memopt_malloc *table, uint64_t (*purge)(void),
                       struct mo_ledger_heap *slot,
                       void *(*own_alloc)(size_t alignment, size_t size));

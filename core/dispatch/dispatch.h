@@ -153,6 +153,7 @@ void mo_own_begin(void);
 void mo_own_end(void);
 /* NULL: there is no room, and the backend serves. */
 void *mo_own_alloc(size_t alignment, size_t size);
+void mo_own_forked(void); /* in the child: no other thread is in here */
 /* Any block of the boot range, once the switch has been. */
 void mo_own_free(void *p);
 

@@ -28,6 +28,10 @@ void mo_own_end(void) {
     mo_own.inside -= MO_IN_MEMOPT;
 }
 
+void mo_own_forked(void) {
+    atomic_flag_clear(&taken);
+}
+
 /* The class of blocks of at least `size` bytes. */
 static unsigned class_for(size_t size) {
     unsigned bits = size <= 1 ? 0 : 64 - (unsigned)__builtin_clzll(size - 1);

@@ -4,7 +4,7 @@
  *
  * A program that links libmemopt and is started by `memopt run` has two copies
  * of the core: the shim's and libmemopt's. They meet here: the shim (and the
- * agent) export `memopt_program_services`, libmemopt finds it with
+ * agent) export `memopt_program_services_2`, libmemopt finds it with
  * dlsym(RTLD_DEFAULT), and named heaps then count in the process's ledger, and
  * what is told of the program's malloc is told of their blocks.
  * Without it libmemopt keeps its counters in memory of its own.
@@ -54,6 +54,7 @@ struct mo_program_services {
      * Also where malloc has a limit. */
     void (*own_begin)(void), (*own_end)(void);
 };
-#define MO_PROGRAM_SERVICES_SYMBOL "memopt_program_services"
+/* Another name with each version: an older libmemopt then finds none. */
+#define MO_PROGRAM_SERVICES_SYMBOL "memopt_program_services_2"
 
 #endif

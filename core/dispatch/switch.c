@@ -36,7 +36,7 @@ static void put(const struct memopt_malloc *table) {
 }
 
 /* Address space for what memopt allocates itself in a program whose allocations are counted. */
-enum { KEEP = 64 << 20 };
+enum { KEEP = 8 << 20 };
 
 void mo_dispatch_switch(const struct mo_dispatch_plan *plan) {
     mo_backend = untracked = *plan->backend;

@@ -498,12 +498,18 @@ size_t memopt_heap_usable_size(struct memopt_heap *heap, void *p) {
 
 int mo_heap_charge(struct memopt_heap *heap, size_t bytes) {
     struct request request = {.kind = REQUEST_CHARGE, .size = bytes};
-    return bytes == 0 || serve(heap, &request) != NULL ? 0 : -ENOMEM;
+    if (bytes == 0)
+        return 0;
+    if (serve(heap, &request) == NULL)
+        return -ENOMEM;
+    atomic_fetch_add_explicit(&heap->charged, bytes, memory_order_relaxed);
+    return 0;
 }
 
 void mo_heap_uncharge(struct memopt_heap *heap, size_t bytes) {
     if (bytes == 0)
         return;
+    atomic_fetch_sub_explicit(&heap->charged, bytes, memory_order_relaxed);
     if (mode_of(heap) == 0)
         mo_count(heap, -(int64_t)bytes, 0, 0);
     else

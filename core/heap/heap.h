@@ -134,6 +134,7 @@ struct memopt_heap {
     struct mo_purger purgers[MEMOPT_HEAP_PURGERS];
     size_t purger_count;
 
+    _Atomic uint64_t charged; /* of the live bytes, those in no block */
     _Atomic uint64_t failed, invalid_frees, purges, purged_bytes;
     _Atomic uint64_t events[MO_HEAP_EVENTS]; /* by step */
     int watch_stages; /* the pressure ladder's, see core/pressure/monitor.c */

@@ -419,8 +419,9 @@ static void end_counters(struct memopt_heap *heap) {
 static void tell_end(struct memopt_heap *heap) {
     struct memopt_heap_statistics stats = MEMOPT_HEAP_STATISTICS_INIT;
     memopt_heap_stats(heap, &stats);
+    uint64_t bytes = stats.live_bytes + stats.spilled_bytes - atomic_load(&heap->charged);
     if (stats.live_blocks > 0)
-        heap->account->destroy(heap->number, stats.live_blocks, stats.live_bytes);
+        heap->account->destroy(heap->number, stats.live_blocks, bytes);
 }
 
 int memopt_heap_destroy(struct memopt_heap *heap, struct memopt_error *error) {

@@ -73,6 +73,8 @@ static int is_nearly_full(int fd) {
     return space.f_bavail * size < mo_reserve(space.f_blocks * size);
 }
 
+static bool no_fallocate; /* the file system has none: then only what is new can be had */
+
 /* 0 or an errno. `is_new`: nobody but the caller has the blocks, so that they may be written
  * instead, where the file system can't do better. */
 static int allocate(int fd, uint64_t start, uint64_t end, bool is_new) {
@@ -80,8 +82,11 @@ static int allocate(int fd, uint64_t start, uint64_t end, bool is_new) {
     do
         code = mo_kernel(SYS_fallocate, fd, 0, (long)start, (long)(end - start), 0, 0);
     while (code == -EINTR);
-    if (code != -EOPNOTSUPP || !is_new)
+    if (code != -EOPNOTSUPP)
         return (int)-code;
+    no_fallocate = true;
+    if (!is_new)
+        return EOPNOTSUPP;
     /* Beyond the limit the kernel sends SIGXFSZ, and the program would die of us. */
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && end > limit.rlim_cur)
@@ -334,20 +339,23 @@ static int say_area_full(struct mo_area *area, int code) {
     return code;
 }
 
-/* Whole pages get blocks, and may be used. Several threads may do it at once. */
-static int back_with(int fd, size_t index, uint64_t end) {
+/* Whole pages get blocks, and may be used. Several threads may do it at once, but if `is_new`. */
+static int back_with(int fd, size_t index, uint64_t end, bool is_new) {
     struct mo_area *area = &ledger->areas[index];
     char *map = atomic_load(&mappings[index]);
-    uint64_t have = atomic_load(&area->backed);
+    uint64_t have = atomic_load(&area->backed), usable = have;
     end = round_up(end, PAGE);
-    if (map == NULL && (map = map_area(fd, index)) == NULL)
-        return -ENOMEM;
-    if (have >= end)
+    if (map == NULL) { /* what there is may be backed already, but not be usable yet */
+        usable = 0;
+        if ((map = map_area(fd, index)) == NULL)
+            return -ENOMEM;
+    }
+    if (usable >= end)
         return 0; /* another thread was there first */
     uint64_t start = base + area->offset;
-    int code = -allocate(fd, start + have, start + end, false);
+    int code = have >= end ? 0 : -allocate(fd, start + have, start + end, is_new);
     if (code == 0)
-        code = (int)mo_kernel(SYS_mprotect, (long)map + (long)have, (long)(end - have),
+        code = (int)mo_kernel(SYS_mprotect, (long)map + (long)usable, (long)(end - usable),
                               PROT_READ | PROT_WRITE, 0, 0, 0);
     if (code == 0)
         raise(&area->backed, end);
@@ -365,7 +373,7 @@ static int back(size_t index, uint64_t end) {
     if (atomic_load(&shut_in))
         return -EPERM;
     int fd = open_file();
-    int code = fd < 0 ? fd : back_with(fd, index, end);
+    int code = fd < 0 ? fd : back_with(fd, index, end, false);
     if (fd >= 0)
         mo_kernel_close(fd);
     return code == -ENOSPC || code == -EDQUOT ? say_area_full(area, code) : code;
@@ -410,18 +418,6 @@ void *mo_ledger_area(const char *name, uint32_t version, uint32_t unit, uint64_t
     return map;
 }
 
-/* In a forked child a tracker's area is reserved only, until this maps the child's there. */
-static int map_again(size_t index) {
-    const struct mo_area *area = &ledger->areas[index];
-    int fd = open_file(), code = fd;
-    if (fd >= 0) {
-        mo_kernel_map(atomic_load(&mappings[index]), area->limit, PROT_NONE,
-                      MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, base + area->offset, &code);
-        mo_kernel_close(fd);
-    }
-    return code < 0 ? code : 0;
-}
-
 int mo_ledger_area_back(void *area, uint64_t count) {
     size_t index = MO_CORE_AREAS;
     while (index < MO_AREAS && atomic_load(&mappings[index]) != area)
@@ -431,12 +427,7 @@ int mo_ledger_area_back(void *area, uint64_t count) {
         return -EINVAL;
     if (__builtin_mul_overflow(count, (uint64_t)ledger->areas[index].unit, &bytes))
         return -ENOSPC;
-    int code = 0;
-    if (bytes > 0 && atomic_load(&ledger->areas[index].backed) == 0 && !atomic_load(&shut_in) &&
-        ledger->forked)
-        code = map_again(index);
-    if (code == 0)
-        code = back(index, bytes);
+    int code = back(index, bytes);
     if (code == 0)
         raise_used(index, bytes);
     return code;
@@ -472,7 +463,7 @@ static int create(int fd, const struct mo_ledger_plan *plan, int argc, char *con
     fold_slot = plan->fold;
     ledger = map;
     if (plan->state_count > 0) /* while the file is open */
-        back_with(fd, MO_THREADS, MO_LEDGER_FIRST * header.areas[MO_THREADS].unit);
+        back_with(fd, MO_THREADS, MO_LEDGER_FIRST * header.areas[MO_THREADS].unit, true);
     return 0;
 }
 
@@ -686,28 +677,28 @@ void mo_ledger_event(const char *kind, const char *text) {
 
 /* -------------------------------------------------------------------- fork */
 
-/* The child's own header, mapped anywhere; NULL, and *ret_code: there is none, which the
- * parent's says. */
-static struct mo_ledger_header *begin_child(int *ret_code) {
-    static struct memopt_error error; /* large, and nobody else is here */
-    bool known, locked;
-    uint64_t place = 0;
-    struct mo_ledger_header *child = NULL;
-    int fd = open_file(), code = fd;
-    if (fd < 0)
-        mo_fail(&error, fd, "cannot open the ledgers '%s': %s", path, strerrordesc_np(-fd));
-    else if ((code = take_place(fd, &place, &known, &error)) == 0)
-        child = map_place(fd, place, &locked, &error);
-    if (fd >= 0)
-        mo_kernel_close(fd);
-    if (child == NULL) {
-        *ret_code = error.code;
-        mo_error_prefix(&error, "its child %d is not counted", mo_kernel_pid());
-        if (append(MEMOPT_NOTE_WARNING, "", "", error.message) < 0)
-            leave_word(strerrordesc_np(-error.code)); /* that needs no descriptor */
-        return NULL;
+/* Trackers know the addresses of their areas: the child's come there, empty. And where blocks
+ * can't be had later, while other threads run, the first slots get theirs now. */
+static int prepare_areas(int fd, struct mo_ledger_header *child, uint64_t place) {
+    int code = 0;
+    for (size_t i = MO_CORE_AREAS; i < MO_AREAS && code == 0; i++) {
+        char *map = atomic_load(&mappings[i]);
+        if (map != NULL)
+            mo_kernel_map(map, ledger->areas[i].limit, PROT_NONE,
+                          MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+                          place + ledger->areas[i].offset, &code);
     }
-    /* the magic at last: until then it is no record, and nobody looks at `locked` */
+    struct mo_area *threads = &child->areas[MO_THREADS];
+    uint64_t end = round_up(MO_LEDGER_FIRST * threads->unit, PAGE);
+    if (code == 0 && no_fallocate && threads->unit > sizeof(struct mo_ledger_thread) &&
+        allocate(fd, place + threads->offset, place + threads->offset + end, true) == 0)
+        atomic_store(&threads->backed, end);
+    return code;
+}
+
+/* As the parent's header, but for what is the child's; without the magic, so that it is no
+ * record yet. */
+static void fill_child(struct mo_ledger_header *child, bool known, bool locked) {
     enum { MAGIC = sizeof(child->magic) };
     memcpy((char *)child + MAGIC, (char *)ledger + MAGIC, sizeof(*child) - MAGIC);
     child->locked = locked;
@@ -725,29 +716,56 @@ static struct mo_ledger_header *begin_child(int *ret_code) {
         atomic_store(&child->areas[i].full_at, 0);
     }
     describe_process(child, known);
-    uint64_t magic;
-    memcpy(&magic, MO_LEDGER_MAGIC, sizeof(magic));
-    __atomic_store_n((uint64_t *)(void *)child->magic, magic, __ATOMIC_RELEASE);
+}
+
+/* The child's own header, mapped anywhere; NULL, and *ret_code: there is none, which the
+ * parent's says. */
+static struct mo_ledger_header *begin_child(int *ret_code) {
+    static struct memopt_error error; /* large, and nobody else is here */
+    bool known, locked;
+    uint64_t place = 0;
+    struct mo_ledger_header *child = NULL;
+    int fd = open_file(), code = fd;
+    if (fd < 0)
+        mo_fail(&error, fd, "cannot open the ledgers '%s': %s", path, strerrordesc_np(-fd));
+    else if ((code = take_place(fd, &place, &known, &error)) == 0)
+        child = map_place(fd, place, &locked, &error);
+    if (child != NULL) {
+        fill_child(child, known, locked);
+        if ((code = prepare_areas(fd, child, place)) < 0) {
+            mo_fail(&error, code, "cannot map the areas of the ledger: %s", strerrordesc_np(-code));
+            child = NULL;
+        }
+    }
+    if (fd >= 0)
+        mo_kernel_close(fd);
+    if (child == NULL) {
+        *ret_code = error.code;
+        mo_error_prefix(&error, "its child %d is not counted", mo_kernel_pid());
+        if (append(MEMOPT_NOTE_WARNING, "", "", error.message) < 0)
+            leave_word(strerrordesc_np(-error.code)); /* that needs no descriptor */
+        return NULL;
+    }
     base = place;
     return child;
 }
 
-/* The parent's areas go; those of trackers, who know the address, leave theirs reserved. */
+/* The core's areas of the parent go. A thread that forked in a signal handler may be about to
+ * store into what it had of them when the handler returns: that goes nowhere. */
 static int leave_areas(void) {
-    for (size_t i = 0; i < MO_AREAS; i++) {
+    for (size_t i = 0; i < MO_CORE_AREAS; i++) {
         char *map = atomic_load(&mappings[i]);
+        uint64_t backed = atomic_load(&ledger->areas[i].backed), limit = ledger->areas[i].limit;
+        int code = 0;
         if (map == NULL)
             continue;
-        uint64_t limit = ledger->areas[i].limit;
-        int code = 0;
-        if (i < MO_CORE_AREAS) {
-            mo_kernel(SYS_munmap, (long)map, (long)limit, 0, 0, 0, 0);
-            atomic_store(&mappings[i], NULL);
-        } else if (mo_kernel_map(map, limit, PROT_NONE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0,
-                                 &code) == NULL) {
+        if (backed > 0 && mo_kernel_map(map, backed, PROT_READ | PROT_WRITE,
+                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+                                        0, &code) == NULL)
             return code;
-        }
+        if (backed < limit)
+            mo_kernel(SYS_munmap, (long)map + (long)backed, (long)(limit - backed), 0, 0, 0, 0);
+        atomic_store(&mappings[i], NULL);
     }
     return 0;
 }
@@ -763,8 +781,13 @@ int mo_ledger_after_fork_child(void) {
              mo_kernel(SYS_mremap, (long)child, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
                        (long)ledger, 0) != (long)ledger)
         code = -ENOMEM;
-    if (code < 0)
+    if (code == 0) { /* now it is a record */
+        uint64_t magic;
+        memcpy(&magic, MO_LEDGER_MAGIC, sizeof(magic));
+        __atomic_store_n((uint64_t *)(void *)ledger->magic, magic, __ATOMIC_RELEASE);
+    } else {
         ledger = NULL;
+    }
     atomic_store(&reclaiming, 0);
     atomic_store(&said_full, 0);
     return code;
