@@ -483,9 +483,7 @@ static int check_trackers(struct mo_config *config, const struct mo_plan *plan,
 
 static int prepare(struct mo_config *config, struct mo_plan *plan, struct memopt_error *error) {
     enum mo_obstacle obstacle = plan->target.obstacle;
-    int r = check_trackers(config, plan, error);
-    if (r == 0)
-        r = mo_session_create(&plan->session, error);
+    int r = mo_session_create(&plan->session, error);
     if (r == 0)
         r = write_settings(plan, config, error);
     if (r < 0) {
@@ -619,6 +617,8 @@ static int make(struct mo_config *config, char *const *argv, struct mo_plan *ret
         return r;
     }
     r = follow_own_calls(config, &plan, error);
+    if (r == 0)
+        r = check_trackers(config, &plan, error);
     if (r == 0)
         r = is_bare ? choose_bare(config, &plan, "memopt run --exec", error)
                     : choose_binding(config, &plan, 0, error);
