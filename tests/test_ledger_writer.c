@@ -248,13 +248,13 @@ static void an_area_of_a_tracker(void **state) {
 
 /* Threads that need the next page at once all get it. */
 enum { GROWERS = 6, PAGES = 1500 };
-static void *grow_an_area(void *unused) {
+static void *grow_an_area(void *own) {
     for (uint64_t page = 1; page <= PAGES; page++) {
         pthread_barrier_wait(&barrier);
         check(mo_ledger_area_back(elements, page * 1024) == 0);
-        elements[page * 1024 - 1] = 1;
+        elements[page * 1024 - 1 - (uintptr_t)own] = 1;
     }
-    return unused;
+    return NULL;
 }
 
 static void grow_at_once_body(void) {
@@ -265,7 +265,7 @@ static void grow_at_once_body(void) {
     pthread_barrier_init(&barrier, NULL, GROWERS);
     pthread_t threads_of[GROWERS];
     for (int i = 0; i < GROWERS; i++)
-        check(pthread_create(&threads_of[i], NULL, grow_an_area, NULL) == 0);
+        check(pthread_create(&threads_of[i], NULL, grow_an_area, (void *)(uintptr_t)i) == 0);
     for (int i = 0; i < GROWERS; i++)
         pthread_join(threads_of[i], NULL);
     check(open_ledger(getpid(), 0)->areas[MO_CORE_AREAS + 2].full_at == 0);

@@ -67,9 +67,9 @@ void mo_account_start(struct mo_link *own_links, size_t count, const struct mo_s
 
 void mo_account_stop(void) {
     stopped = true;
-    mo_account.tells = false;
+    mo_account = (struct mo_account){.counts = false};
     mo_own.slot = (char *)&nowhere;
-    mo_own.tally = &nowhere.tally;
+    mo_own.tally = NULL;
 }
 
 /* From the slot that the caller has, not from mo_own: in between a signal handler may fork, and
