@@ -323,6 +323,10 @@ static void chunks_and_regions(void **state) {
 }
 
 int main(void) {
+#if defined __SANITIZE_THREAD__
+    /* The test's place copies a tensor's arrays that are no range with every chunk. */
+    return 77;
+#endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_and_regions),
         cmocka_unit_test(declared_needs),
