@@ -360,9 +360,9 @@ static int build_when_all_wait(void *context, void *value, struct memopt_error *
     return build_table(context, value, ret_error);
 }
 
-static void *get_and_count(void *unused) {
-    get_contended(0);
-    return unused;
+static void *get_and_count(void *number) {
+    get_contended((unsigned)(uintptr_t)number);
+    return NULL;
 }
 
 static void who_waited_gets_that_error(void **state) {
@@ -373,7 +373,7 @@ static void who_waited_gets_that_error(void **state) {
     sem_init(&waiting, 0, 0);
     pthread_t threads[3];
     for (size_t i = 0; i < COUNT(threads); i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, get_and_count, NULL), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, get_and_count, (void *)i), 0);
     sem_post(&waiting);
     sem_post(&waiting); /* for one that comes when it is over */
     for (size_t i = 0; i < COUNT(threads); i++)
