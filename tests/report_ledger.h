@@ -39,7 +39,8 @@ static inline void put_area(struct mo_ledger_header *h, size_t i, const char *na
     h->areas[i].version = 1;
     h->areas[i].unit = unit;
     h->areas[i].offset = offset;
-    h->areas[i].limit = h->areas[i].backed = end - offset;
+    h->areas[i].limit = end - offset;
+    h->areas[i].backed = end - offset;
     h->areas[i].used = used;
 }
 

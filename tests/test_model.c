@@ -592,7 +592,9 @@ static void test_bad_ledgers(void **state) {
     image.header->version = MO_LEDGER_VERSION;
     without_tracker(image.header);
     struct mo_area *threads = &image.header->areas[MO_THREADS];
-    threads->limit = threads->backed = threads->used = UINT64_C(50) << 20;
+    threads->limit = UINT64_C(50) << 20;
+    threads->backed = threads->limit;
+    threads->used = threads->limit;
     put_record(directory, 7, image.bytes, image.size);
     threads->unit = 0;
     put_record(directory, 6, image.bytes, image.size);
