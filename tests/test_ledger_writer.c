@@ -22,6 +22,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 #include "tests/report_ledger.h"
 
 static char directory[64];
@@ -348,11 +354,13 @@ static void a_fork_without_the_directory(void **state) {
     in_child(orphan_body);
 }
 
-/* What may be had of the address space is an eighth of it. (A sanitizer needs all of it.) */
+/* What may be had of the address space is an eighth of it. (A checker needs all of it.) */
 static void space_body(void) {
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
     return;
 #else
+    if (RUNNING_ON_VALGRIND)
+        return;
     struct rlimit limit = {(rlim_t)64 << 20, (rlim_t)64 << 20};
     check(setrlimit(RLIMIT_AS, &limit) == 0);
     create();
