@@ -130,7 +130,7 @@ static void processes(void **state) {
     char exe[4096], other[4096], text[8];
     assert_int_equal(mo_proc_read_stat(getpid(), &stat), 0);
     assert_int_equal(stat.parent, getppid());
-    assert_true(stat.start > 0 && stat.children_faults == 0);
+    assert_true(stat.start > 0); /* of children there may have been some before an exec */
     assert_int_equal(mo_proc_read_sizes(getpid(), &sizes), 0);
     assert_true(sizes.resident > 0 && sizes.peak >= sizes.resident);
     assert_true(mo_proc_read_exe(getpid(), exe, sizeof(exe)) > 0);
