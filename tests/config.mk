@@ -8,7 +8,6 @@ tests_test_option_LDADD = core/libcore-own.la $(CMOCKA_LIBS)
 
 check_PROGRAMS += tests/test_config
 TESTS += tests/test_config
-valgrind_tests += tests/test_config
 tests_test_config_SOURCES = tests/test_config.c core/config/config.c
 tests_test_config_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS) \
 	-UMO_SYSCONFDIR -DMO_SYSCONFDIR='"$(abs_top_builddir)/tests/etc"' \
