@@ -41,7 +41,7 @@ core_memopt_sources = \
 
 # Only the shim has a hot path.
 account_sources = \
-	core/account/account.h \
+	core/account/account.h core/account/bound.h \
 	core/account/count.c \
 	core/account/events.c \
 	core/account/limit.c core/account/limit.h

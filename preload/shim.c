@@ -266,15 +266,11 @@ static void before_fork(void) {
 
 static void forked(bool has_ledger) {
     mo_own_forked();
-    mo_account_forget_slot();
-    if (has_ledger)
-        mo_account_in_child();
-    else
+    if (!has_ledger)
         mo_dispatch_untrack();
     memopt_program_services_2.default_heap = mo_limit_in_child();
     mo_track_forked();
-    if (has_ledger)
-        mo_account_tell_child();
+    mo_account_in_child();
 }
 
 static __attribute__((constructor)) void start(int argc, char **argv, char **envp) {

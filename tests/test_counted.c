@@ -273,7 +273,6 @@ static void *fork_and_end(void *unused) {
     if (pid == 0) {
         if (mo_ledger_after_fork_child() != 0)
             _exit(1);
-        mo_account_forget_slot();
         mo_account_in_child();
         parents->small[20]++;
         parents->frees++;
@@ -305,7 +304,6 @@ static void a_forked_child(void **state) {
     pid_t pid = fork();
     if (pid == 0) {
         int bad = mo_ledger_after_fork_child() != 0;
-        mo_account_forget_slot();
         mo_account_in_child();
         const struct mo_ledger_totals *totals = &mo_ledger()->totals;
         bad |= own_tally() != NULL || totals->inherited_bytes < live || totals->inherited_blocks < 1;
@@ -342,6 +340,7 @@ static void nothing_counts_once_stopped(void **state) {
     old_calloc = mo_dispatch.calloc;
     old_free = mo_dispatch.free;
     mo_dispatch_untrack();
+    mo_account_stop();
     assert_ptr_equal(mo_dispatch.malloc, with_size);
     use_the_old(NULL);
     refuse = 1;

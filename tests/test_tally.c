@@ -32,9 +32,9 @@ struct world {
 
 /* What count.c has of the ledger and of its neighbours. */
 static struct world *now;
-struct mo_account mo_account = {.counts = true, .wants_usable = true};
+struct mo_account mo_account = {
+    .counts = true, .wants_usable = true, .counts_at = offsetof(struct slot, tally)};
 __thread struct mo_account_thread mo_own;
-size_t mo_count_offset = offsetof(struct slot, tally);
 struct mo_ledger_header *mo_ledger(void) {
     return &now->header;
 }
@@ -104,7 +104,7 @@ static void become_the_child(struct world *world) {
     mo_account_before_fork();
     memset(world->slots, 0, SLOTS * sizeof(world->slots[0]));
     memset(&world->header.totals, 0, sizeof(world->header.totals));
-    mo_account_in_child();
+    mo_count_in_child();
 }
 
 static uint64_t random_state = 88172645463325252u;

@@ -57,8 +57,13 @@ struct mo_account {
     bool counts;       /* somebody wants counts */
     bool wants_usable; /* or usable sizes; counts do */
     bool tells;        /* a tracker has alloc or free */
+    size_t counts_at;  /* where they are in a slot */
 };
 extern MO_ACCOUNT_HIDDEN struct mo_account mo_account;
+
+static inline struct mo_tally *mo_tally_in(char *slot) {
+    return (struct mo_tally *)(void *)(slot + mo_account.counts_at);
+}
 
 /* The ledger's part of it: what its slots hold, in the order of the links, the core's first. */
 struct mo_slot_state;
@@ -88,10 +93,10 @@ void mo_count_alloc(struct mo_tally *tally, size_t asked, size_t usable, int eve
 void mo_count_free(struct mo_tally *tally, size_t usable);
 void mo_count_fold(struct mo_tally *ended, struct mo_tally *tally);
 
-/* fork: what is live before it, and in the child once it has its ledger. */
+/* fork: what is live is taken before it. In the child, which has a ledger of its own or none,
+ * the thread gets a slot with its first event, and the trackers hear of it. */
 void mo_account_before_fork(void);
-void mo_account_forget_slot(void); /* in the child, whether it has a ledger or not */
 void mo_account_in_child(void);
-void mo_account_tell_child(void); /* the trackers, which hear of it last */
+void mo_count_in_child(void);
 
 #endif

@@ -7,6 +7,7 @@
  */
 #include "core/account/account.h"
 #include "core/ledger/writer.h"
+#include "lib/atomic.h"
 
 #include <string.h>
 
@@ -19,30 +20,19 @@ static struct mo_ledger_totals *totals(void) {
     return mo_ledger() == NULL ? &nowhere : &mo_ledger()->totals;
 }
 
-static void raise_to(_Atomic int64_t *peak, int64_t value) {
-    int64_t now = atomic_load_explicit(peak, memory_order_relaxed);
-    while (value > now && !atomic_compare_exchange_weak_explicit(
-                              peak, &now, value, memory_order_relaxed, memory_order_relaxed))
-        ;
-}
-
 /* Hands the thread's live bytes to the process's total. */
 static void flush(struct mo_tally *tally) {
     int64_t now = mo_tally_live(tally), change = now - tally->flushed;
     tally->flushed = now;
     int64_t total =
         atomic_fetch_add_explicit(&totals()->live, change, memory_order_relaxed) + change;
-    raise_to(&totals()->peak, total);
+    mo_raise(&totals()->peak, total);
 }
 
 static void first_event(struct mo_tally *tally) {
     tally->seen = 1;
     uint32_t threads = atomic_fetch_add_explicit(&totals()->threads, 1, memory_order_relaxed) + 1;
-    uint32_t peak = atomic_load_explicit(&totals()->threads_peak, memory_order_relaxed);
-    while (threads > peak &&
-           !atomic_compare_exchange_weak_explicit(&totals()->threads_peak, &peak, threads,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
+    mo_raise(&totals()->threads_peak, threads);
 }
 
 void mo_count_bounds(struct mo_tally *tally) {
@@ -102,7 +92,7 @@ void mo_count_fold(struct mo_tally *ended, struct mo_tally *tally) {
     if (tally->seen) {
         /* A thread that was always alone knows the exact peak. */
         if (atomic_load_explicit(&totals()->threads_peak, memory_order_relaxed) == 1)
-            raise_to(&totals()->peak, atomic_load_explicit(&totals()->live, memory_order_relaxed) -
+            mo_raise(&totals()->peak, atomic_load_explicit(&totals()->live, memory_order_relaxed) -
                                           tally->flushed + tally->peak);
         flush(tally);
         atomic_fetch_sub_explicit(&totals()->threads, 1, memory_order_relaxed);
@@ -131,17 +121,14 @@ static struct {
     int64_t bytes, blocks;
 } at_fork;
 
-/* Where a thread's counts are in its slot: events.c. */
-extern MO_ACCOUNT_HIDDEN size_t mo_count_offset;
-
 void mo_account_before_fork(void) {
     if (!mo_account.counts || mo_ledger() == NULL)
         return;
     at_fork.bytes = totals()->inherited_bytes;
     at_fork.blocks = totals()->inherited_blocks;
-    const char *slot;
+    char *slot;
     for (uint64_t i = 0; (slot = mo_ledger_slot(i)) != NULL; i++) {
-        const struct mo_tally *tally = (const void *)(slot + mo_count_offset);
+        const struct mo_tally *tally = mo_tally_in(slot);
         if (tally->allocated == 0 && tally->freed == 0)
             continue;
         at_fork.bytes += mo_tally_live(tally);
@@ -150,8 +137,8 @@ void mo_account_before_fork(void) {
 }
 
 /* The child has the parent's blocks, but made none of the parent's calls. */
-void mo_account_in_child(void) {
-    if (!mo_account.counts || mo_ledger() == NULL)
+void mo_count_in_child(void) {
+    if (!mo_account.counts)
         return;
     totals()->inherited_bytes = at_fork.bytes;
     totals()->inherited_blocks = at_fork.blocks;

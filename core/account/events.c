@@ -8,8 +8,6 @@
 
 __thread struct mo_account_thread mo_own;
 struct mo_account mo_account;
-size_t mo_count_offset;
-
 
 static struct mo_link *links;
 static size_t link_count;
@@ -54,7 +52,7 @@ void mo_account_start(struct mo_link *own_links, size_t count, const struct mo_s
         if (links[i].offset + ops->thread_size > size)
             size = links[i].offset + ops->thread_size;
     }
-    mo_count_offset = mo_account.counts ? states[0].offset : 0;
+    mo_account.counts_at = mo_account.counts ? states[0].offset : 0;
     spare = (char *)&nowhere;
     if (size > sizeof(nowhere) && (spare = mo_sys_alloc(size)) == NULL) {
         spare = (char *)&nowhere; /* then only what fits into it is told */
@@ -72,19 +70,13 @@ void mo_account_stop(void) {
     mo_own.tally = NULL;
 }
 
-/* From the slot that the caller has, not from mo_own: in between a signal handler may fork, and
- * return in the child, which has no slot yet. */
-static inline struct mo_tally *tally_in(char *slot) {
-    return (struct mo_tally *)(void *)(slot + mo_count_offset);
-}
-
 char *mo_account_attach(void) {
     char *slot = stopped ? NULL : mo_ledger_attach();
     bool is_real = slot != NULL;
     if (!is_real)
         slot = spare;
     if (mo_account.counts)
-        mo_own.tally = tally_in(slot);
+        mo_own.tally = mo_tally_in(slot);
     atomic_signal_fence(memory_order_seq_cst);
     mo_own.slot = slot; /* before the next call: it may allocate */
     if (is_real && key_made)
@@ -100,8 +92,7 @@ static inline char *own_slot(void) {
 void mo_account_fold(void *ended_, void *slot_) {
     char *ended = ended_, *slot = slot_;
     if (mo_account.counts)
-        mo_count_fold((struct mo_tally *)(void *)(ended + mo_count_offset),
-                      (struct mo_tally *)(void *)(slot + mo_count_offset));
+        mo_count_fold(mo_tally_in(ended), mo_tally_in(slot));
     for (size_t i = 0; i < link_count; i++) {
         const struct mo_link *link = &links[i];
         if (link->ops->thread_end == NULL)
@@ -112,6 +103,9 @@ void mo_account_fold(void *ended_, void *slot_) {
 }
 
 /* ------------------------------------------------------------------- events */
+
+/* The tally is that of the slot which the caller has, not mo_own's: in between a signal handler
+ * may fork, and return in the child, which has no slot yet. */
 
 static inline struct memopt_event_info info_of(uint32_t heap, void *p, size_t asked, size_t usable,
                                                int event) {
@@ -127,7 +121,7 @@ static inline struct memopt_event_info info_of(uint32_t heap, void *p, size_t as
 void mo_account_alloc(uint32_t heap, void *p, size_t asked, size_t usable, int event) {
     char *slot = own_slot();
     if (mo_account.counts)
-        mo_count_alloc(tally_in(slot), asked, usable, event);
+        mo_count_alloc(mo_tally_in(slot), asked, usable, event);
     if (mo_account.tells) {
         struct memopt_event_info info = info_of(heap, p, asked, usable, event);
         for (size_t i = 0; i < link_count; i++)
@@ -145,7 +139,7 @@ void mo_account_free(uint32_t heap, void *p, size_t usable, int event) {
                 links[i].ops->free(links[i].self, slot + links[i].offset, &info);
     }
     if (mo_account.counts)
-        mo_count_free(tally_in(slot), usable);
+        mo_count_free(mo_tally_in(slot), usable);
 }
 
 void mo_account_destroy(uint32_t heap, uint64_t blocks, uint64_t bytes) {
@@ -158,15 +152,15 @@ void mo_account_destroy(uint32_t heap, uint64_t blocks, uint64_t bytes) {
                 links[i].ops->free(links[i].self, slot + links[i].offset, &info);
     }
     if (mo_account.counts) {
-        tally_in(slot)->frees += blocks - 1; /* and the one of the next line */
-        mo_count_free(tally_in(slot), (size_t)bytes);
+        mo_tally_in(slot)->frees += blocks - 1; /* and the one of the next line */
+        mo_count_free(mo_tally_in(slot), (size_t)bytes);
     }
 }
 
 void mo_account_refused(uint32_t heap, size_t asked, int event) {
     char *slot = own_slot();
     if (mo_account.counts)
-        tally_in(slot)->failures++;
+        mo_tally_in(slot)->failures++;
     if (mo_account.tells) {
         struct memopt_event_info info = info_of(heap, NULL, asked, 0, event);
         for (size_t i = 0; i < link_count; i++)
@@ -177,14 +171,16 @@ void mo_account_refused(uint32_t heap, size_t asked, int event) {
 
 /* --------------------------------------------------------------------- fork */
 
-void mo_account_forget_slot(void) {
-    mo_own.slot = NULL; /* it gets one with its first event */
+void mo_account_in_child(void) {
+    mo_own.slot = NULL;
     mo_own.tally = NULL;
     if (key_made)
         pthread_setspecific(end_key, NULL);
-}
-
-void mo_account_tell_child(void) {
+    if (mo_ledger() == NULL) {
+        mo_account_stop();
+        return;
+    }
+    mo_count_in_child();
     for (size_t i = 0; i < link_count; i++)
         if (links[i].ops->fork_child != NULL)
             links[i].ops->fork_child(links[i].self);

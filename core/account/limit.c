@@ -3,9 +3,9 @@
 #include "core/account/limit.h"
 
 #include "core/account/account.h"
+#include "core/account/bound.h"
 #include "core/ledger/writer.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 static struct memopt_malloc below;
@@ -13,32 +13,16 @@ static struct mo_ledger_heap *heap;
 static uint64_t (*purge_backend)(void);
 static void *(*take_own)(size_t alignment, size_t size);
 
-static void raise_peak(uint64_t live) {
-    uint64_t peak = atomic_load_explicit(&heap->peak_bytes, memory_order_relaxed);
-    while (live > peak && !atomic_compare_exchange_weak(&heap->peak_bytes, &peak, live))
-        ;
-}
-
 static void settle(uint64_t reserved, uint64_t used) {
-    raise_peak(atomic_fetch_add(&heap->live_bytes, used - reserved) + used - reserved);
-}
-
-static bool fits(uint64_t size) {
-    uint64_t live = atomic_load(&heap->live_bytes),
-             most = atomic_load_explicit(&heap->limit, memory_order_relaxed);
-    do {
-        if (size > most || live > most - size)
-            return false;
-    } while (!atomic_compare_exchange_weak(&heap->live_bytes, &live, live + size));
-    return true;
+    mo_bound_peak(heap, atomic_fetch_add(&heap->live_bytes, used - reserved) + used - reserved);
 }
 
 static bool reserve(uint64_t size) {
-    if (fits(size))
+    if (mo_bound_reserve(heap, size))
         return true;
     if (purge_backend != NULL)
         purge_backend();
-    if (fits(size))
+    if (mo_bound_reserve(heap, size))
         return true;
     atomic_fetch_add(&heap->refused, 1);
     return false;
@@ -46,7 +30,7 @@ static bool reserve(uint64_t size) {
 
 static void *came(void *p, uint64_t reserved) {
     if (p == NULL) {
-        atomic_fetch_sub(&heap->live_bytes, reserved);
+        mo_bound_release(heap, reserved);
         return NULL;
     }
     settle(reserved, below.usable_size(p));
@@ -95,7 +79,7 @@ static void *limited_realloc(void *p, size_t size) {
 static void limited_free(void *p) {
     uint64_t size = below.usable_size(p);
     below.free(p);
-    atomic_fetch_sub(&heap->live_bytes, size);
+    mo_bound_release(heap, size);
     atomic_fetch_add_explicit(&heap->frees, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&heap->live_blocks, 1, memory_order_relaxed);
 }

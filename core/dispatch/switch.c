@@ -56,5 +56,4 @@ void mo_dispatch_switch(const struct mo_dispatch_plan *plan) {
 
 void mo_dispatch_untrack(void) {
     put(&untracked);
-    mo_account_stop();
 }

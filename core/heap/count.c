@@ -18,6 +18,8 @@
  */
 #include "core/heap/heap.h"
 
+#include "core/account/bound.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -87,14 +89,6 @@ void mo_count_fork_child(void) {
     }
 }
 
-static void raise_peak(struct mo_ledger_heap *central, uint64_t live) {
-    uint64_t peak = atomic_load_explicit(&central->peak_bytes, memory_order_relaxed);
-    while ((int64_t)live > 0 && live > peak &&
-           !atomic_compare_exchange_weak_explicit(&central->peak_bytes, &peak, live,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
-}
-
 static void flush(struct memopt_heap *heap, struct mo_heap_slot *slot) {
     struct mo_ledger_heap *central = heap->central;
     int64_t bytes = atomic_exchange_explicit(&slot->bytes, 0, memory_order_relaxed);
@@ -108,7 +102,7 @@ static void flush(struct memopt_heap *heap, struct mo_heap_slot *slot) {
     uint64_t live =
         atomic_fetch_add_explicit(&central->live_bytes, (uint64_t)bytes, memory_order_relaxed) +
         (uint64_t)bytes;
-    raise_peak(central, live);
+    mo_bound_peak(central, live);
 }
 
 void mo_count(struct memopt_heap *heap, int64_t bytes, unsigned allocations, unsigned frees) {
@@ -138,24 +132,16 @@ void mo_count(struct memopt_heap *heap, int64_t bytes, unsigned allocations, uns
 }
 
 int mo_count_reserve(struct memopt_heap *heap, uint64_t bytes) {
-    struct mo_ledger_heap *central = heap->central;
-    uint64_t limit = atomic_load_explicit(&central->limit, memory_order_relaxed);
-    uint64_t live = atomic_load_explicit(&central->live_bytes, memory_order_relaxed);
-    do {
-        if (live > limit || bytes > limit - live)
-            return 0;
-    } while (!atomic_compare_exchange_weak_explicit(&central->live_bytes, &live, live + bytes,
-                                                    memory_order_relaxed, memory_order_relaxed));
-    return 1;
+    return mo_bound_reserve(heap->central, bytes);
 }
 
 void mo_count_release(struct memopt_heap *heap, uint64_t bytes) {
-    atomic_fetch_sub_explicit(&heap->central->live_bytes, bytes, memory_order_relaxed);
+    mo_bound_release(heap->central, bytes);
 }
 
 void mo_count_peak(struct memopt_heap *heap) {
-    raise_peak(heap->central,
-               atomic_load_explicit(&heap->central->live_bytes, memory_order_relaxed));
+    mo_bound_peak(heap->central,
+                  atomic_load_explicit(&heap->central->live_bytes, memory_order_relaxed));
 }
 
 void mo_count_flush_all(struct memopt_heap *heap) {

@@ -17,6 +17,7 @@
 #include "core/base/rundir.h"
 #include "core/base/sysmem.h"
 #include "core/base/text.h"
+#include "lib/atomic.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -255,16 +256,16 @@ uint64_t mo_ledger_clock(void) {
     return now > monotonic_begun ? now - monotonic_begun : 0;
 }
 
-/* Puts an area behind those that there are. `most`: bytes that it may have; false: there is
- * not a page for it. */
+/* Puts an area behind those that there are. `most`: bytes that it may have of the record's
+ * `room`; false: there is not a page for it. */
 static bool place_area(struct mo_ledger_header *header, size_t index, const char *name,
-                       uint32_t version, uint32_t unit, uint64_t want, uint64_t most) {
+                       uint32_t version, uint32_t unit, uint64_t want, uint64_t most,
+                       uint64_t room) {
     uint64_t end = PAGE;
     for (size_t i = 0; i < MO_AREAS; i++)
         if (!(header->areas[i].flags & MO_AREA_IN_SLOT) &&
             header->areas[i].offset + header->areas[i].limit > end)
             end = header->areas[i].offset + header->areas[i].limit;
-    uint64_t room = room_of_record();
     uint64_t limit = most < want ? most : round_up(want, PAGE);
     limit &= ~(uint64_t)(PAGE - 1);
     if (limit < unit || limit == 0 || end > room || limit > room - end)
@@ -302,11 +303,11 @@ static int plan_areas(struct mo_ledger_header *header, const struct mo_ledger_pl
                            "the trackers' states need more room than the run's file has for a "
                            "process");
     }
-    if (place_area(header, MO_NOTES, MO_AREA_NOTES, 1, 1, NOTES, room / 8) &&
+    if (place_area(header, MO_NOTES, MO_AREA_NOTES, 1, 1, NOTES, room / 8, room) &&
         place_area(header, MO_HEAPS, MO_AREA_HEAPS, 1, sizeof(struct mo_ledger_heap), HEAPS,
-                   room / 8) &&
+                   room / 8, room) &&
         place_area(header, MO_THREADS, MO_AREA_THREADS, 1, (uint32_t)unit,
-                   plan->state_count == 0 ? 1 : THREADS, room / 2))
+                   plan->state_count == 0 ? 1 : THREADS, room / 2, room))
         return 0;
     return mo_fail(error, -EFBIG, "the run's file has no room for the ledger of a process");
 }
@@ -323,14 +324,8 @@ static char *map_area(int fd, size_t index) {
     return other;
 }
 
-static void raise(_Atomic uint64_t *value, uint64_t to) {
-    uint64_t have = atomic_load(value);
-    while (have < to && !atomic_compare_exchange_weak(value, &have, to))
-        ;
-}
-
 static void raise_used(size_t index, uint64_t bytes) {
-    raise(&ledger->areas[index].used, bytes);
+    mo_raise(&ledger->areas[index].used, bytes);
 }
 
 static int say_area_full(struct mo_area *area, int code) {
@@ -358,7 +353,7 @@ static int back_with(int fd, size_t index, uint64_t end, bool is_new) {
         code = (int)mo_kernel(SYS_mprotect, (long)map + (long)usable, (long)(end - usable),
                               PROT_READ | PROT_WRITE, 0, 0, 0);
     if (code == 0)
-        raise(&area->backed, end);
+        mo_raise(&area->backed, end);
     return code;
 }
 
@@ -401,13 +396,13 @@ void *mo_ledger_area(const char *name, uint32_t version, uint32_t unit, uint64_t
         if (!(ledger->areas[index].flags & MO_AREA_IN_SLOT) &&
             strcmp(ledger->areas[index].name, name) == 0)
             return mo_fail(error, -EEXIST, "there is an area '%s' already", name), NULL;
-    uint64_t most = room_of_record() / 4, want;
+    uint64_t room = room_of_record(), want;
     if (unit == 0 || limit == 0 || strlen(name) >= sizeof(ledger->areas[0].name) ||
         __builtin_mul_overflow(limit, (uint64_t)unit, &want))
         return mo_fail(error, -EINVAL, "an area '%s' of %llu elements of %u bytes can't be", name,
                        (unsigned long long)limit, unit),
                NULL;
-    if (index == MO_AREAS || !place_area(ledger, index, name, version, unit, want, most))
+    if (index == MO_AREAS || !place_area(ledger, index, name, version, unit, want, room / 4, room))
         return mo_fail(error, -ENOSPC, "the ledger has no room for the area '%s'", name), NULL;
     int fd = open_file();
     char *map = fd < 0 ? NULL : map_area(fd, index);
