@@ -5,6 +5,8 @@
 #ifndef TESTS_HEAP_CHILD_H
 #define TESTS_HEAP_CHILD_H
 
+#include "tests/check.h"
+
 #include <memopt/memopt.h>
 
 #include <setjmp.h>
@@ -17,14 +19,6 @@
 
 #include <cmocka.h>
 
-/* In the child cmocka's own assertions would jump into the parent's frames. */
-#define CHECK(CONDITION)                                                                           \
-    do {                                                                                           \
-        if (!(CONDITION)) {                                                                        \
-            fprintf(stderr, "%s:%d: '%s' does not hold\n", __FILE__, __LINE__, #CONDITION);        \
-            _exit(99);                                                                             \
-        }                                                                                          \
-    } while (0)
 #define CHECK_TEXT(TEXT, PART)                                                                     \
     do {                                                                                           \
         if (strstr(TEXT, PART) == NULL) {                                                          \

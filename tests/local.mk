@@ -11,7 +11,7 @@ include tests/lib.mk
 print-valgrind-tests:
 	@echo $(valgrind_tests)
 PHONY_TARGETS += print-valgrind-tests
-EXTRA_DIST += tests/lsan.supp
+EXTRA_DIST += tests/check.h tests/lsan.supp
 
 include tests/programs/local.mk
 

@@ -5,6 +5,8 @@
 #ifndef TESTS_OBJECT_H
 #define TESTS_OBJECT_H
 
+#include "tests/check.h"
+
 #include "config.h"
 
 #include <memopt/memopt.h>
@@ -94,15 +96,6 @@ static inline void run_threads(unsigned count, void (*body)(unsigned number)) {
         pthread_join(threads[i], NULL);
     pthread_barrier_destroy(&crew.start);
 }
-
-/* In a child cmocka's assertions would jump into the parent's frames. */
-#define CHECK(CONDITION)                                                                           \
-    do {                                                                                           \
-        if (!(CONDITION)) {                                                                        \
-            fprintf(stderr, "%s:%d: '%s' does not hold\n", __FILE__, __LINE__, #CONDITION);        \
-            _exit(99);                                                                             \
-        }                                                                                          \
-    } while (0)
 
 /* The wait status of a child that runs `body` and ends with 0. */
 static inline int run_child(void (*body)(void)) {

@@ -6,6 +6,8 @@
 #ifndef TESTS_OWN_H
 #define TESTS_OWN_H
 
+#include "tests/check.h"
+
 #include "core/plugin/registry.h"
 
 #include <errno.h>
@@ -35,15 +37,6 @@ __attribute__((visibility("default"))) const char *__tsan_default_options(void) 
     return "report_thread_leaks=0";
 }
 #endif
-
-/* In the child cmocka's own assertions would jump into the parent's frames. */
-#define CHECK(CONDITION)                                                                           \
-    do {                                                                                           \
-        if (!(CONDITION)) {                                                                        \
-            fprintf(stderr, "%s:%d: '%s' does not hold\n", __FILE__, __LINE__, #CONDITION);        \
-            _exit(99);                                                                             \
-        }                                                                                          \
-    } while (0)
 
 static struct mo_plugin *own_plugin;
 static const struct memopt_malloc *own_malloc;

@@ -7,6 +7,8 @@
  *
  * Each case is a process of its own, and one that hangs is killed.
  */
+#include "tests/check.h"
+
 #include <memopt/memopt.h>
 #include <memopt/pressure.h>
 
@@ -29,13 +31,6 @@ enum { SANITIZED = 0 };
 #endif
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define CHECK(CONDITION)                                                                           \
-    do {                                                                                           \
-        if (!(CONDITION)) {                                                                        \
-            fprintf(stderr, "%s:%d: '%s' does not hold\n", __FILE__, __LINE__, #CONDITION);        \
-            _exit(99);                                                                             \
-        }                                                                                          \
-    } while (0)
 
 static struct memopt_error failure;
 #define CALL(EXPRESSION)                                                                           \
